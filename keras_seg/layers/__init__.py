@@ -1,0 +1,25 @@
+"""Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
+
+from keras_seg.layers.heads import inference_model, resize_logits
+from keras_seg.layers.normalization import BatchNormalization, batch_norm, conv, conv_bn_relu
+from keras_seg.layers.pooling import AdaptiveAveragePooling2D, pyramid_pooling
+from keras_seg.layers.preprocessing import Preprocess, preprocess
+from keras_seg.layers.resize import CropLike, Resize
+from keras_seg.layers.upsampling import BilinearKernel, bilinear_upsampling
+
+__all__ = [
+    "AdaptiveAveragePooling2D",
+    "BatchNormalization",
+    "BilinearKernel",
+    "CropLike",
+    "Preprocess",
+    "Resize",
+    "batch_norm",
+    "bilinear_upsampling",
+    "conv",
+    "conv_bn_relu",
+    "inference_model",
+    "preprocess",
+    "pyramid_pooling",
+    "resize_logits",
+]

@@ -1,0 +1,81 @@
+"""BatchNormalization as the papers use it, and the usual convolution around it."""
+
+import keras
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class BatchNormalization(layers.BatchNormalization):
+    """Batch normalisation whose statistics are those of the whole batch, on every replica.
+
+    Keras 3 synchronises only on TensorFlow and refuses to elsewhere; on JAX a sharded batch is one
+    array and nothing is to do. So the switch follows the backend and is not stored: a file that
+    was trained on one backend opens on the other.
+
+    Args:
+        momentum: Keras' momentum, 1 minus PyTorch's: 0.9 is PyTorch's default.
+        epsilon: 1e-5 is PyTorch's and Caffe's default (Keras: 1e-3).
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        kwargs["synchronized"] = keras.backend.backend() == "tensorflow"
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("synchronized")
+        return config
+
+
+def batch_norm(name, momentum=0.9, epsilon=1e-5):
+    """The normalisation of every network here: a `BatchNormalization` layer over the channels."""
+    return BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)
+
+
+def conv_bn_relu(
+    x,
+    filters,
+    kernel_size=3,
+    *,
+    strides=1,
+    dilation_rate=1,
+    use_bias=False,
+    momentum=0.9,
+    epsilon=1e-5,
+    name,
+):
+    """Convolution, normalisation, ReLU: (N, H, W, C) -> (N, H', W', filters).
+
+    With `strides` above 1 the padding is symmetric, as in PyTorch and Caffe, and the output has
+    floor((H - 1) / strides) + 1 rows; Keras' "same" pads otherwise on even sizes.
+    The layers are `{name}_conv`, `{name}_bn` and `{name}_relu`.
+    """
+    x = conv(
+        x,
+        filters,
+        kernel_size,
+        strides=strides,
+        dilation_rate=dilation_rate,
+        use_bias=use_bias,
+        name=f"{name}_conv",
+    )
+    x = batch_norm(f"{name}_bn", momentum, epsilon)(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def conv(x, filters, kernel_size=3, *, strides=1, dilation_rate=1, use_bias=False, name):
+    """A convolution with an odd kernel and symmetric padding, He-normal over its outputs."""
+    padding = "same"
+    if strides > 1 and kernel_size > 1:
+        x = layers.ZeroPadding2D(dilation_rate * (kernel_size // 2), name=f"{name}_pad")(x)
+        padding = "valid"
+    return layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        dilation_rate=dilation_rate,
+        use_bias=use_bias,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        name=name,
+    )(x)

@@ -1,0 +1,69 @@
+"""Pooling to a fixed grid, and the pyramid of PSPNet."""
+
+import keras
+from keras import layers, ops
+
+from keras_seg.layers.normalization import conv_bn_relu
+from keras_seg.layers.resize import Resize
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class AdaptiveAveragePooling2D(layers.Layer):
+    """Average (N, H, W, C) over a `bins` x `bins` grid: (N, bins, bins, C).
+
+    Bin i covers rows floor(i H / bins) to ceil((i + 1) H / bins), as in PyTorch: bins overlap where
+    the grid does not divide the map. Unlike `keras.layers.AdaptiveAveragePooling2D` of Keras 3.15
+    it works with unknown sizes and with one bin inside a graph.
+    """
+
+    def __init__(self, bins, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(bins, int) or bins < 1:
+            raise ValueError(f"bins must be a whole number of at least 1, got {bins!r}.")
+        self.bins = bins
+
+    def call(self, x):
+        if self.bins == 1:
+            return ops.mean(x, axis=(1, 2), keepdims=True)
+        height, width = x.shape[1:3]
+        if height and width and height % self.bins == 0 and width % self.bins == 0:
+            window = (height // self.bins, width // self.bins)
+            return ops.average_pool(x, window, window, "valid", data_format="channels_last")
+        size = ops.shape(x)
+        rows = _bin_matrix(size[1], self.bins, x.dtype)
+        columns = _bin_matrix(size[2], self.bins, x.dtype)
+        return ops.einsum("bh,nhwc,dw->nbdc", rows, x, columns)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.bins, self.bins, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "bins": self.bins}
+
+
+def _bin_matrix(size, bins, dtype):
+    """(bins, size) matrix that averages the rows of each bin."""
+    first = ops.arange(bins) * size // bins
+    last = -(-(ops.arange(bins) + 1) * size // bins)  # rounded up
+    row = ops.arange(size)[None]
+    inside = ops.cast((row >= first[:, None]) & (row < last[:, None]), "float32")
+    return ops.cast(inside / ops.sum(inside, axis=1, keepdims=True), dtype)
+
+
+def pyramid_pooling(
+    x, bins=(1, 2, 3, 6), filters=None, *, align_corners=True, momentum=0.9, epsilon=1e-5
+):
+    """Pyramid pooling module (Zhao et al. 2017, section 3.2): (N, H, W, C) -> (N, H, W, C + B * filters).
+
+    Each level averages the map over b x b bins, reduces it with a 1x1 convolution (no bias, BN,
+    ReLU) and resizes it back; the result is x followed by the levels in the order of `bins`.
+    `filters` is C / len(bins) unless given. Layers: `ppm{b}_pool`, `ppm{b}_conv`, `ppm{b}_bn`,
+    `ppm{b}_relu`, `ppm{b}_resize`, `ppm`.
+    """
+    filters = filters or x.shape[-1] // len(bins)
+    levels = [x]
+    for b in bins:
+        y = AdaptiveAveragePooling2D(b, name=f"ppm{b}_pool")(x)  # (N, b, b, C)
+        y = conv_bn_relu(y, filters, 1, momentum=momentum, epsilon=epsilon, name=f"ppm{b}")
+        levels.append(Resize(align_corners=align_corners, name=f"ppm{b}_resize")(y, x))
+    return layers.Concatenate(name="ppm")(levels)

@@ -1,0 +1,132 @@
+"""Bilinear and nearest resizing, with the two conventions of the field, to a size or like a tensor.
+
+Keras resizes with half-pixel centres only, its layer refuses to be exported when the size is not
+known, and `keras.layers.Resizing` inside a model switches later normalisations to training mode.
+"""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Resize(keras.layers.Layer):
+    """Resize (N, H, W, C) to `size`, or to the height and width of a second tensor.
+
+    `Resize(size=(33, 65))(x)` or `Resize()(x, reference)`; unknown sizes are read when the graph
+    runs. Keeps the dtype.
+
+    Args:
+        size: (height, width) of the output, or None to take it from the second input.
+        align_corners: where output pixel o looks. False: at (o + 0.5) * in / out - 0.5, clamped
+            (half-pixel centres: TensorFlow 2, torch default). True: at o * (in - 1) / (out - 1),
+            so that corner falls on corner (DeepLab, PSPNet).
+        interpolation: "bilinear" or "nearest" (nearest has half-pixel centres only).
+    """
+
+    def __init__(self, size=None, align_corners=False, interpolation="bilinear", **kwargs):
+        super().__init__(**kwargs)
+        if interpolation not in ("bilinear", "nearest"):
+            raise ValueError(
+                f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}."
+            )
+        if interpolation == "nearest" and align_corners:
+            raise ValueError("interpolation='nearest' has no align_corners form.")
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"size must be (height, width), each at least 1, got {size!r}.")
+        self.size = None if size is None else tuple(int(n) for n in size)
+        self.align_corners = align_corners
+        self.interpolation = interpolation
+
+    def call(self, x, reference=None):
+        if (self.size is None) == (reference is None):
+            raise ValueError(
+                "Resize takes its size either from `size` or from a second tensor: "
+                "Resize(size=(H, W))(x) or Resize()(x, reference)."
+            )
+        size = self.size
+        if size is None:
+            size = reference.shape[1:3]
+            if None in size:
+                size = ops.shape(reference)[1:3]
+        if keras.backend.backend() == "tensorflow":
+            return self._with_tensorflow(x, size)
+        if self.interpolation == "nearest":
+            return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
+        rows = _bilinear_matrix(ops.shape(x)[1], size[0], self.align_corners, x.dtype)
+        columns = _bilinear_matrix(ops.shape(x)[2], size[1], self.align_corners, x.dtype)
+        return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
+
+    def _with_tensorflow(self, x, size):
+        """TensorFlow's own kernels: one builtin operator in TFLite and ONNX, also for unknown sizes."""
+        import tensorflow as tf
+
+        size = tf.stack(size) if not all(isinstance(n, int) for n in size) else size
+        if self.interpolation == "nearest":
+            return tf.image.resize(x, size, method="nearest")
+        if self.align_corners:
+            y = tf.compat.v1.image.resize_bilinear(x, size, align_corners=True)
+        else:
+            y = tf.image.resize(x, size)
+        return tf.cast(y, x.dtype)
+
+    def compute_output_shape(self, x_shape, reference_shape=None):
+        height, width = self.size or reference_shape[1:3]
+        return (x_shape[0], height, width, x_shape[3])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "align_corners": self.align_corners,
+            "interpolation": self.interpolation,
+        }
+
+
+def _bilinear_matrix(source, target, align_corners, dtype):
+    """(target, source) matrix whose row o holds the bilinear weights of output o."""
+    position = ops.cast(ops.arange(target), "float32")
+    if align_corners:
+        position = position * ((source - 1) / max(target - 1, 1))
+    else:
+        position = ops.clip((position + 0.5) * (source / target) - 0.5, 0, source - 1)
+    distance = ops.abs(position[:, None] - ops.cast(ops.arange(source), "float32")[None])
+    return ops.cast(ops.relu(1.0 - distance), dtype)
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class CropLike(keras.layers.Layer):
+    """Cut (N, H, W, C) to the height and width of a second tensor, beginning at `offset`.
+
+    Raises ValueError when the sizes are known and the cut does not fit.
+
+    Args:
+        offset: rows and columns to leave out before the cut, or "center" for half of the surplus,
+            rounded down (Caffe's Crop layer and Lasagne's centre crop).
+    """
+
+    def __init__(self, offset=0, **kwargs):
+        super().__init__(**kwargs)
+        if offset != "center" and not (isinstance(offset, int) and offset >= 0):
+            raise ValueError(f"offset must be 'center' or a number >= 0, got {offset!r}.")
+        self.offset = offset
+
+    def call(self, x, reference):
+        size, target = ops.shape(x), ops.shape(reference)
+        if self.offset == "center":
+            top, left = (size[1] - target[1]) // 2, (size[2] - target[2]) // 2
+        else:
+            top = left = self.offset
+        return x[:, top : top + target[1], left : left + target[2]]
+
+    def compute_output_shape(self, x_shape, reference_shape):
+        for size, target in zip(x_shape[1:3], reference_shape[1:3], strict=True):
+            start = 0 if self.offset == "center" else self.offset
+            if size is not None and target is not None and size < target + start:
+                raise ValueError(
+                    f"{self.name}: cannot cut {target} from {size} at offset {self.offset}; "
+                    "the network's input is too small."
+                )
+        return (x_shape[0], *reference_shape[1:3], x_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "offset": self.offset}

@@ -1,0 +1,141 @@
+"""Small things that every part needs: helpful errors, and files that are whole or not there."""
+
+import contextlib
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shutil
+import tempfile
+
+import numpy as np
+
+
+def unknown_name(kind, name, names):
+    """A ValueError for a name that is not in `names`, with the nearest ones. The caller raises it."""
+    names = sorted(names)
+    lower = {known.lower(): known for known in names}
+    near = [lower[n] for n in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
+    guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return ValueError(f"Unknown {kind} {name!r}.{guess} Known: {', '.join(names)}.")
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path`; on success it becomes `path`, on an error it goes.
+
+    A file is flushed to the disk before the rename, so that after a crash `path` is either the
+    old file or the whole new one. The temporary name keeps the suffix (Keras reads the format
+    from it) and starts with `.partial-`. A folder may be written as well; an old folder at `path`
+    is then replaced.
+    """
+    path = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        temporary = pathlib.Path(folder) / path.name
+        yield temporary
+        if temporary.is_dir():
+            _replace_folder(temporary, path)
+            return
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _replace_folder(new, path):
+    """Put the folder `new` at `path`. A folder cannot be swapped in one step: the old one waits aside."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    aside = new.with_name(new.name + ".old")
+    os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
+
+
+def _sync_folder(folder):
+    """Make a rename inside `folder` survive a power cut (not possible on Windows, nor needed)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path, value):
+    """Write `value` as JSON, whole or not at all. NumPy numbers and arrays are accepted; NaN is null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def _plain(value):
+    """`value` in what JSON has."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, pathlib.Path):
+        return str(value)
+    return value
+
+
+def read_json(path):
+    """The value in a JSON file. Raises ValueError that names the file when it is missing or damaged."""
+    try:
+        return json.loads(pathlib.Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+
+
+def writable_folder(path):
+    """Make the folder `path` and prove that a file can be written in it. Raises ValueError if not."""
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"keras_seg")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"Cannot write in {path}: {reason}. Give a folder that you may write in."
+        ) from error
+    return path
+
+
+def sha256(path):
+    """Hexadecimal SHA-256 of a file, or of a folder's file names and contents in sorted order."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        total = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            total.update(file.relative_to(path).as_posix().encode())
+            total.update(sha256(file).encode())
+        return total.hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions():
+    """{"python": ..., "keras_seg": ..., ...}: what a file was made with, for its manifest."""
+    import keras
+
+    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for package in ("keras-seg", "keras", "tensorflow", "jax", "torch", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package.replace("-", "_")] = importlib.metadata.version(package)
+    return found
