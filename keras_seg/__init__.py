@@ -4,7 +4,7 @@ The parts, each a module that is imported when it is first used, so that `import
 and a machine without TensorFlow can still build and train:
 
     layers      the layers that the networks share
-    backbones   trunks that return features c1..c5; any keras.applications network through from_keras
+    backbones   trunks that return features c1..c5; keras.applications networks through from_keras
     models      one builder a paper
     losses      from logits and integer labels, exact on any number of replicas
     metrics     from one int64 confusion matrix

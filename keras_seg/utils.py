@@ -15,7 +15,7 @@ import numpy as np
 
 
 def unknown_name(kind, name, names):
-    """A ValueError for a name that is not in `names`, with the nearest ones. The caller raises it."""
+    """A ValueError, for the caller to raise, that offers the nearest of the known `names`."""
     names = sorted(names)
     lower = {known.lower(): known for known in names}
     near = [lower[n] for n in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
@@ -46,7 +46,7 @@ def atomic_path(path):
 
 
 def _replace_folder(new, path):
-    """Put the folder `new` at `path`. A folder cannot be swapped in one step: the old one waits aside."""
+    """Put the folder `new` at `path`. No system swaps folders in one step: the old waits aside."""
     if not path.exists():
         os.replace(new, path)
         return
@@ -72,7 +72,7 @@ def _sync_folder(folder):
 
 
 def write_json(path, value):
-    """Write `value` as JSON, whole or not at all. NumPy numbers and arrays are accepted; NaN is null."""
+    """Write `value` as JSON, whole or not at all. NumPy values are accepted; NaN becomes null."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", "utf-8")
 
@@ -93,7 +93,7 @@ def _plain(value):
 
 
 def read_json(path):
-    """The value in a JSON file. Raises ValueError that names the file when it is missing or damaged."""
+    """The value in a JSON file. Raises ValueError, naming it, when it is missing or damaged."""
     try:
         return json.loads(pathlib.Path(path).read_text("utf-8"))
     except OSError as error:
@@ -103,7 +103,7 @@ def read_json(path):
 
 
 def writable_folder(path):
-    """Make the folder `path` and prove that a file can be written in it. Raises ValueError if not."""
+    """Make the folder `path` and prove that it can be written in, or raise ValueError."""
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from keras_seg.layers.heads import inference_model, resize_logits
 from keras_seg.layers.normalization import BatchNormalization, batch_norm, conv, conv_bn_relu
 from keras_seg.layers.pooling import AdaptiveAveragePooling2D, pyramid_pooling
 from keras_seg.layers.preprocessing import Preprocess, preprocess
-from keras_seg.layers.resize import CropLike, Resize
+from keras_seg.layers.resize import CropLike, PadLike, Resize
 from keras_seg.layers.upsampling import BilinearKernel, bilinear_upsampling
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "BatchNormalization",
     "BilinearKernel",
     "CropLike",
+    "PadLike",
     "Preprocess",
     "Resize",
     "batch_norm",

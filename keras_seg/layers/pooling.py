@@ -23,6 +23,10 @@ class AdaptiveAveragePooling2D(layers.Layer):
         self.bins = bins
 
     def call(self, x):
+        # float32: a sum over a large map overflows float16.
+        return ops.cast(self._average(ops.cast(x, "float32")), x.dtype)
+
+    def _average(self, x):
         if self.bins == 1:
             return ops.mean(x, axis=(1, 2), keepdims=True)
         height, width = x.shape[1:3]
@@ -53,7 +57,7 @@ def _bin_matrix(size, bins, dtype):
 def pyramid_pooling(
     x, bins=(1, 2, 3, 6), filters=None, *, align_corners=True, momentum=0.9, epsilon=1e-5
 ):
-    """Pyramid pooling module (Zhao et al. 2017, section 3.2): (N, H, W, C) -> (N, H, W, C + B * filters).
+    """Pyramid pooling (Zhao et al. 2017, section 3.2): (N, H, W, C) -> (N, H, W, C + B * filters).
 
     Each level averages the map over b x b bins, reduces it with a 1x1 convolution (no bias, BN,
     ReLU) and resizes it back; the result is x followed by the levels in the order of `bins`.

@@ -88,5 +88,5 @@ def _numbers(value, mode):
 
 
 def preprocess(x, mode):
-    """`Preprocess(mode)` under the name "preprocess", in float32 so that mixed precision loses no grey level."""
+    """`Preprocess(mode)`, in float32 so that mixed precision loses no grey level."""
     return Preprocess(mode, name="preprocess", dtype="float32")(x)

@@ -10,21 +10,28 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_seg")
 class Resize(keras.layers.Layer):
-    """Resize (N, H, W, C) to `size`, or to the height and width of a second tensor.
+    """Resize (N, H, W, C) to a size, by a whole factor, or to the size of a second tensor.
 
-    `Resize(size=(33, 65))(x)` or `Resize()(x, reference)`; unknown sizes are read when the graph
-    runs. Keeps the dtype.
+    `Resize(size=(33, 65))(x)`, `Resize(scale=2)(x)` or `Resize()(x, reference)`; unknown sizes are
+    read when the graph runs. Keeps the dtype.
 
     Args:
-        size: (height, width) of the output, or None to take it from the second input.
+        size: (height, width) of the output, or None.
+        scale: the output is `scale` times as high and wide, or None.
         align_corners: where output pixel o looks. False: at (o + 0.5) * in / out - 0.5, clamped
             (half-pixel centres: TensorFlow 2, torch default). True: at o * (in - 1) / (out - 1),
             so that corner falls on corner (DeepLab, PSPNet).
         interpolation: "bilinear" or "nearest" (nearest has half-pixel centres only).
     """
 
-    def __init__(self, size=None, align_corners=False, interpolation="bilinear", **kwargs):
+    def __init__(
+        self, size=None, scale=None, align_corners=False, interpolation="bilinear", **kwargs
+    ):
         super().__init__(**kwargs)
+        if size is not None and scale is not None:
+            raise ValueError(f"Resize takes size or scale, not both: got {size!r} and {scale!r}.")
+        if scale is not None and not (isinstance(scale, int) and scale >= 1):
+            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}.")
         if interpolation not in ("bilinear", "nearest"):
             raise ValueError(
                 f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}."
@@ -34,20 +41,24 @@ class Resize(keras.layers.Layer):
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"size must be (height, width), each at least 1, got {size!r}.")
         self.size = None if size is None else tuple(int(n) for n in size)
+        self.scale = scale
         self.align_corners = align_corners
         self.interpolation = interpolation
 
     def call(self, x, reference=None):
-        if (self.size is None) == (reference is None):
+        if (self.size is None and self.scale is None) == (reference is None):
             raise ValueError(
-                "Resize takes its size either from `size` or from a second tensor: "
-                "Resize(size=(H, W))(x) or Resize()(x, reference)."
+                "Resize takes its size either from `size` or `scale` or from a second tensor: "
+                "Resize(size=(H, W))(x), Resize(scale=2)(x) or Resize()(x, reference)."
             )
-        size = self.size
-        if size is None:
-            size = reference.shape[1:3]
-            if None in size:
-                size = ops.shape(reference)[1:3]
+        if self.size is not None:
+            size = self.size
+        elif self.scale is not None:
+            size = tuple(n * self.scale for n in ops.shape(x)[1:3])
+        else:
+            size = tuple(ops.shape(reference)[1:3])
+        if size == tuple(x.shape[1:3]):
+            return x
         if keras.backend.backend() == "tensorflow":
             return self._with_tensorflow(x, size)
         if self.interpolation == "nearest":
@@ -57,26 +68,30 @@ class Resize(keras.layers.Layer):
         return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
 
     def _with_tensorflow(self, x, size):
-        """TensorFlow's own kernels: one builtin operator in TFLite and ONNX, also for unknown sizes."""
+        """TensorFlow's own kernels: one builtin operator in TFLite and ONNX."""
         import tensorflow as tf
 
         size = tf.stack(size) if not all(isinstance(n, int) for n in size) else size
         if self.interpolation == "nearest":
             return tf.image.resize(x, size, method="nearest")
         if self.align_corners:
-            y = tf.compat.v1.image.resize_bilinear(x, size, align_corners=True)
+            y = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
         else:
             y = tf.image.resize(x, size)
         return tf.cast(y, x.dtype)
 
     def compute_output_shape(self, x_shape, reference_shape=None):
-        height, width = self.size or reference_shape[1:3]
+        if self.scale is not None:
+            height, width = (None if n is None else n * self.scale for n in x_shape[1:3])
+        else:
+            height, width = self.size or reference_shape[1:3]
         return (x_shape[0], height, width, x_shape[3])
 
     def get_config(self):
         return {
             **super().get_config(),
             "size": self.size,
+            "scale": self.scale,
             "align_corners": self.align_corners,
             "interpolation": self.interpolation,
         }
@@ -130,3 +145,20 @@ class CropLike(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "offset": self.offset}
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class PadLike(keras.layers.Layer):
+    """Pad (N, H, W, C) with zeros to the height and width of a second, larger tensor.
+
+    Half of what is missing, rounded down, goes before and the rest behind, as in milesial's U-Net.
+    """
+
+    def call(self, x, reference):
+        if tuple(x.shape[1:3]) == tuple(reference.shape[1:3]) and None not in x.shape[1:3]:
+            return x
+        missing = [t - n for t, n in zip(ops.shape(reference)[1:3], ops.shape(x)[1:3], strict=True)]
+        return ops.pad(x, [(0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)])
+
+    def compute_output_shape(self, x_shape, reference_shape):
+        return (x_shape[0], *reference_shape[1:3], x_shape[3])

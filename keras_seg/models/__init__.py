@@ -1,0 +1,37 @@
+"""One builder a paper. Each returns a `keras.Model` from pixels 0..255 to float32 logits.
+
+`list_models()` names them, `build("UNet", num_classes=21)` is the call by name.
+"""
+
+import inspect
+
+from keras_seg.layers import inference_model
+from keras_seg.models.unet import UNet
+from keras_seg.utils import unknown_name
+
+_BUILDERS = (UNet,)
+
+__all__ = ["build", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
+
+
+def list_models():
+    """Names of all builders, in the order of the alphabet."""
+    return sorted(builder.__name__ for builder in _BUILDERS)
+
+
+def build(model, num_classes, input_shape=(None, None, 3), **options):
+    """Call the builder named `model`; `options` are its own arguments.
+
+    Raises:
+        ValueError: for an unknown name, or an option that this builder does not have, with the
+            nearest ones that exist.
+    """
+    builders = {builder.__name__: builder for builder in _BUILDERS}
+    if model not in builders:
+        raise unknown_name("model", model, builders)
+    builder = builders[model]
+    known = inspect.signature(builder).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {model}", option, known)
+    return builder(num_classes, input_shape, **options)

@@ -1,0 +1,201 @@
+"""U-Net.
+
+Ronneberger, Fischer, Brox. "U-Net: Convolutional Networks for Biomedical Image Segmentation",
+MICCAI 2015. https://arxiv.org/abs/1505.04597
+
+    stage   operations                                          form="paper"   form="same"
+    down1   conv3x3 64 twice                                    572 -> 568     H
+    down2   pool 2x2, conv3x3 128 twice                         284 -> 280     H/2
+    down3   pool 2x2, conv3x3 256 twice                         140 -> 136     H/4
+    down4   pool 2x2, conv3x3 512 twice                          68 -> 64      H/8
+    bottom  pool 2x2, conv3x3 1024 twice                         32 -> 28      H/16
+    up4     up-conv 2x2/2 to 512, concat, conv3x3 512 twice      56 -> 52      H/8
+    up3     the same with 256                                   104 -> 100     H/4
+    up2     the same with 128                                   200 -> 196     H/2
+    up1     the same with 64                                    392 -> 388     H
+    logits  conv1x1 to num_classes                              388            H
+
+Two forms of the same graph:
+
+* `form="paper"`, as published: convolutions without padding, so that a tile of 572 gives a map of
+  388 and tiles of a large image fit without seams (section 2); no normalisation; skip cropped at
+  its centre; concatenation [up, skip], the order of the released Caffe network; dropout at the end
+  of the contracting path (section 3.1), 0.5 as in the release. 31,031,810 parameters for 3 channels
+  and 2 classes; 31,030,658 for 1 channel.
+* `form="same"`, what the field means by "U-Net" today (the layout of milesial/Pytorch-UNet): padded
+  convolutions without bias, each followed by batch normalisation; concatenation [skip, up].
+  31,037,698 trainable parameters for 3 channels and 2 classes; 17,263,042 with
+  `upsampling="bilinear"`.
+
+Faithful: widths, kernels, order of operations and concatenation, He-normal initialisation
+(section 3); where a pooling rounded down, `form="same"` pads the up-sampled map with zeros to the
+skip's size, as milesial does. Where we differ: the released network's last up-convolution has 128
+channels, the paper's figure 64; this is the figure.
+"""
+
+import keras
+from keras import layers
+
+from keras_seg.layers import CropLike, PadLike, Resize, batch_norm, preprocess
+from keras_seg.weights import load_own
+
+FORMS = ("same", "paper")
+
+
+def UNet(
+    num_classes,
+    input_shape=(None, None, 3),
+    *,
+    form="same",
+    filters=64,
+    depth=4,
+    upsampling="transposed",
+    dropout=None,
+    preprocessing="unit",
+    bn_momentum=0.9,
+    bn_epsilon=1e-5,
+    weights=None,
+    name="unet",
+):
+    """Build U-Net as a functional model.
+
+    Args:
+        num_classes: channels of the output; the ignore label is not counted.
+        input_shape: (H, W, C), H and W may be None. `form="same"` takes any size of at least
+            2**depth. `form="paper"` takes only sizes n whose every pooling is even: n = 16 k + 12
+            of at least 188 for depth 4 (572 in the paper), and returns n - 184.
+        form: "same" (padded, batch normalisation) or "paper" (valid, no normalisation).
+        filters: channels of the first stage; each further stage doubles them.
+        depth: number of poolings.
+        upsampling: "transposed" (the paper's up-convolution) or "bilinear" (`form="same"` only;
+            resize by align_corners and a bottom of half the width).
+        dropout: rate after the last two contracting stages. Default 0.5 for "paper", 0 for "same".
+        preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
+        bn_momentum, bn_epsilon: of every batch normalisation.
+        weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
+
+    Returns:
+        `keras.Model` from images (N, H, W, C), pixels 0..255, to float32 logits
+        (N, H, W, num_classes); (N, H - 184, W - 184, num_classes) for `form="paper"` at depth 4.
+
+    Raises:
+        ValueError: for an unknown form or upsampling, or a size that this form cannot take.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {FORMS}, got {form!r}.")
+    if upsampling not in ("transposed", "bilinear"):
+        raise ValueError(f"upsampling must be 'transposed' or 'bilinear', got {upsampling!r}.")
+    if form == "paper" and upsampling == "bilinear":
+        raise ValueError("form='paper' has transposed up-convolutions; use form='same'.")
+    same = form == "same"
+    _check_size(input_shape, depth, same)
+    if dropout is None:
+        dropout = 0.0 if same else 0.5
+
+    def two_convolutions(x, width, name, middle=None):
+        """conv3x3 (BN) ReLU, twice: (N, h, w, c) -> (N, h, w, width), 4 smaller when valid."""
+        for i, channels in ((1, middle or width), (2, width)):
+            x = layers.Conv2D(
+                channels,
+                3,
+                padding="same" if same else "valid",
+                use_bias=not same,
+                kernel_initializer=he_normal(),
+                name=f"{name}_conv{i}",
+            )(x)
+            if same:
+                x = batch_norm(f"{name}_bn{i}", bn_momentum, bn_epsilon)(x)
+            x = layers.ReLU(name=f"{name}_relu{i}")(x)
+        return x
+
+    image = keras.Input(input_shape, name="image")
+    x = preprocess(image, preprocessing)
+
+    skips = []
+    for stage in range(1, depth + 1):
+        x = two_convolutions(x, filters * 2 ** (stage - 1), f"down{stage}")
+        if stage == depth and dropout:
+            x = layers.Dropout(dropout, name=f"down{stage}_dropout")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"down{stage}_pool")(x)
+
+    # With bilinear up-sampling nothing halves the channels on the way up, so the stage below does.
+    halving = 2 if upsampling == "bilinear" else 1
+    x = two_convolutions(x, filters * 2**depth // halving, "bottom")
+    if dropout:
+        x = layers.Dropout(dropout, name="bottom_dropout")(x)
+
+    for stage in range(depth, 0, -1):
+        width = filters * 2 ** (stage - 1)
+        skip = skips[stage - 1]
+        if upsampling == "bilinear":
+            x = Resize(scale=2, align_corners=True, name=f"up{stage}_resize")(x)
+            x = PadLike(name=f"up{stage}_pad")(x, skip)
+            x = layers.Concatenate(name=f"up{stage}_concat")([skip, x])
+            x = two_convolutions(x, width // (2 if stage > 1 else 1), f"up{stage}", middle=width)
+            continue
+        x = layers.Conv2DTranspose(
+            width, 2, strides=2, kernel_initializer=he_normal(), name=f"up{stage}_upconv"
+        )(x)
+        if same:
+            x = PadLike(name=f"up{stage}_pad")(x, skip)
+            x = layers.Concatenate(name=f"up{stage}_concat")([skip, x])
+        else:
+            skip = CropLike("center", name=f"up{stage}_crop")(skip, x)
+            x = layers.Concatenate(name=f"up{stage}_concat")([x, skip])
+        x = two_convolutions(x, width, f"up{stage}")
+
+    logits = layers.Conv2D(
+        num_classes, 1, kernel_initializer=he_normal(), dtype="float32", name="logits"
+    )(x)
+    model = keras.Model(image, logits, name=name)
+    if weights is not None:
+        load_own(model, weights)
+    return model
+
+
+def he_normal():
+    """N(0, sqrt(2 / fan-in)), not truncated (section 3)."""
+    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+
+
+def _check_size(input_shape, depth, same):
+    """Raise ValueError for a height or width that some pooling or crop cannot take."""
+    step = 2**depth
+    for axis, size in zip(("height", "width"), input_shape[:2], strict=True):
+        if size is None:
+            continue
+        if same:
+            if size < step:
+                raise ValueError(f"The {axis} {size} is too small: at least {step} is needed.")
+            continue
+        # Up and down again from a bottom of n rows: 2 valid convolutions a stage take 4 rows each.
+        least = _valid_size(bottom=_smallest_bottom(depth), depth=depth)
+        below = max(least, size - (size - least) % step)
+        if size != below:
+            raise ValueError(
+                f"form='paper' cannot take the {axis} {size}: every pooling must see an even map. "
+                f"Use {below} or {below + step}."
+            )
+
+
+def _valid_size(bottom, depth):
+    """Input rows for `bottom` rows after the lowest pooling."""
+    size = bottom
+    for _ in range(depth):
+        size = 2 * size + 4
+    return size
+
+
+def _smallest_bottom(depth):
+    """Fewest rows after the lowest pooling that leave an output of at least one row."""
+    bottom = 5
+    while True:
+        size = bottom - 4
+        for _ in range(depth):
+            size = 2 * size - 4
+            if size < 1:
+                break
+        if size >= 1:
+            return bottom
+        bottom += 1
