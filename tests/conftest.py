@@ -1,0 +1,17 @@
+"""Settings for all tests: quiet TensorFlow, no GPU, the same random numbers every time."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    """Each test starts from the same seed and leaves no global policy behind."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")

@@ -1,0 +1,213 @@
+"""The shared layers: values from the conventions they follow, any size, any backend's file."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_seg.layers import (
+    AdaptiveAveragePooling2D,
+    BatchNormalization,
+    CropLike,
+    PadLike,
+    Preprocess,
+    Resize,
+    bilinear_upsampling,
+    conv_bn_relu,
+    inference_model,
+)
+from keras_seg.layers.resize import _bilinear_matrix
+
+
+def picture(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("align_corners", "row"),
+    [(False, [0, 0.25, 0.75, 1]), (True, [0, 1 / 3, 2 / 3, 1])],
+)
+def test_resize_follows_the_convention(align_corners, row):
+    x = np.array([[0, 1], [2, 3]], "float32")[None, :, :, None]
+    y = Resize(size=(4, 4), align_corners=align_corners)(x)
+    np.testing.assert_allclose(np.asarray(y)[0, 0, :, 0], row, atol=1e-6)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("source", "target"), [((7, 9), (25, 65)), ((33, 12), (5, 1)), ((1, 1), (4, 6))]
+)
+def test_matrix_form_of_other_backends_equals_tensorflow(source, target, align_corners):
+    x = picture(2, *source, 3)
+    rows, columns = (
+        np.asarray(_bilinear_matrix(s, t, align_corners, "float32"))
+        for s, t in zip(source, target, strict=True)
+    )
+    ours = np.einsum("oh,nhwc,pw->nopc", rows, x, columns)
+    theirs = Resize(size=target, align_corners=align_corners)(x)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_resize_reads_unknown_sizes_when_it_runs():
+    image = keras.Input((None, None, 3))
+    low = keras.layers.AveragePooling2D(4)(image)
+    model = keras.Model(image, Resize(align_corners=True)(low, image))
+    for size in [(37, 50), (64, 32)]:
+        x = picture(1, *size, 3)
+        assert model.predict(x, verbose=0).shape == (1, *size, 3)
+        np.testing.assert_allclose(model.predict(x, verbose=0), model(x), atol=1e-5)
+
+
+def test_resize_by_a_factor_and_nearest():
+    x = np.arange(16, dtype="float32").reshape(1, 4, 4, 1)
+    assert Resize(scale=3)(x).shape == (1, 12, 12, 1)
+    y = Resize(size=(2, 2), interpolation="nearest")(x)
+    np.testing.assert_array_equal(np.asarray(y)[0, :, :, 0], [[5, 7], [13, 15]])
+
+
+def test_resize_to_its_own_size_is_free():
+    function = tf.function(lambda x: Resize()(x, x))
+    graph = function.get_concrete_function(tf.TensorSpec((1, 8, 8, 1))).graph
+    assert "ResizeBilinear" not in {op.type for op in graph.get_operations()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": (0, 3)}, "at least 1"),
+        ({"size": (3, 3), "scale": 2}, "not both"),
+        ({"scale": 1.5}, "whole number"),
+        ({"interpolation": "cubic"}, "'bilinear' or 'nearest'"),
+        ({"interpolation": "nearest", "align_corners": True}, "no align_corners"),
+    ],
+)
+def test_resize_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Resize(**arguments)
+
+
+def test_resize_needs_a_size():
+    with pytest.raises(ValueError, match="Resize\\(size="):
+        Resize()(picture(1, 4, 4, 1))
+
+
+def test_crop_like_cuts_at_the_offset_or_the_centre():
+    x = np.arange(49, dtype="float32").reshape(1, 7, 7, 1)
+    reference = np.zeros((1, 4, 3, 1), "float32")
+    np.testing.assert_array_equal(CropLike(2)(x, reference), x[:, 2:6, 2:5])
+    np.testing.assert_array_equal(CropLike("center")(x, reference), x[:, 1:5, 2:5])
+
+
+def test_crop_like_that_cannot_fit_says_so():
+    with pytest.raises(ValueError, match="cannot cut 6 from 7 at offset 2"):
+        CropLike(2)(keras.Input((7, 7, 1)), keras.Input((6, 6, 1)))
+
+
+def test_pad_like_puts_the_odd_zero_behind():
+    x = np.ones((1, 2, 3, 1), "float32")
+    y = np.asarray(PadLike()(x, np.zeros((1, 5, 4, 1), "float32")))[0, :, :, 0]
+    expected = np.zeros((5, 4))
+    expected[1:3, 0:3] = 1
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_adaptive_pooling_has_pytorch_bins():
+    """Bin i of b over n rows is floor(i n / b) .. ceil((i + 1) n / b): 64 over 6 overlaps."""
+    x = picture(1, 64, 7, 2)
+    y = np.asarray(AdaptiveAveragePooling2D(6)(x))
+    rows = [(0, 11), (10, 22), (21, 32), (32, 43), (42, 54), (53, 64)]
+    columns = [(0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7)]
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            expected = x[0, top:bottom, left:right].mean((0, 1))
+            np.testing.assert_allclose(y[0, i, j], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3])
+def test_adaptive_pooling_with_unknown_sizes(bins):
+    image = keras.Input((None, None, 2))
+    model = keras.Model(image, AdaptiveAveragePooling2D(bins)(image))
+    x = picture(2, 12, 18, 2)
+    static = AdaptiveAveragePooling2D(bins)(x)
+    np.testing.assert_allclose(model.predict(x, verbose=0), static, atol=1e-6)
+
+
+def test_adaptive_pooling_does_not_overflow_in_float16():
+    x = np.full((1, 300, 300, 1), 60.0, "float16")
+    y = AdaptiveAveragePooling2D(1, dtype="float16")(x)
+    assert float(np.asarray(y)[0, 0, 0, 0]) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "expected"),
+    [
+        ("none", [10, 20, 30], [10, 20, 30]),
+        ("unit", [0, 51, 255], [0, 0.2, 1]),
+        ("imagenet", [123.675, 116.28, 160.905], [0, 0, 1]),
+        ("caffe", [122.67892, 116.66877, 105.00699], [1, 0, 0]),
+        (((10.0, 0.0, 0.0), 2.0), [12, 4, 0], [1, 2, 0]),
+    ],
+)
+def test_preprocess(mode, pixel, expected):
+    x = np.array(pixel, "float32")[None, None, None]
+    np.testing.assert_allclose(np.asarray(Preprocess(mode)(x))[0, 0, 0], expected, atol=1e-5)
+
+
+def test_preprocess_averages_its_statistics_for_other_channels():
+    x = np.full((1, 1, 1, 1), np.mean([123.675, 116.28, 103.53]), "float32")
+    np.testing.assert_allclose(np.asarray(Preprocess("imagenet")(x)), 0, atol=1e-5)
+
+
+def test_preprocess_refuses():
+    with pytest.raises(ValueError, match="Did you mean 'imagenet'"):
+        Preprocess("imagnet")
+    with pytest.raises(ValueError, match="positive"):
+        Preprocess((0.0, 0.0))
+    with pytest.raises(ValueError, match="2 values for 3 channels"):
+        Preprocess(((0.0, 1.0), 1.0))(picture(1, 2, 2, 3))
+
+
+@pytest.mark.parametrize("factor", [2, 8, 32])
+def test_bilinear_deconvolution_equals_resizing_inside(factor):
+    """A k = 2s kernel with a crop of s/2 is half-pixel interpolation, except in a border of s/2."""
+    image = keras.Input((6, 5, 2))
+    model = keras.Model(image, bilinear_upsampling(image, 2 * factor, factor, name="up"))
+    x = picture(1, 6, 5, 2)
+    half = factor // 2
+    ours = np.asarray(model(x))[:, half:-half, half:-half]
+    theirs = np.asarray(Resize(scale=factor)(x))
+    inside = (slice(None), slice(half, -half), slice(half, -half))
+    np.testing.assert_allclose(ours[inside], theirs[inside], atol=1e-5)
+    assert not model.trainable_variables
+
+
+def test_strided_convolution_pads_as_pytorch():
+    """On an even size the padding shows row -1, not row H; Keras' "same" does the reverse."""
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, conv_bn_relu(image, 1, strides=2, name="a"))
+    kernel = np.zeros((3, 3, 1, 1), "float32")
+    kernel[0, 0] = 1  # takes the pixel above and to the left
+    model.get_layer("a_conv").set_weights([kernel])
+    x = np.arange(1, 17, dtype="float32").reshape(1, 4, 4, 1)
+    y = np.asarray(model(x))[0, :, :, 0] * np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(y, [[0, 0], [0, 6]], atol=1e-5)
+
+
+def test_batch_normalization_file_does_not_depend_on_the_backend():
+    config = BatchNormalization(name="bn").get_config()
+    assert "synchronized" not in config
+    assert config["momentum"] == 0.9 and config["epsilon"] == 1e-5
+    assert BatchNormalization.from_config(config).synchronized  # these tests run on TensorFlow
+
+
+def test_inference_model_drops_the_auxiliary_output():
+    image = keras.Input((4, 4, 1), name="image")
+    logits = keras.layers.Conv2D(2, 1, name="a")(image)
+    aux = keras.layers.Conv2D(2, 1, name="b")(image)
+    model = keras.Model(image, {"logits": logits, "aux": aux})
+    single = inference_model(model)
+    x = picture(1, 4, 4, 1)
+    np.testing.assert_array_equal(single(x), model(x)["logits"])
+    assert [layer.name for layer in single.layers] == ["image", "a"]
+    with pytest.raises(ValueError, match="'logits'"):
+        inference_model(keras.Model(image, {"main": logits, "aux": aux}))

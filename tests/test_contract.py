@@ -1,0 +1,230 @@
+"""What every builder promises, checked on a slim variant of each. A new model costs one row.
+
+Parity with the authors' networks and full-size parameter counts are in `tests/models`.
+"""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seg
+from keras_seg import losses, models
+
+CLASSES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One slim network: builder name, its options, and sizes it must take."""
+
+    builder: str
+    options: dict
+    sizes: tuple = ((37, 50), (64, 48))  # odd and even, both within every model's reach
+    shrink: int = 0  # rows that a network of valid convolutions loses
+
+    @property
+    def id(self):
+        return "-".join([self.builder, *(f"{k}={v}" for k, v in self.options.items())])
+
+    def build(self, input_shape=(None, None, 3), **more):
+        return models.build(self.builder, CLASSES, input_shape, **self.options, **more)
+
+
+ROWS = [
+    Row("UNet", {"filters": 4}),
+    Row("UNet", {"filters": 4, "upsampling": "bilinear"}),
+    Row("UNet", {"filters": 2, "form": "paper"}, sizes=((204, 188), (188, 220)), shrink=184),
+]
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+
+
+def picture(size, channels=3, batch=1):
+    """Random pixels 0..255."""
+    shape = (batch, *size, channels)
+    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+
+
+def shake(model):
+    """Random weights everywhere: layers that start at zero would hide what lies before them."""
+    rng = np.random.default_rng(1)
+    for variable in model.weights:
+        if variable.path.endswith(("moving_mean", "bias", "beta")):
+            value = 0.1 * rng.standard_normal(variable.shape)
+        elif variable.path.endswith(("moving_variance", "gamma")):
+            value = rng.uniform(0.5, 1.5, variable.shape)
+        elif "seed" in variable.path or not variable.trainable:
+            continue
+        else:
+            value = rng.standard_normal(variable.shape) * np.sqrt(2 / np.prod(variable.shape[:-1]))
+        variable.assign(value)
+
+
+def logits_of(outputs):
+    return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+
+def relative(a, b):
+    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+def test_every_builder_has_a_row():
+    assert {row.builder for row in ROWS} == set(models.list_models())
+
+
+@each_row
+def test_logits_have_the_size_of_the_image(row):
+    model = row.build()
+    for size in row.sizes:
+        expected = (2, size[0] - row.shrink, size[1] - row.shrink, CLASSES)
+        assert logits_of(model.predict(picture(size, batch=2), verbose=0)).shape == expected
+        static = row.build((*size, 3))
+        assert logits_of(static.output).shape == (None, *expected[1:])
+
+
+@each_row
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels(row, channels):
+    model = row.build((None, None, channels))
+    outputs = logits_of(model(picture(row.sizes[0], channels)))
+    assert np.isfinite(np.asarray(outputs)).all()
+
+
+@each_row
+def test_a_plain_call_is_inference(row):
+    """No layer switches to training mode by itself, and calling changes no weight."""
+    model = row.build()
+    shake(model)
+    before = [np.array(v) for v in model.weights]
+    x = picture(row.sizes[0])
+    np.testing.assert_array_equal(logits_of(model(x)), logits_of(model(x, training=False)))
+    for old, variable in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, variable)
+
+
+@each_row
+def test_the_gradient_reaches_every_trainable_weight(row):
+    model = row.build()
+    shake(model)
+    with tf.GradientTape() as tape:
+        outputs = model(picture(row.sizes[1]), training=False)
+        loss = sum(tf.reduce_sum(y * y) for y in tf.nest.flatten(outputs))
+    variables = model.trainable_variables
+    for variable, gradient in zip(
+        variables, tape.gradient(loss, [v.value for v in variables]), strict=True
+    ):
+        assert gradient is not None, variable.path
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
+
+
+@each_row
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_gives_float32_logits(row, policy):
+    exact = row.build()
+    shake(exact)
+    keras.config.set_dtype_policy(policy)
+    mixed = row.build()
+    mixed.set_weights(exact.get_weights())
+    x = picture(row.sizes[0])
+    y = logits_of(mixed(x))
+    assert keras.backend.standardize_dtype(y.dtype) == "float32"
+    # bfloat16 has 8 bits of mantissa, float16 11; rounding adds up over the layers.
+    assert relative(y, logits_of(exact(x))) < (0.2 if policy == "mixed_bfloat16" else 0.03)
+
+
+@each_row
+def test_one_fit_step_moves_the_weights(row):
+    model = row.build()
+    x = picture(row.sizes[1], batch=2)
+    height, width = logits_of(model.compute_output_shape(x.shape))[1:3]
+    labels = np.random.default_rng(0).integers(0, CLASSES, (2, height, width)).astype("int32")
+    labels[:, :5] = 255
+    is_dict = isinstance(model.output, dict)
+    target = {name: labels for name in model.output} if is_dict else labels
+    loss = {name: losses.CrossEntropy() for name in target} if is_dict else losses.CrossEntropy()
+    model.compile(keras.optimizers.Adam(1e-3), loss=loss, jit_compile=False)
+    before = [np.array(v) for v in model.trainable_variables]
+    history = model.fit(x, target, batch_size=2, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    moved = [
+        not np.array_equal(b, v) for b, v in zip(before, model.trainable_variables, strict=True)
+    ]
+    assert any(moved)
+
+
+@pytest.fixture(scope="module")
+def saved_models(tmp_path_factory):
+    """Every row as a `.keras` file beside an input and its logits."""
+    folder = tmp_path_factory.mktemp("models")
+    for index, row in enumerate(ROWS):
+        model = row.build()
+        shake(model)
+        x = picture(row.sizes[0])
+        model.save(folder / f"{index:02d}.keras")
+        np.savez(folder / f"{index:02d}.npz", x=x, y=logits_of(model(x)))
+    return folder
+
+
+OPEN_ALL = """
+import sys, pathlib, keras, numpy as np, keras_seg.layers, keras_seg.backbones, keras_seg.models
+folder = pathlib.Path(sys.argv[1])
+if keras.backend.backend() != "tensorflow":
+    assert "tensorflow" not in sys.modules
+for file in sorted(folder.glob("*.keras")):
+    pair = np.load(file.with_suffix(".npz"))
+    y = keras.models.load_model(file)(pair["x"])
+    y = np.asarray(y["logits"] if isinstance(y, dict) else y)
+    print(file.stem, np.abs(y - pair["y"]).max() / np.abs(pair["y"]).max())
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_files_open_in_a_fresh_process_on_either_backend(saved_models, backend):
+    """The same logits from the file alone, also where the backend is another one."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_ALL, str(saved_models)],
+        env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
+        cwd=pathlib.Path(keras_seg.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert len(found) == len(ROWS)
+    for stem, error in found.items():
+        assert float(error) < 1e-5, (ROWS[int(stem)].id, error)
+
+
+@each_row
+def test_export_computes_the_same(row, tmp_path):
+    """Every format holds builtin operators only and agrees with Keras."""
+    from keras_seg.export import export
+
+    model = row.build()
+    shake(model)
+    images = picture(row.sizes[1], batch=2)
+    report = export(
+        model,
+        tmp_path / "out",
+        size=row.sizes[1],
+        calibration=images,
+        images=images,
+        quantize=("int8",),
+        progress=False,
+    )
+    assert report.ok, str(report)
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(ValueError, match="Unknown model 'Unet'. Did you mean 'UNet'"):
+        models.build("Unet", 3)
+    with pytest.raises(ValueError, match="Unknown option of UNet 'filter'. Did you mean 'filters'"):
+        models.build("UNet", 3, filter=8)
