@@ -1,0 +1,469 @@
+"""One small interface to a network, whatever it is stored in.
+
+`load_runner` takes a Keras model, a `.keras`, `.tflite` or `.onnx` file, or a SavedModel folder,
+and returns a `Runner`: plain pixels in, logits out. A file's reader is imported when it is needed.
+"""
+
+import os
+import pathlib
+import threading
+import warnings
+import zipfile
+
+import keras
+import numpy as np
+
+from keras_seg.layers import inference_model
+from keras_seg.utils import unknown_name
+
+_SUFFIXES = (".keras", ".tflite", ".onnx")
+
+
+def load_runner(model_or_path, *, num_threads=None):
+    """The `Runner` of a Keras model or of a model on disk.
+
+    Args:
+        model_or_path: a `keras.Model`; a `.keras`, `.tflite` or `.onnx` file; a SavedModel
+            folder; or a folder that `find_model` resolves to one of them.
+        num_threads: how many threads `.tflite` and `.onnx` files may use; None for every core that
+            this process may use. TensorFlow's and JAX's own thread pools are left as they are.
+
+    Raises:
+        ValueError: if there is no model there, it is damaged, or it is not a segmentation network
+            (one image (N,H,W,C) in, one map of logits (N,H,W,K) or of integer labels out).
+    """
+    if num_threads is None:
+        num_threads = _cores()
+    elif num_threads < 1:
+        raise ValueError(f"num_threads must be None or at least 1, got {num_threads}.")
+    if isinstance(model_or_path, Runner):
+        return model_or_path
+    if isinstance(model_or_path, keras.Model):
+        return KerasRunner(model_or_path)
+    path = find_model(model_or_path)
+    if path.is_dir():
+        return SavedModelRunner(path)
+    if path.suffix == ".keras":
+        return KerasRunner(_load_keras(path), path)
+    if path.suffix == ".tflite":
+        return TFLiteRunner(path, num_threads)
+    return OnnxRunner(path, num_threads)
+
+
+def find_model(path):
+    """The model file or SavedModel folder that `path` means, as a `Path`.
+
+    A file and a SavedModel folder mean themselves. A training run's folder means its `best.keras`,
+    or `last.keras` where there is none. Another folder means the one model in it.
+
+    Raises:
+        ValueError: if nothing is there, the suffix is unknown, or a folder holds several models.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"There is no model at {path}.")
+    if path.is_file():
+        return _known_file(path)
+    if (path / "saved_model.pb").is_file():
+        return path
+    for name in ("best.keras", "last.keras"):
+        if (path / name).is_file():
+            return path / name
+    found = sorted(
+        p for p in path.iterdir() if p.suffix in _SUFFIXES or (p / "saved_model.pb").is_file()
+    )
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValueError(
+            f"{path} holds no model. Expected best.keras (a training run), saved_model.pb (a "
+            f"SavedModel), or a file ending in {', '.join(_SUFFIXES)}."
+        )
+    names = ", ".join(p.name for p in found)
+    raise ValueError(f"{path} holds {len(found)} models: {names}. Give the path of one of them.")
+
+
+def _known_file(path):
+    if path.suffix in _SUFFIXES:
+        return path
+    if path.name == "saved_model.pb":
+        return path.parent
+    if path.suffix in (".h5", ".npz", ".pth", ".pt", ".safetensors", ".ckpt"):
+        raise ValueError(
+            f"{path} holds weights, or a model of another library. Build the network, load the "
+            "weights with keras_seg.weights.load, save it with model.save('name.keras'), and give "
+            "that file."
+        )
+    raise unknown_name(f"kind of model file (of {path})", path.suffix, _SUFFIXES)
+
+
+class Runner:
+    """A network behind one method; `load_runner` makes it. Safe to use from several threads.
+
+    Attributes:
+        kind: "keras", "saved_model", "tflite" or "onnx".
+        name: the file's path, or the Keras model's name; for messages.
+        path: the file, or None for a model in memory.
+        input_size: (H, W) that every image must have, or None where any size runs.
+        channels: the number of image channels C.
+        num_classes: K; None if the file returns labels (it does not say how many there are).
+        outputs_labels: True if `run` returns integer labels instead of logits.
+    """
+
+    kind = None
+
+    def __init__(self, name, path, input_shape, output_shape, *, outputs_labels=False):
+        """Check the shapes (None where unknown) that a subclass has read from its file."""
+        self.name = str(name)
+        self.path = path
+        self.outputs_labels = outputs_labels
+        if len(input_shape) != 4 or not input_shape[3]:
+            raise ValueError(
+                f"{self.name} takes an input of shape {tuple(input_shape)}; a segmentation network "
+                "takes images (N, H, W, C) with a known number of channels C."
+            )
+        self._batch, height, width, self.channels = input_shape
+        if (height is None) != (width is None):
+            raise ValueError(
+                f"{self.name} fixes only one of height and width, {(height, width)}; "
+                "both must be fixed, or neither."
+            )
+        self.input_size = None if height is None else (height, width)
+        ranks = (3, 4) if outputs_labels else (4,)
+        if output_shape is not None and len(output_shape) not in ranks:
+            wanted = "labels (N, H, W)" if outputs_labels else "logits (N, H, W, K)"
+            raise ValueError(
+                f"{self.name} returns a tensor of shape {tuple(output_shape)}, expected {wanted}."
+            )
+        self.num_classes = None
+        if not outputs_labels:
+            self.num_classes = output_shape[3] if output_shape is not None else None
+            if self.num_classes is None:
+                size = self.input_size or (64, 64)
+                self.num_classes = self.run(np.zeros((1, *size, self.channels))).shape[3]
+
+    def run(self, images):
+        """Logits of images, in inference mode.
+
+        Args:
+            images: (N, H, W, C), plain pixels 0..255 of any numeric type.
+
+        Returns:
+            float32 logits (N, h, w, K). (h, w) is (H, W) for every network that returns logits at
+            the size of its input. A file with `outputs_labels` returns int32 labels (N, h, w).
+
+        Raises:
+            ValueError: if the images' shape is not what the network takes.
+        """
+        images = np.asarray(images)
+        self._check(images.shape)
+        images = np.ascontiguousarray(images, "float32")
+        if self._batch is None:
+            return self._finish(self._call(images))
+        parts = []
+        for start in range(0, len(images), self._batch):
+            part = images[start : start + self._batch]
+            fill = np.repeat(part[-1:], self._batch - len(part), axis=0)
+            result = self._finish(self._call(np.concatenate([part, fill])))
+            parts.append(result[: len(part)])
+        return np.concatenate(parts)
+
+    def _check(self, shape):
+        height, width = self.input_size or ("H", "W")
+        expected = f"(N, {height}, {width}, {self.channels})"
+        if len(shape) != 4 or shape[3] != self.channels or 0 in shape:
+            raise ValueError(f"{self.name} takes images {expected}, got the shape {tuple(shape)}.")
+        if self.input_size is not None and tuple(shape[1:3]) != self.input_size:
+            raise ValueError(
+                f"{self.name} takes images {expected}, got the shape {tuple(shape)}. Resize the "
+                "image, or let a Predictor do it (whole image or sliding window)."
+            )
+
+    def _finish(self, output):
+        output = np.asarray(output)
+        if not self.outputs_labels:
+            return output.astype("float32", copy=False)
+        return (output[..., 0] if output.ndim == 4 else output).astype("int32", copy=False)
+
+    def _call(self, images):
+        """The raw output of float32 images with the batch size that the file takes."""
+        raise NotImplementedError
+
+
+class KerasRunner(Runner):
+    """A Keras model on any backend."""
+
+    kind = "keras"
+
+    def __init__(self, model, path=None):
+        name = path or f"The model {model.name!r}"
+        if not isinstance(getattr(model, "input", None), keras.KerasTensor):
+            raise ValueError(f"{name} must take one tensor of images (N, H, W, C).")
+        self.model = inference_model(model)
+        output = self.model.output
+        output = output[0] if isinstance(output, list | tuple) else output
+        self._lock = threading.Lock()
+        self._graph = None
+        if keras.backend.backend() == "tensorflow":
+            self._graph = _trace(self.model)
+        labels = keras.backend.is_int_dtype(output.dtype)
+        super().__init__(name, path, self.model.input.shape, output.shape, outputs_labels=labels)
+
+    def _call(self, images):
+        if self._graph is not None:
+            return _first(self._graph(images)).numpy()
+        with self._lock:
+            return _first(self.model.predict_on_batch(images))
+
+
+class SavedModelRunner(Runner):
+    """A SavedModel folder, through its serving signature. Needs TensorFlow."""
+
+    kind = "saved_model"
+
+    def __init__(self, path):
+        tf = _import_tensorflow(path)
+        try:
+            self._module = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise _damaged(path, error) from error
+        signatures = self._module.signatures
+        name = (
+            "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
+        )
+        if name is None:
+            raise ValueError(f"{path} has no serving signature. Save it with model.export(folder).")
+        self._signature = signatures[name]
+        inputs = self._signature.structured_input_signature[1]
+        outputs = self._signature.structured_outputs
+        self._input = _only_input(path, list(inputs))
+        self._output = _pick_output(path, list(outputs))
+        spec, result = inputs[self._input], outputs[self._output]
+        self._dtype = spec.dtype.as_numpy_dtype
+        super().__init__(
+            path, path, _shape(spec), _shape(result), outputs_labels=result.dtype.is_integer
+        )
+
+    def _call(self, images):
+        import tensorflow as tf
+
+        images = tf.constant(_as_pixels(images, self._dtype))
+        return self._signature(**{self._input: images})[self._output].numpy()
+
+
+class TFLiteRunner(Runner):
+    """A `.tflite` file, float or quantised, in the LiteRT or the TensorFlow Lite interpreter."""
+
+    kind = "tflite"
+
+    def __init__(self, path, num_threads):
+        self._lock = threading.Lock()
+        try:
+            self._interpreter = _interpreter(path, num_threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise _damaged(path, error) from error
+        inputs = self._interpreter.get_input_details()
+        _only_input(path, [detail["name"] for detail in inputs])
+        self._in = inputs[0]
+        self._out = self._pick(path)
+        shape = [None if n < 0 else int(n) for n in self._in["shape_signature"]]
+        # A file converted with an unknown size says -1 there; only then may the input be resized.
+        self._resizable = None in shape
+        labels = np.issubdtype(self._out["dtype"], np.integer) and not _is_quantised(self._out)
+        output = [None if n < 0 else int(n) for n in self._out["shape_signature"]]
+        super().__init__(path, path, shape, output or None, outputs_labels=labels)
+
+    def _pick(self, path):
+        outputs = self._interpreter.get_output_details()
+        if len(outputs) == 1:
+            return outputs[0]
+        # Tensor names in the file are the converter's own; the signature has the model's names.
+        signatures = list(self._interpreter.get_signature_list())
+        if not signatures:
+            raise ValueError(f"{path} has {len(outputs)} outputs without names; one is expected.")
+        named = self._interpreter.get_signature_runner(signatures[0]).get_output_details()
+        index = named[_pick_output(path, list(named))]["index"]
+        return next(detail for detail in outputs if detail["index"] == index)
+
+    def _call(self, images):
+        with self._lock:
+            interpreter = self._interpreter
+            current = tuple(interpreter.get_input_details()[0]["shape"])
+            if self._resizable and current != images.shape:
+                interpreter.resize_tensor_input(self._in["index"], images.shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(self._in["index"], _quantise(images, self._in))
+            interpreter.invoke()
+            output = interpreter.get_tensor(self._out["index"])
+        return output if self.outputs_labels else _dequantise(output, self._out)
+
+
+class OnnxRunner(Runner):
+    """An `.onnx` file in onnxruntime."""
+
+    kind = "onnx"
+
+    def __init__(self, path, num_threads):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError(
+                f"{path} needs onnxruntime, which is not installed: pip install onnxruntime."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = 3
+        try:
+            # Every provider that this build of onnxruntime has, fastest first (a GPU if it can).
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=onnxruntime.get_available_providers()
+            )
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise _damaged(path, error) from error
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        self._input = _only_input(path, list(inputs))
+        self._output = _pick_output(path, list(outputs))
+        node, result = inputs[self._input], outputs[self._output]
+        self._dtype = _ONNX_TYPES.get(node.type)
+        if self._dtype is None:
+            raise ValueError(f"{path} takes an input of type {node.type}; expected pixels.")
+        super().__init__(
+            path,
+            path,
+            _static(node.shape),
+            _static(result.shape) if result.shape else None,
+            outputs_labels="int" in result.type,
+        )
+
+    def _call(self, images):
+        return self._session.run([self._output], {self._input: _as_pixels(images, self._dtype)})[0]
+
+
+_ONNX_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+
+
+def _trace(model):
+    """`model` in inference mode as a TensorFlow function that is traced once, for every image size.
+
+    A graph of unknown size was measured to be as fast as one of a known size, and it never traces
+    again. A network with a layer that cannot be traced so (`UpSampling2D` with bilinear
+    interpolation) is called layer by layer instead, which is slower.
+    """
+    import tensorflow as tf
+
+    def infer(images):
+        return model(images, training=False)
+
+    signature = [tf.TensorSpec(model.input.shape, tf.float32)]
+    graph = tf.function(infer, input_signature=signature, autograph=False)
+    try:
+        graph.get_concrete_function()
+    except (TypeError, ValueError, tf.errors.OperatorNotAllowedInGraphError):
+        return lambda images: infer(tf.constant(images))
+    return graph
+
+
+def _load_keras(path):
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _interpreter(path, num_threads):
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = _import_tensorflow(path).lite.Interpreter
+    with warnings.catch_warnings():
+        # TensorFlow announces that its interpreter moves to the package tried first.
+        warnings.simplefilter("ignore")
+        return Interpreter(model_path=str(path), num_threads=num_threads)
+
+
+def _import_tensorflow(path):
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise ValueError(f"{path} needs TensorFlow, which is not installed.") from error
+    return tensorflow
+
+
+def _damaged(path, error):
+    reason = str(error).strip().splitlines()
+    return ValueError(
+        f"Cannot load {path}: {reason[0] if reason else type(error).__name__} The file is "
+        "damaged, or not of the kind that its name says."
+    )
+
+
+def _only_input(path, names):
+    if len(names) != 1:
+        raise ValueError(
+            f"{path} has the inputs {names}; a segmentation network has one, the image."
+        )
+    return names[0]
+
+
+def _pick_output(path, names):
+    if len(names) == 1:
+        return names[0]
+    for name in ("logits", "labels"):
+        if name in names:
+            return name
+    raise ValueError(f"{path} has the outputs {names}; one must be called 'logits' or 'labels'.")
+
+
+def _is_quantised(detail):
+    return len(detail["quantization_parameters"]["scales"]) > 0
+
+
+def _quantise(images, detail):
+    """float32 pixels as the numbers that a quantised input expects: q = round(x / scale) + zero."""
+    if not _is_quantised(detail):
+        return _as_pixels(images, detail["dtype"])
+    scale, zero = detail["quantization"]
+    limits = np.iinfo(detail["dtype"])
+    codes = np.rint(images / np.float32(scale)) + zero
+    return np.clip(codes, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _dequantise(output, detail):
+    if not _is_quantised(detail):
+        return output
+    scale, zero = detail["quantization"]
+    return (output.astype("float32") - zero) * np.float32(scale)
+
+
+def _as_pixels(images, dtype):
+    """float32 pixels in the input type of a file; integer types are rounded and clipped."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        images = np.clip(np.rint(images), limits.min, limits.max)
+    return images.astype(dtype, copy=False)
+
+
+def _shape(spec):
+    return None if spec.shape.rank is None else spec.shape.as_list()
+
+
+def _static(shape):
+    """ONNX writes an unknown size as a name."""
+    return [n if isinstance(n, int) and n > 0 else None for n in shape]
+
+
+def _first(output):
+    return output[0] if isinstance(output, list | tuple) else output
+
+
+def _cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
