@@ -1,0 +1,188 @@
+"""ResNet trunks as segmentation papers use them: dilated, 7x7 or three-3x3 stem.
+
+He, Zhang, Ren, Sun. "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv 1512.03385.
+Dilation: Yu, Koltun, Funkhouser, CVPR 2017 (1705.09914); multi-grid: DeepLab v3 (1706.05587).
+
+What the references do differently is an argument here:
+
+=====================  ================  =========  ====================
+                       stem              stride_in  first_block_dilation
+=====================  ================  =========  ====================
+torchvision            7x7               3x3        half
+hszhao/semseg          deep              3x3        full
+PyTorch-Encoding       deep              3x3        half
+Caffe, DeepLab v2      7x7               1x1        full
+=====================  ================  =========  ====================
+
+Parameters without batch-normalisation statistics, depth 50: 23,508,032 (7x7), 23,631,808 (deep).
+"""
+
+from keras import layers
+
+from keras_seg.layers import batch_norm, conv
+from keras_seg.utils import unknown_name
+
+# Depth -> blocks in stages 2 to 5. 269 is not released; its counts are those of ResNeSt-269.
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    269: (3, 30, 48, 8),
+}
+BASIC_DEPTHS = (18, 34)
+
+
+def resnet(
+    image,
+    depth=50,
+    *,
+    block=None,
+    stem="7x7",
+    output_stride=32,
+    multi_grid=(1, 1, 1),
+    stride_in="3x3",
+    first_block_dilation="full",
+    filters=64,
+    bn_momentum=0.9,
+    bn_epsilon=1e-5,
+    prefix="",
+):
+    """Apply a ResNet without its classifier. All padding is symmetric, as in PyTorch and Caffe.
+
+    Args:
+        image: tensor (N, H, W, C), normalised.
+        depth: 18, 34 (basic blocks), 50, 101, 152, 200, 269 (bottlenecks), or the number of blocks
+            in each of the four stages, such as (2, 2, 2, 2).
+        block: "basic" (3x3, 3x3) or "bottleneck" (1x1, 3x3, 1x1 with 4 times the channels).
+            By default what belongs to the depth; bottleneck when `depth` lists the blocks.
+        stem: "7x7" (one convolution, `filters` channels) or "deep" (three 3x3, the last with
+            2 * `filters` channels).
+        output_stride: 8, 16 or 32. Strides beyond it become dilation: 2 in stage 4 and 4 in
+            stage 5 at 8, 2 in stage 5 at 16.
+        multi_grid: factors on the dilation of the blocks of stage 5, one a block, or all 1.
+        stride_in: which convolution of a bottleneck has the stride: "3x3" or "1x1" (the first).
+            In a basic block it is the first one in any case.
+        first_block_dilation: dilation of the first block of a stage whose stride was removed:
+            "full" as in the other blocks, or "half": still that of the stage before. With
+            stride_in="3x3", "half" computes what the undilated network computes, at more positions
+            (Yu and Koltun's transformation); with "1x1", "full" does.
+        filters: channels of the stem and of the first stage's 3x3 convolutions.
+        bn_momentum, bn_epsilon: of every batch normalisation (Keras' momentum).
+        prefix: put before every layer's name.
+
+    Returns:
+        dict "c1".."c5" of nominal strides 2, 4, 8, 16, 32 (not beyond `output_stride`): the stem
+        before its pool, then the stages. Each stride halves H to floor((H - 1) / 2) + 1.
+        Channels at filters=64: 64 (deep: 128), then 256, 512, 1024, 2048 (basic: 64, 128, 256,
+        512). Layers are `stem_conv1`, `stem_bn1`, `stage2_block1_conv1`, `stage2_block1_bn1`,
+        `stage2_block1_shortcut_conv`, `stage2_block1_shortcut_bn`, `stage2_block1_out`, ...
+
+    Raises:
+        ValueError: for a value not listed above.
+    """
+    blocks, basic = _blocks(depth, block)
+    if stem not in ("7x7", "deep"):
+        raise unknown_name("stem", stem, ("7x7", "deep"))
+    if stride_in not in ("3x3", "1x1"):
+        raise unknown_name("stride_in", stride_in, ("3x3", "1x1"))
+    if first_block_dilation not in ("full", "half"):
+        raise unknown_name("first_block_dilation", first_block_dilation, ("full", "half"))
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
+    grid = _grid(multi_grid, blocks[-1])
+
+    def conv_bn(x, channels, kernel_size, name, index, strides=1, dilation_rate=1):
+        x = conv(
+            x,
+            channels,
+            kernel_size,
+            strides=strides,
+            dilation_rate=dilation_rate,
+            name=f"{prefix}{name}_conv{index}",
+        )
+        return batch_norm(f"{prefix}{name}_bn{index}", bn_momentum, bn_epsilon)(x)
+
+    def relu(x, name):
+        return layers.ReLU(name=f"{prefix}{name}")(x)
+
+    def residual_block(x, width, name, strides, dilation_rate):
+        """One block. ReLU follows every convolution but the last, and the sum."""
+        if basic:
+            convolutions = [(width, 3, strides, dilation_rate), (width, 3, 1, dilation_rate)]
+        else:
+            first, second = (strides, 1) if stride_in == "1x1" else (1, strides)
+            convolutions = [
+                (width, 1, first, 1),
+                (width, 3, second, dilation_rate),
+                (4 * width, 1, 1, 1),
+            ]
+        y = x
+        for i, (channels, kernel_size, stride, rate) in enumerate(convolutions, start=1):
+            y = conv_bn(y, channels, kernel_size, name, i, stride, rate)
+            if i < len(convolutions):
+                y = relu(y, f"{name}_relu{i}")
+        if strides > 1 or x.shape[-1] != channels:
+            x = conv_bn(x, channels, 1, f"{name}_shortcut", "", strides)
+        return relu(layers.Add(name=f"{prefix}{name}_add")([x, y]), f"{name}_out")
+
+    x = image
+    if stem == "7x7":
+        x = relu(conv_bn(x, filters, 7, "stem", 1, strides=2), "stem_relu1")
+    else:
+        for i, (channels, strides) in enumerate([(filters, 2), (filters, 1), (2 * filters, 1)]):
+            x = relu(conv_bn(x, channels, 3, "stem", i + 1, strides), f"stem_relu{i + 1}")
+    features = {"c1": x}
+    # Zeros are as good as minus infinity here: they follow a ReLU.
+    x = layers.ZeroPadding2D(1, name=f"{prefix}stem_pool_pad")(x)
+    x = layers.MaxPooling2D(3, strides=2, name=f"{prefix}stem_pool")(x)
+
+    stride, dilation = 4, 1
+    for stage, count in enumerate(blocks, start=2):
+        strides = 1 if stage == 2 else 2
+        previous = dilation
+        if stride * strides > output_stride:
+            dilation, strides = dilation * strides, 1
+        stride *= strides
+        for i in range(count):
+            rate = previous if i == 0 and first_block_dilation == "half" else dilation
+            if stage == 5:
+                rate *= grid[i]
+            name = f"stage{stage}_block{i + 1}"
+            width = filters * 2 ** (stage - 2)
+            x = residual_block(x, width, name, strides if i == 0 else 1, rate)
+        features[f"c{stage}"] = x
+    return features
+
+
+def _blocks(depth, block):
+    """The blocks of each stage, and whether they are basic ones."""
+    if block not in (None, "basic", "bottleneck"):
+        raise unknown_name("block", block, ("basic", "bottleneck"))
+    if isinstance(depth, int):
+        if depth not in BLOCKS:
+            raise ValueError(
+                f"depth must be one of {sorted(BLOCKS)}, or the number of blocks in each of the "
+                f"four stages, got {depth}."
+            )
+        basic = depth in BASIC_DEPTHS if block is None else block == "basic"
+        return BLOCKS[depth], basic
+    blocks = tuple(depth)
+    if len(blocks) != 4 or not all(isinstance(n, int) and n > 0 for n in blocks):
+        raise ValueError(f"depth must list four positive numbers of blocks, got {depth!r}.")
+    return blocks, block == "basic"
+
+
+def _grid(multi_grid, count):
+    """One factor for each of the `count` blocks of stage 5."""
+    grid = tuple(multi_grid)
+    if all(factor == 1 for factor in grid):
+        return (1,) * count
+    if len(grid) != count or not all(isinstance(f, int) and f > 0 for f in grid):
+        raise ValueError(
+            f"multi_grid must have {count} positive factors, one a block of stage 5, "
+            f"got {multi_grid!r}."
+        )
+    return grid
