@@ -1,0 +1,386 @@
+"""`keras-seg`: the whole path from the shell. Each subcommand is a thin layer over the library."""
+
+import argparse
+import ast
+import os
+import sys
+
+EXAMPLES = {
+    None: """\
+examples:
+  keras-seg quickstart
+  keras-seg check-data photos/
+  keras-seg train --model UNet --data photos/ --folder runs/photos --epochs 50
+  keras-seg predict runs/photos new_images/ --output predictions/
+  keras-seg export runs/photos --data photos/ --size 256 256 --output files/
+  keras-seg evaluate files/model_int8.tflite --data photos/ --split val
+
+A data folder holds images/ and masks/ with the same file stems (optionally below train/ and val/),
+and classes.txt with one class name a line. `keras-seg COMMAND --help` tells more.""",
+    "quickstart": """\
+examples:
+  keras-seg quickstart
+  keras-seg quickstart --folder try --epochs 2""",
+    "models": """\
+examples:
+  keras-seg models""",
+    "check-data": """\
+examples:
+  keras-seg check-data photos/
+  keras-seg check-data CamVid/ --split train""",
+    "train": """\
+examples:
+  keras-seg train --model UNet --data photos/ --folder runs/photos --epochs 50 --set filters=32
+  keras-seg train --model PSPNet --data photos/ --folder runs/psp --optimizer sgd \\
+      --learning-rate 0.01 --head-multiplier 10 --set backbone=resnet18 --set aux=True
+  the same command again goes on where an interrupted run stopped""",
+    "evaluate": """\
+examples:
+  keras-seg evaluate runs/photos --data photos/ --split val
+  keras-seg evaluate files/model_int8.tflite --data photos/ --split val --json scores.json
+  keras-seg evaluate runs/psp --data photos/ --mode slide --window 473 --scales 0.75 1 --flip""",
+    "predict": """\
+examples:
+  keras-seg predict runs/photos image.jpg --output predictions/
+  keras-seg predict files/model.tflite new_images/ --output predictions/ --flip""",
+    "export": """\
+examples:
+  keras-seg export runs/photos --data photos/ --size 256 256 --output files/
+  keras-seg export best.keras --calibration photos/images --formats tflite --size 256 256 \\
+      --quantize int8 --output files/""",
+}
+
+
+def main(arguments=None):
+    """Run one subcommand; returns the exit status: 0, 1 when a check failed, 2 for bad input."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except ValueError as error:
+        print(f"keras-seg {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-seg",
+        description="Semantic segmentation for Keras 3, from the paper to the phone.",
+        epilog=EXAMPLES[None],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, summary):
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("quickstart", _quickstart, "train, look and export on made-up pictures, offline")
+    sub.add_argument("--folder", default="quickstart", help="where everything goes (quickstart)")
+    sub.add_argument("--epochs", type=int, default=None, help="passes over the pictures")
+
+    command("models", _models, "list the networks and the backbones")
+
+    sub = command("check-data", _check_data, "read every file of a data set and say what is wrong")
+    _add_data(sub, positional=True)
+
+    sub = command("train", _train, "train a network; the same command resumes an interrupted run")
+    _add_data(sub)
+    _add_training(sub)
+
+    sub = command("evaluate", _evaluate, "score a model or an exported file on labelled images")
+    sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
+    _add_data(sub)
+    sub.add_argument("--json", metavar="FILE", help="write the scores there as well")
+    _add_procedure(sub)
+
+    sub = command("predict", _predict, "label images: one PNG of class ids and one overlay each")
+    sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
+    sub.add_argument("images", help="an image or a folder of images")
+    sub.add_argument("--output", required=True, metavar="FOLDER", help="where the pictures go")
+    _add_procedure(sub)
+
+    sub = command("export", _export, "write SavedModel, TFLite and ONNX files and prove them right")
+    sub.add_argument("model", help="run folder or .keras file")
+    sub.add_argument("--output", required=True, metavar="FOLDER", help="where the files go")
+    sub.add_argument(
+        "--size", nargs=2, type=int, metavar=("H", "W"), help="input size of the files"
+    )
+    sub.add_argument(
+        "--formats",
+        nargs="+",
+        default=["saved_model", "tflite", "onnx"],
+        choices=["saved_model", "tflite", "onnx"],
+    )
+    sub.add_argument(
+        "--quantize",
+        nargs="*",
+        default=["float16", "int8"],
+        choices=["float16", "int8"],
+        help="further TFLite files (float16 int8); int8 needs --data or --calibration",
+    )
+    sub.add_argument("--output-kind", default="logits", choices=["logits", "labels"])
+    sub.add_argument(
+        "--calibration", metavar="FOLDER", help="images whose ranges set the int8 scales"
+    )
+    _add_data(sub, required=False)
+    sub.add_argument(
+        "--images", type=int, default=16, metavar="N", help="images to compare on (16)"
+    )
+    return parser
+
+
+def _add_data(sub, *, positional=False, required=True):
+    text = "folder of the data set (images/ and masks/, CamVid, VOC, ISBI or instance layout)"
+    if positional:
+        sub.add_argument("data", help=text)
+    else:
+        sub.add_argument("--data", required=required, help=text)
+    sub.add_argument("--split", help="train, val or test, where the data set has them")
+    sub.add_argument("--layout", default="auto", help="how the folder is laid out (auto)")
+    sub.add_argument("--classes", help="file with one class name a line, if not in the data folder")
+    sub.add_argument("--channels", type=int, default=3, help="channels to read (3)")
+
+
+def _add_training(sub):
+    sub.add_argument("--model", required=True, help="name of the network: see keras-seg models")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the network, such as filters=32; may be repeated",
+    )
+    sub.add_argument("--folder", required=True, help="the run's folder: everything goes there")
+    sub.add_argument("--epochs", type=int, default=50)
+    sub.add_argument("--batch-size", type=int, default=8)
+    sub.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="size of the crops")
+    sub.add_argument(
+        "--held-out",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="part of the images to validate on where the data set has no val split (0.2)",
+    )
+    sub.add_argument("--optimizer", default="adam", choices=["adam", "sgd"])
+    sub.add_argument("--learning-rate", type=float)
+    sub.add_argument("--weight-decay", type=float, default=1e-4)
+    sub.add_argument("--schedule", default="poly", choices=["poly", "constant"])
+    sub.add_argument("--head-multiplier", type=float, default=1.0)
+    sub.add_argument(
+        "--loss",
+        default="cross_entropy",
+        choices=["cross_entropy", "cross_entropy_dice", "cross_entropy_log_iou", "dice", "iou"],
+    )
+    sub.add_argument("--class-weights", choices=["median_frequency"])
+    sub.add_argument(
+        "--precision", default="float32", choices=["float32", "mixed_float16", "mixed_bfloat16"]
+    )
+    sub.add_argument("--no-augment", action="store_true", help="train on the images as they are")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--deterministic", action="store_true")
+    sub.add_argument("--no-resume", action="store_true", help="refuse a folder that holds a run")
+
+
+def _add_procedure(sub):
+    sub.add_argument("--mode", default="whole", choices=["whole", "slide"])
+    sub.add_argument("--window", type=int, help="side of the sliding window")
+    sub.add_argument("--stride", type=int, help="step of the sliding window (2/3 of its side)")
+    sub.add_argument("--scales", type=float, nargs="+", default=[1.0])
+    sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
+
+
+def _procedure(options):
+    return {
+        "mode": options.mode,
+        "window": options.window,
+        "stride": options.stride,
+        "scales": tuple(options.scales),
+        "flip": options.flip,
+    }
+
+
+def _open(options, split=None):
+    from keras_seg import data
+
+    return data.open_dataset(
+        options.data,
+        split or options.split,
+        layout=options.layout,
+        classes=options.classes,
+        channels=options.channels,
+    )
+
+
+def _quickstart(options):
+    from keras_seg.quickstart import quickstart
+
+    return quickstart(options.folder, epochs=options.epochs)
+
+
+def _models(options):
+    from keras_seg import backbones, models
+
+    print("models:   ", "  ".join(models.list_models()))
+    print("backbones:", "  ".join(backbones.list_backbones()))
+    print(
+        "          keras:NAME for any classifier of keras.applications, such as keras:MobileNetV2"
+    )
+
+
+def _check_data(options):
+    from keras_seg import data
+
+    report = data.check_data(_open(options))
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _train(options):
+    from keras_seg import losses, models, training
+
+    train_data, val_data = _train_and_val(options)
+    print(f"{len(train_data)} images to train on, {len(val_data)} to validate on.")
+    model_options = dict(_parse_setting(text) for text in options.set)
+    num_classes = train_data.table.num_classes
+    input_shape = (None, None, options.channels)
+
+    def build_model():
+        return models.build(options.model, num_classes, input_shape, **model_options)
+
+    chosen = {
+        "cross_entropy": losses.CrossEntropy,
+        "cross_entropy_dice": losses.CrossEntropyDice,
+        "cross_entropy_log_iou": losses.CrossEntropyLogIoU,
+        "dice": losses.Dice,
+        "iou": losses.IoU,
+    }
+    more = {"augment": None} if options.no_augment else {}
+    result = training.train(
+        build_model,
+        train_data,
+        val_data,
+        folder=options.folder,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        crop_size=tuple(options.crop) if options.crop else None,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        schedule=options.schedule,
+        head_multiplier=options.head_multiplier,
+        loss=chosen[options.loss](),
+        class_weights=options.class_weights,
+        precision=options.precision,
+        resume=not options.no_resume,
+        seed=options.seed,
+        deterministic=options.deterministic,
+        **more,
+    )
+    print(f"Best mean IoU {result.best_score:.4f}; everything is in {result.folder}.")
+
+
+def _train_and_val(options):
+    """The train and val splits of the data set, or its one part, cut in two."""
+    if options.split:
+        return _open(options).split(options.held_out, seed=options.seed)
+    train_data = _open(options, "train")
+    try:
+        return train_data, _open(options, "val")
+    except ValueError:
+        return train_data.split(options.held_out, seed=options.seed)
+
+
+def _parse_setting(text):
+    """("filters", 32) from "filters=32": Python literals, anything else is a string."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes NAME=VALUE, got {text!r}.")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _evaluate(options):
+    from keras_seg import inference
+    from keras_seg.utils import write_json
+
+    scores = inference.evaluate(
+        inference.Predictor(options.model), _open(options), **_procedure(options)
+    )
+    print(inference.format_scores(scores))
+    if options.json:
+        write_json(options.json, scores)
+        print(f"Scores written to {options.json}.")
+
+
+def _predict(options):
+    from keras_seg import inference
+
+    predictor = inference.Predictor(options.model)
+    written = inference.predict_folder(
+        predictor, options.images, options.output, **_procedure(options)
+    )
+    print(f"{len(written)} label maps and overlays written to {options.output}.")
+
+
+def _export(options):
+    from keras_seg.export import export
+
+    report = export(
+        options.model,
+        options.output,
+        formats=tuple(options.formats),
+        quantize=tuple(options.quantize),
+        size=tuple(options.size) if options.size else None,
+        output=options.output_kind,
+        **_export_images(options),
+    )
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _export_images(options):
+    """Calibration images, and images with labels to compare on, as the options name them."""
+    from keras_seg import data
+
+    found = {}
+    if options.data:
+        train_data, val_data = _export_splits(options)
+        found["calibration"] = [train_data[i].image for i in _spread(len(train_data), 64)]
+        samples = [val_data[i] for i in _spread(len(val_data), options.images)]
+        found["images"] = [sample.image for sample in samples]
+        found["labels"] = [sample.label for sample in samples]
+    if options.calibration:
+        paths = data.list_images(options.calibration)
+        found["calibration"] = [
+            data.read_image(paths[i], options.channels) for i in _spread(len(paths), 64)
+        ]
+    return found
+
+
+def _export_splits(options):
+    if options.split:
+        part = _open(options)
+        return part, part
+    train_data = _open(options, "train")
+    try:
+        return train_data, _open(options, "val")
+    except ValueError:
+        return train_data, train_data
+
+
+def _spread(count, wanted):
+    """At most `wanted` indices, evenly over range(count)."""
+    return [i * count // min(count, wanted) for i in range(min(count, wanted))]

@@ -1,0 +1,72 @@
+"""The whole path in about two minutes, on pictures made here: train, look, export, prove."""
+
+import pathlib
+
+from keras_seg import data, inference, models, training, utils
+from keras_seg.export import export
+
+SIZE = (96, 96)
+TRAIN_IMAGES, VAL_IMAGES = 256, 48
+FILTERS, EPOCHS = 12, 6
+
+NEXT = """
+Now with your own images:
+
+  1. Put them in a folder: photos/images/NAME.jpg and photos/masks/NAME.png (a mask holds class ids,
+     0, 1, 2 ...; 255 is left out), and one class name a line in photos/classes.txt.
+  2. keras-seg check-data photos/
+  3. keras-seg train --model UNet --data photos/ --folder runs/photos --epochs 50
+  4. keras-seg predict runs/photos some_image.jpg --output predictions/
+  5. keras-seg export runs/photos --data photos/ --size 256 256 --output files/
+"""
+
+
+def quickstart(folder="quickstart", epochs=None):
+    """Train a slim U-Net on synthetic shapes, write overlays, export every format, print the proof.
+
+    Returns the exit status: 0, or 1 when an exported file does not compute what Keras computes.
+
+    Raises:
+        ValueError: if `folder` cannot be written.
+    """
+    folder = utils.writable_folder(pathlib.Path(folder))
+    print(f"1/4  Drawing {TRAIN_IMAGES + VAL_IMAGES} pictures of circles, squares and triangles.")
+    data.write_shapes(folder / "shapes" / "train", TRAIN_IMAGES, size=SIZE, seed=0)
+    data.write_shapes(folder / "shapes" / "val", VAL_IMAGES, size=SIZE, seed=1)
+    train_data = data.open_dataset(folder / "shapes", "train")
+    val_data = data.open_dataset(folder / "shapes", "val")
+
+    print("2/4  Training a slim U-Net on them.")
+    table = train_data.table
+    result = training.train(
+        lambda: models.UNet(table.num_classes, filters=FILTERS),
+        train_data,
+        val_data,
+        folder=folder / "run",
+        epochs=epochs or EPOCHS,
+        batch_size=16,
+        learning_rate=3e-3,
+        augment=None,
+    )
+
+    print("3/4  Labelling the pictures that it has not seen.")
+    predictor = inference.Predictor(result.folder)
+    scores = inference.evaluate(predictor, val_data)
+    print(inference.format_scores(scores))
+    pictures = folder / "predictions"
+    inference.predict_folder(predictor, folder / "shapes" / "val" / "images", pictures)
+
+    print("4/4  Exporting, and running each file on the same pictures.")
+    samples = [val_data[i] for i in range(16)]
+    report = export(
+        result.folder,
+        folder / "files",
+        size=SIZE,
+        calibration=[train_data[i].image for i in range(64)],
+        images=[sample.image for sample in samples],
+        labels=[sample.label for sample in samples],
+    )
+    print(report)
+    print(f"\nLook at {pictures}, and at the training in {folder / 'run' / 'previews'}.")
+    print(NEXT)
+    return 0 if report.ok else 1
