@@ -1,0 +1,51 @@
+"""What both importers need: the layers that hold weights, and one message for all that misfits."""
+
+import keras
+import numpy as np
+
+
+def layers_with_weights(model):
+    """{name: layer} of every layer that holds weights, inner models opened.
+
+    Raises:
+        ValueError: if two layers have one name, for then a name does not say which is meant.
+    """
+    found = {}
+    for layer in _open(model):
+        if not layer.weights:
+            continue
+        if found.setdefault(layer.name, layer) is not layer:
+            raise ValueError(f"{model.name} has two layers named {layer.name!r}; rename one.")
+    return found
+
+
+def _open(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _open(layer)
+        else:
+            yield layer
+
+
+def first_ten(names):
+    """ "a, b, c and 4 more": enough of a list to see what is wrong."""
+    names = list(names)
+    rest = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(str(name) for name in names[:10]) + rest
+
+
+def finite(array):
+    """Whether every number of a floating array is finite; True for other types."""
+    return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
+
+
+def raise_misfits(title, misfits):
+    """Raise ValueError(title + one line a kind of misfit) unless every list in `misfits` is empty.
+
+    `misfits` is {what is wrong: [names]}.
+    """
+    lines = [
+        f"  {what} ({len(names)}): {first_ten(names)}" for what, names in misfits.items() if names
+    ]
+    if lines:
+        raise ValueError("\n".join([title, *lines]))

@@ -1,0 +1,175 @@
+"""Fit the state of a reference implementation into one of our models, by name."""
+
+import collections.abc
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_seg.utils import unknown_name
+from keras_seg.weights.checks import finite, layers_with_weights, raise_misfits
+from keras_seg.weights.files import read_state
+from keras_seg.weights.layouts import LAYOUTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `load` did. `str(report)` is one line for a log.
+
+    Attributes:
+        source: the file, or "state" for a mapping.
+        layout: name of the layout.
+        loaded: reference names whose values are now in the model.
+        ignored: reference names that the layout leaves out (counters, fixed kernels, heads that
+            the model was built without).
+        kept: our layers that keep their own values, because the reference's are constants.
+    """
+
+    source: str
+    layout: str
+    loaded: tuple
+    ignored: tuple
+    kept: tuple
+
+    def __str__(self):
+        return (
+            f"{self.source}: {len(self.loaded)} arrays loaded by layout {self.layout!r}, "
+            f"{len(self.ignored)} ignored, {len(self.kept)} layers kept."
+        )
+
+
+def load(model, state, layout="semseg"):
+    """Give `model` the weights of a reference implementation.
+
+    Args:
+        model: a model of `keras_seg.models`, built with the options of the reference.
+        state: {reference name: array} in the reference's own axis order (PyTorch: OIHW), or the
+            path of an `.npz`, `.safetensors` or PyTorch (`.pth`, `.pt`) file. A prefix "module."
+            before every name (DataParallel) is dropped.
+        layout: whose names these are, one of `keras_seg.weights.LAYOUTS`.
+
+    Returns:
+        `Report`: what was loaded, ignored and kept.
+
+    Raises:
+        ValueError: for an unknown layout; when an array is left over or missing, has another
+            shape, or holds NaN or infinity (the first ten names of each kind). The model is
+            untouched then.
+    """
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+    rules = LAYOUTS[layout]
+    source = "state"
+    if not isinstance(state, collections.abc.Mapping):
+        source, state = str(state), read_state(state)
+    state = _without_module(state)
+
+    layers = layers_with_weights(model)
+    prefixes = rules.names(list(layers))
+    kept = [name for name in layers if prefixes.get(name, "") is None]
+    unknown = [name for name in layers if name not in prefixes]
+
+    used = {}  # an ordered set of reference names
+    plan, missing, misfits = [], [], []
+    for name, prefix in prefixes.items():
+        if prefix is None:
+            continue
+        for variable in layers[name].weights:
+            suffix, change = _rule(layers[name], variable)
+            reference = prefix + suffix
+            if reference not in state:
+                missing.append(f"{reference} for {name}/{variable.name}")
+                continue
+            used[reference] = None
+            array = np.asarray(state[reference])
+            array, problem = _fit(array, change, variable)
+            if problem:
+                misfits.append(f"{reference} {problem}")
+            else:
+                plan.append((variable, array))
+
+    rest = [name for name in state if name not in used]
+    ignored = [name for name in rest if rules.ignores(name, used)]
+    left_over = [name for name in rest if not rules.ignores(name, used)]
+    raise_misfits(
+        f"{source} does not fit {model.name} by layout {layout!r} ({rules.reference}). Build the "
+        "model with the options of the reference (number of classes, backbone, aux) or name the "
+        "right layout. Nothing was changed.",
+        {
+            "layers that the layout has no name for": unknown,
+            "not in the state": missing,
+            "left over in the state": left_over,
+            "of another shape or not finite": misfits,
+        },
+    )
+    for variable, array in plan:
+        variable.assign(array)
+    return Report(source, layout, tuple(used), tuple(ignored), tuple(kept))
+
+
+def _without_module(state):
+    if state and all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): array for name, array in state.items()}
+    return state
+
+
+def _fit(array, change, variable):
+    """(array in our axis order, None), or (None, what is wrong)."""
+    shape = array.shape
+    try:
+        array = change(array)
+    except ValueError:
+        return None, f"has shape {shape}, which is not that of a {variable.path.split('/')[-1]}"
+    if array.shape != tuple(variable.shape):
+        return None, f"has shape {shape}, here {tuple(variable.shape)} in the order of Keras"
+    if not finite(array):
+        return None, "holds NaN or infinity"
+    return array, None
+
+
+def _convolution(array):
+    """(out, in, kh, kw) -> (kh, kw, in, out), and transposed (in, out, ...) -> (..., out, in)."""
+    return array.transpose(2, 3, 1, 0)
+
+
+def _depthwise(array):
+    """(channels, 1, kh, kw) -> (kh, kw, channels, 1)."""
+    return array.transpose(2, 3, 0, 1)
+
+
+def _dense(array):
+    """(out, in) -> (in, out)."""
+    return array.transpose(1, 0)
+
+
+def _same(array):
+    return array
+
+
+_NORMALIZATION = {
+    "gamma": (".weight", _same),
+    "beta": (".bias", _same),
+    "moving_mean": (".running_mean", _same),
+    "moving_variance": (".running_var", _same),
+}
+_BIAS = (".bias", _same)
+
+# Type of layer -> {our variable: (PyTorch's suffix, change of axes)}.
+_RULES = {
+    keras.layers.Conv2D: {"kernel": (".weight", _convolution), "bias": _BIAS},
+    keras.layers.Conv2DTranspose: {"kernel": (".weight", _convolution), "bias": _BIAS},
+    keras.layers.DepthwiseConv2D: {"kernel": (".weight", _depthwise), "bias": _BIAS},
+    keras.layers.Dense: {"kernel": (".weight", _dense), "bias": _BIAS},
+    keras.layers.BatchNormalization: _NORMALIZATION,
+}
+
+
+def _rule(layer, variable):
+    """(suffix, change of axes) of one variable of a layer."""
+    for kind, variables in _RULES.items():
+        if isinstance(layer, kind) and variable.name in variables:
+            return variables[variable.name]
+    raise ValueError(
+        f"Cannot import {variable.path}: no rule for the {variable.name} of a "
+        f"{type(layer).__name__}."
+    )

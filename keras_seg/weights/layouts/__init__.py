@@ -1,0 +1,11 @@
+"""Whose names a state has. One module a reference; a further one is a table and an entry here."""
+
+from keras_seg.weights.layouts import milesial, semseg, tiramisu, wkentaro
+
+# Keys of LAYOUTS are the names that `keras_seg.weights.load` takes.
+LAYOUTS = {
+    "milesial": milesial.LAYOUT,
+    "semseg": semseg.LAYOUT,
+    "tiramisu": tiramisu.LAYOUT,
+    "wkentaro": wkentaro.LAYOUT,
+}

@@ -1,0 +1,42 @@
+"""PSPNet of hszhao/semseg, `model/pspnet.py` and `model/resnet.py`; ours is `PSPNet`.
+
+The reference builds its auxiliary head in training mode only, and its checkpoints carry it: it is
+ignored for a model without one.
+"""
+
+import re
+
+from keras_seg.weights.layouts.table import Layout, before, by_pattern
+
+
+def _names(layers):
+    # The reference numbers the levels of the pyramid, we name them by their bins.
+    bins = [m[1] for m in (re.fullmatch(r"ppm(\d+)_conv", layer) for layer in layers) if m]
+
+    def block(stage, number):
+        return f"layer{before(stage)}.{before(number)}"
+
+    return by_pattern(
+        layers,
+        (
+            (r"stem_conv(\d)", lambda i: f"layer0.{3 * before(i)}"),
+            (r"stem_bn(\d)", lambda i: f"layer0.{3 * before(i) + 1}"),
+            (
+                r"stage(\d)_block(\d+)_((?:conv|bn)\d)",
+                lambda stage, b, part: f"{block(stage, b)}.{part}",
+            ),
+            (r"stage(\d)_block(\d+)_shortcut_conv", lambda s, b: f"{block(s, b)}.downsample.0"),
+            (r"stage(\d)_block(\d+)_shortcut_bn", lambda s, b: f"{block(s, b)}.downsample.1"),
+            (r"ppm(\d+)_conv", lambda b: f"ppm.features.{bins.index(b)}.1"),
+            (r"ppm(\d+)_bn", lambda b: f"ppm.features.{bins.index(b)}.2"),
+            (r"head_conv", lambda: "cls.0"),
+            (r"head_bn", lambda: "cls.1"),
+            (r"logits_low", lambda: "cls.4"),
+            (r"aux_head_conv", lambda: "aux.0"),
+            (r"aux_head_bn", lambda: "aux.1"),
+            (r"aux_low", lambda: "aux.4"),
+        ),
+    )
+
+
+LAYOUT = Layout(reference="hszhao/semseg model/pspnet.py", names=_names, heads=("aux.",))

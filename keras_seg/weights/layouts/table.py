@@ -1,0 +1,53 @@
+"""The form of a layout: from our layer names to the names of a reference."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+# PyTorch counts the batches that a BatchNorm has seen; nothing reads the number.
+COUNTERS = r".*\.num_batches_tracked"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One reference's names.
+
+    Attributes:
+        reference: repository and file.
+        names: takes the names of our layers that hold weights, in the model's order, and returns
+            {our layer: prefix of the reference}; None for a layer that keeps its own values. A
+            layer that is not in the result has no name in this reference, which is an error.
+        ignored: patterns of reference names that are never read, with the counters of BatchNorm.
+        heads: prefixes of whole heads that may be left out: ignored when the model has none of it.
+    """
+
+    reference: str
+    names: Callable
+    ignored: tuple = ()
+    heads: tuple = ()
+
+    def ignores(self, name, used):
+        """Whether the reference's `name` may be left over, when the names in `used` were read."""
+        if any(re.fullmatch(pattern, name) for pattern in (COUNTERS, *self.ignored)):
+            return True
+        return any(
+            name.startswith(head) and not any(other.startswith(head) for other in used)
+            for head in self.heads
+        )
+
+
+def by_pattern(layers, table):
+    """{layer: prefix} by the first matching row (pattern of our name, function of its groups)."""
+    names = {}
+    for layer in layers:
+        for pattern, prefix in table:
+            match = re.fullmatch(pattern, layer)
+            if match:
+                names[layer] = prefix(*match.groups())
+                break
+    return names
+
+
+def before(number):
+    """Our stages and blocks count from 1, the references' modules from 0: "3" -> 2."""
+    return int(number) - 1
