@@ -1,0 +1,261 @@
+"""What happens between the steps and after each epoch of a run."""
+
+import csv
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+
+from keras_seg.training.checkpoint import LAST, save_checkpoint
+from keras_seg.training.events import EventWriter
+from keras_seg.training.folder import HISTORY, LOGS, PREVIEWS
+from keras_seg.utils import atomic_path
+
+# What a shell reports for a process that SIGTERM ended.
+TERMINATED = 128 + signal.SIGTERM
+
+
+class FiniteGuard(keras.callbacks.Callback):
+    """Stops a run whose loss, weights or optimizer state are no longer finite.
+
+    The loss alone does not tell: TensorFlow's fused convolution on CPU turns NaN into 0, and the
+    loss of a network whose weights are NaN stays finite.
+
+    Args:
+        every: steps between two looks; there is one more at the end of each epoch.
+
+    Raises (from `fit`):
+        ValueError: naming the epoch, the step, and the first tensor that is not finite.
+    """
+
+    def __init__(self, every=100):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"check_every must be at least 1, got {every}.")
+        self.every = every
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % self.every == 0:
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            self._check(f"epoch {self._epoch + 1}, step {batch + 1}", {"loss": logs["loss"]})
+
+    def on_epoch_end(self, epoch, logs=None):
+        losses = {name: value for name, value in logs.items() if name.endswith("loss")}
+        self._check(f"the end of epoch {epoch + 1}", losses)
+
+    def _check(self, where, losses):
+        bad = first_not_finite(self.model)
+        if bad is None:
+            bad = next((name for name, value in losses.items() if not np.isfinite(value)), None)
+        if bad is not None:
+            raise ValueError(
+                f"Training stopped at {where}: {bad} is not finite. Nothing of this epoch was "
+                f"saved; {LAST} holds the one before. Usual causes: a label id outside the class "
+                "table, a pixel that is not finite, a learning rate that is too high."
+            )
+
+
+def first_not_finite(model):
+    """Path of the first weight, or else optimizer variable, with a NaN or infinity; or None."""
+    variables = [
+        v for v in [*model.variables, *model.optimizer.variables] if "float" in str(v.dtype)
+    ]
+    finite = keras.ops.stack([keras.ops.all(keras.ops.isfinite(v)) for v in variables])
+    finite = keras.ops.convert_to_numpy(finite)  # one transfer from the device
+    return None if finite.all() else variables[int(finite.argmin())].path
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Random numbers of layers (dropout) and the order of data follow from (seed, epoch).
+
+    Their running state is not stored by Keras; this makes an epoch the same whether the run came
+    to it in one go or was resumed before it.
+
+    Args:
+        seed: of the run.
+        batches: training data; told the epoch if it has `set_epoch`.
+    """
+
+    def __init__(self, seed, batches):
+        super().__init__()
+        self.seed = seed
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if hasattr(self.batches, "set_epoch"):
+            self.batches.set_epoch(epoch)
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        for index, state in enumerate(states):
+            value = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0] % 2**31
+            state.assign(np.array([value, 0]))
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """SIGTERM (a preempted machine) ends the run after the current step, with exit status 143.
+
+    The checkpoint of the last finished epoch stays; the same command goes on from it. A save under
+    way is finished first. A second SIGTERM ends the process at once. Outside the main thread
+    signals cannot be caught, and nothing is done.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._asked = False
+        self._before = None
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *error):
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _ask(self, number, frame):
+        self._asked = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _leave(self):
+        if self._asked:
+            raise SystemExit(TERMINATED)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._leave()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._leave()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._leave()
+
+
+class Recorder(keras.callbacks.Callback):
+    """After each epoch: checkpoint, best so far, history as CSV, TensorBoard, manifest.
+
+    The checkpoint is written first and holds the history, so that the other files can always be
+    made again from it.
+
+    Args:
+        folder: run folder.
+        manifest: `Manifest` of the run.
+        progress: of the checkpoint that the run goes on from, or `new_progress()`.
+        monitor: the score that decides which epoch is the best.
+        larger_is_better: its direction.
+        tensorboard: whether to write `logs/`.
+    """
+
+    def __init__(self, folder, manifest, progress, *, monitor, larger_is_better, tensorboard):
+        super().__init__()
+        self.folder = folder
+        self.manifest = manifest
+        self.progress = progress
+        self.monitor = monitor
+        self.sign = 1 if larger_is_better else -1
+        self.tensorboard = tensorboard
+        self._writers = {}
+        self._started = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1}
+        row |= {name: float(value) for name, value in logs.items()}
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        row |= {"learning_rate": float(rate), "seconds": time.monotonic() - self._started}
+        score = row.get(self.monitor, float("nan"))
+        best = self.progress["best_score"]
+        improved = np.isfinite(score) and (best is None or self.sign * (score - best) > 0)
+        self.progress["epoch"] = epoch + 1
+        self.progress["history"].append(row)
+        if improved:
+            self.progress |= {"best_score": score, "best_epoch": epoch + 1}
+        save_checkpoint(self.model, self.folder, self.progress, best=improved)
+        write_history(self.folder, self.progress["history"])
+        self.manifest.update(epoch=epoch + 1, best=best_entry(self.progress, self.monitor))
+        if self.tensorboard:
+            self._write_events(row)
+
+    def _write_events(self, row):
+        """`epoch_...` of training and validation under the same tags, so that curves overlay."""
+        curves = {"train": {}, "validation": {}}
+        for name, value in row.items():
+            if name == "epoch":
+                continue
+            kind = "validation" if name.startswith("val_") else "train"
+            curves[kind]["epoch_" + name.removeprefix("val_")] = value
+        for kind, values in curves.items():
+            if values:
+                if kind not in self._writers:
+                    self._writers[kind] = EventWriter(self.folder / LOGS / kind)
+                self._writers[kind].scalars(row["epoch"] - 1, values)
+
+    def close(self):
+        for writer in self._writers.values():
+            writer.close()
+
+
+def new_progress():
+    """Progress of a run before its first epoch."""
+    return {"epoch": 0, "history": [], "best_score": None, "best_epoch": None}
+
+
+def best_entry(progress, monitor):
+    """What the manifest says of the best epoch."""
+    return {
+        "monitor": monitor,
+        "score": progress["best_score"],
+        "epoch": progress["best_epoch"],
+    }
+
+
+def write_history(folder, history):
+    """`history.csv`: a row an epoch; empty where an epoch was not validated."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    with (
+        atomic_path(folder / HISTORY) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+class Previews(keras.callbacks.Callback):
+    """A picture after each epoch: images beside labels and predictions, always the same samples.
+
+    Args:
+        folder: run folder; files are `previews/epoch_0001.png` and so on.
+        samples: list of `keras_seg.data.Sample`.
+        table: `keras_seg.data.LabelTable`, for the colours.
+    """
+
+    def __init__(self, folder, samples, table):
+        super().__init__()
+        self.folder = folder / PREVIEWS
+        self.samples = samples
+        self.table = table
+        self._predictor = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        from keras_seg.inference import Predictor, contact_sheet
+
+        if self._predictor is None:
+            self.folder.mkdir(exist_ok=True)
+            self._predictor = Predictor(self.model, table=self.table)
+        sheet = contact_sheet(
+            [sample.image for sample in self.samples],
+            [sample.label for sample in self.samples],
+            [self._predictor.predict(sample.image) for sample in self.samples],
+            self.table,
+        )
+        with atomic_path(self.folder / f"epoch_{epoch + 1:04d}.png") as temporary:
+            sheet.save(temporary)

@@ -1,0 +1,125 @@
+"""Checkpoints that survive a kill at any moment: weights, optimizer and progress in one file."""
+
+import json
+import os
+import pathlib
+import shutil
+import warnings
+import zipfile
+
+from keras_seg.utils import atomic_path
+
+LAST = "last.keras"
+PREVIOUS = "last.previous.keras"
+BEST = "best.keras"
+# A member of the .keras archive. Keras reads the members it knows and lets the others be.
+PROGRESS = "keras_seg_progress.json"
+
+
+def save_checkpoint(model, folder, progress, *, best):
+    """Write `last.keras`, keeping the former one as `last.previous.keras`, and maybe `best.keras`.
+
+    Each file is whole or absent at every moment, and once the first is written one is always there.
+
+    Args:
+        model: compiled model, its optimizer built.
+        folder: run folder.
+        progress: JSON-able dict with at least "epoch", the number of finished epochs.
+        best: whether this state is the best so far, and goes into `best.keras` too.
+
+    Raises:
+        ValueError: if the disk refuses; the former files are as they were.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        with atomic_path(folder / LAST) as temporary:
+            model.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(PROGRESS, json.dumps(progress))
+            if (folder / LAST).exists():
+                os.replace(folder / LAST, folder / PREVIOUS)
+        if best:
+            copy_to_best(folder, LAST)
+    except OSError as error:
+        raise ValueError(
+            f"Cannot write a checkpoint in {folder}: {error.strerror or error}. The former one is "
+            "untouched: make room, then give the same command to go on from it."
+        ) from error
+
+
+def copy_to_best(folder, name):
+    """Make `best.keras` a copy of the checkpoint `name` (no link: damage must not spread)."""
+    with atomic_path(pathlib.Path(folder) / BEST) as temporary:
+        shutil.copyfile(pathlib.Path(folder) / name, temporary)
+
+
+def read_progress(path):
+    """The progress stored in a checkpoint whose every byte was checked (CRC-32 of each member).
+
+    Raises:
+        ValueError: if the file is missing, damaged, or was not written by `save_checkpoint`.
+    """
+    path = pathlib.Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"checksum of {damaged}")
+            if PROGRESS not in archive.namelist():
+                raise ValueError(
+                    f"{path} is a Keras model but no checkpoint of keras_seg.training: it does "
+                    "not say which epoch it belongs to."
+                )
+            return json.loads(archive.read(PROGRESS))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist.") from None
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged ({path.stat().st_size} bytes): {error}. Delete it to go on "
+            "without it."
+        ) from error
+
+
+def load_checkpoint(model, path):
+    """Put weights and optimizer state of a checkpoint into `model`; return the progress.
+
+    Args:
+        model: compiled as the one that was saved, its optimizer built.
+        path: a file of `save_checkpoint`.
+
+    Raises:
+        ValueError: as `read_progress`, and if the weights or the optimizer do not fit.
+    """
+    progress = read_progress(path)
+    with warnings.catch_warnings():
+        # Keras only warns when the optimizer's state is skipped.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            model.load_weights(path)
+        except (ValueError, UserWarning, KeyError) as error:
+            raise ValueError(
+                f"{path} does not fit the network that is to go on training: {error} Give the "
+                "arguments that the run was started with, or another folder."
+            ) from error
+    return progress
+
+
+def newest_checkpoint(folder):
+    """(file name, progress, what is wrong with the others) of the furthest whole checkpoint.
+
+    (None, None, problems) if there is none. Torn files are what a full disk or a copied folder
+    leaves; a kill does not.
+    """
+    found, problems = (None, None), []
+    for name in (LAST, PREVIOUS, BEST):
+        path = pathlib.Path(folder) / name
+        if not path.exists():
+            continue
+        try:
+            progress = read_progress(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if found[0] is None or progress["epoch"] > found[1]["epoch"]:
+            found = (name, progress)
+    return *found, problems
