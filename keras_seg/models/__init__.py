@@ -6,10 +6,16 @@
 import inspect
 
 from keras_seg.layers import inference_model
+from keras_seg.models.fc_densenet import (
+    FCDenseNet,
+    FCDenseNet56,
+    FCDenseNet67,
+    FCDenseNet103,
+)
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
 
-_BUILDERS = (UNet,)
+_BUILDERS = (FCDenseNet, FCDenseNet56, FCDenseNet67, FCDenseNet103, UNet)
 
 __all__ = ["build", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
 

@@ -1,0 +1,95 @@
+"""Our models compute what the reference implementations compute, given the same weights.
+
+One row a case: the builder call, the layout of the state, and which layer gives which output.
+"""
+
+import keras
+import pytest
+from golden import cases
+
+from keras_seg import layers, models, weights
+
+TOLERANCE = 1e-4  # of the largest value; a wrong epsilon alone costs 2e-3 and more
+
+
+def unet():
+    return models.UNet(2, preprocessing="none")
+
+
+def fc_densenet56():
+    return models.FCDenseNet56(11, preprocessing="none", bn_epsilon=1e-5)
+
+
+def fc_densenet67():
+    return models.FCDenseNet67(11, preprocessing="none", bn_epsilon=1e-5)
+
+
+# case, builder call, layout, {output of the case: layer of ours}
+LIGHT = [
+    ("unet_transposed", unet, "milesial", {"logits": "logits"}),
+    (
+        "fc_densenet56",
+        fc_densenet56,
+        "tiramisu",
+        {"logits": "logits", "bottleneck": "bottleneck_new"},
+    ),
+    (
+        "fc_densenet67",
+        fc_densenet67,
+        "tiramisu",
+        {"logits": "logits", "bottleneck": "bottleneck_new"},
+    ),
+]
+HEAVY = []
+
+
+def check(name, model, layout, taps):
+    case, reference = cases.load(name)
+    weights.load(model, cases.state(case), layout=layout)
+    image = cases.inputs(case)["image"].transpose(0, 2, 3, 1)
+    outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
+    got = keras.Model(model.input, outputs)(image, training=False)
+    for output in taps:
+        error = cases.relative_error(case, output, got[output], reference[output])
+        print(f"{name} {output}: {error:.1e}")
+        assert error <= TOLERANCE, output
+
+
+@pytest.mark.parametrize(("name", "build", "layout", "taps"), LIGHT, ids=[row[0] for row in LIGHT])
+def test_light(name, build, layout, taps):
+    check(name, build(), layout, taps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "build", "layout", "taps"), HEAVY, ids=[row[0] for row in HEAVY])
+def test_heavy(name, build, layout, taps):
+    check(name, build(), layout, taps)
+
+
+@pytest.mark.parametrize("map_name", ["map13", "map60", "map9x14"])
+def test_pyramid_pooling(map_name):
+    """Overlapping bins on 13x13 and 9x14, and each average before its convolution."""
+    case, reference = cases.load("layer_pyramid_pooling")
+    x = cases.inputs(case)[map_name].transpose(0, 2, 3, 1)
+    image = keras.Input((None, None, 16))
+    model = keras.Model(image, layers.pyramid_pooling(image, (1, 2, 3, 6), 4))
+    state = {f"ppm.{name}": array for name, array in cases.state(case).items()}
+    weights.load(model, state, layout="semseg")
+    taps = {map_name: "ppm", **{f"{map_name}_pool{b}": f"ppm{b}_pool" for b in (1, 2, 3, 6)}}
+    outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
+    got = keras.Model(image, outputs)(x, training=False)
+    for output in taps:
+        error = cases.relative_error(case, output, got[output], reference[output])
+        assert error <= 1e-6, output
+
+
+def test_bilinear_resize():
+    """Both conventions, up, down and from a single pixel."""
+    case, reference = cases.load("layer_bilinear_resize")
+    images = cases.inputs(case)
+    assert len(reference) == 2 * len(images)
+    for output, expected in reference.items():
+        convention, name = output.split("_", 1)
+        resize = layers.Resize(expected.shape[2:], align_corners=convention == "corners")
+        got = resize(images[name].transpose(0, 2, 3, 1))
+        assert cases.relative_error(case, output, got, expected) <= 5e-6, output
