@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "training": {"layers", "losses", "metrics", "data", "inference", "utils"},
     "export": {"layers", "data", "metrics", "inference", "utils"},
 }
-EVERYTHING = {*MAY_IMPORT, "cli", "quickstart"}
-MAY_IMPORT |= {"cli": EVERYTHING, "quickstart": EVERYTHING, "__init__": set(), "__main__": {"cli"}}
+EVERYTHING = {*MAY_IMPORT, "cli", "quickstart", "recipe"}
+MAY_IMPORT |= dict.fromkeys(["cli", "quickstart", "recipe"], EVERYTHING)
+MAY_IMPORT |= {"__init__": set(), "__main__": {"cli"}}
 
 # Imported inside the function that needs them, so that nobody pays for what is not used.
 LAZY = {

@@ -1,0 +1,61 @@
+"""PSPNet on CamVid, by the paper's protocol (Zhao et al. 2017, section 5.1).
+
+    python recipes/pspnet_camvid.py --data-dir camvid --folder runs/pspnet_camvid
+
+The folder holds train/, trainannot/, val/ and valannot/ (SegNet's version, 480 x 360, 11 classes).
+
+SGD with momentum 0.9, batch 16, learning rate 0.01 by the poly rule with power 0.9, ten times that
+in the new layers, weight decay 1e-4, auxiliary loss 0.4; scale 0.5 to 2, rotation of 10 degrees,
+blur, mirroring.
+Published: none for this data set in the paper.
+Where we differ: the trunk starts from random weights, not from ImageNet's; the crop of 329 x 473 is
+of the form 48 m - 7 that the pyramid divides evenly.
+Measured: not run at full length.
+"""
+
+from keras_seg import data, models, recipe, training
+
+BACKBONE = "resnet50"
+CROP = (329, 473)
+BATCH = 16
+LEARNING_RATE, POWER, HEAD_MULTIPLIER = 1e-2, 0.9, 10.0
+WEIGHT_DECAY, AUX_WEIGHT = 1e-4, 0.4
+EPOCHS = 200
+
+
+def main(arguments=None):
+    options = recipe.options(
+        __doc__,
+        folder="runs/pspnet_camvid",
+        epochs=EPOCHS,
+        data="CamVid in SegNet's layout",
+        arguments=arguments,
+    )
+    crop, batch, slim = CROP, BATCH, {"backbone": BACKBONE}
+    if options.smoke:
+        train_data, val_data = data.shapes(8, seed=0), data.shapes(4, seed=1)
+        crop, batch, slim = (89, 89), 4, {"backbone": "resnet18", "filters": 8}
+    else:
+        train_data = data.camvid(options.data_dir, "train")
+        val_data = data.camvid(options.data_dir, "val")
+    training.train(
+        lambda: models.PSPNet(train_data.table.num_classes, aux=True, **slim),
+        train_data,
+        val_data,
+        folder=options.folder,
+        epochs=options.epochs,
+        batch_size=batch,
+        augment=data.Augment(crop=crop, scale=(0.5, 2.0), flip=True, rotation=10.0, blur=0.5),
+        optimizer="sgd",
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        schedule="poly",
+        power=POWER,
+        head_multiplier=HEAD_MULTIPLIER,
+        aux_weight=AUX_WEIGHT,
+        resume=options.resume,
+    )
+
+
+if __name__ == "__main__":
+    main()
