@@ -1,0 +1,75 @@
+"""Which pixels count: the one rule that every loss and every metric shares."""
+
+import numbers
+
+import keras
+from keras import ops
+
+
+def standardize_ignore_label(ignore_label):
+    """`ignore_label` as a tuple of ids: an integer gives one, None none, a list several.
+
+    Raises ValueError for anything that is not made of integers.
+    """
+    if ignore_label is None:
+        return ()
+    ids = ignore_label if isinstance(ignore_label, list | tuple) else (ignore_label,)
+    if not all(isinstance(i, numbers.Integral) and not isinstance(i, bool) for i in ids):
+        raise ValueError(
+            f"ignore_label must be an integer, a list of integers or None, got {ignore_label!r}."
+        )
+    return tuple(int(i) for i in ids)
+
+
+def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
+    """Tell the pixels that count from those to ignore and from those that are mistakes.
+
+    Args:
+        labels: integers (N, H, W) or (N, H, W, 1), of any integer type. They are compared before
+            any narrowing, so that 2**32 + 1 does not pass for class 1 (the JAX backend itself
+            narrows 64-bit input to 32 bits before it arrives here).
+        num_classes: classes are the ids 0 .. num_classes - 1 that are not ignored.
+        ignored_ids: tuple from `standardize_ignore_label`.
+        what: how an error calls the array.
+
+    Returns:
+        ids: int32 (N, H, W), 0 wherever the pixel does not count: safe to index with.
+        valid: bool (N, H, W), the pixels that count.
+        illegal: bool (N, H, W), ids that are neither a class nor ignored.
+
+    Raises:
+        ValueError: labels are no integers or have another rank.
+    """
+    labels = ops.convert_to_tensor(labels)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if "int" not in dtype:
+        raise ValueError(
+            f"{what} must be integer class ids, got {dtype}. Keras augmentation layers return "
+            "masks as floats: cast them back with astype('int32'), do not round probabilities."
+        )
+    shape = tuple(labels.shape)
+    if len(shape) == 4 and shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    elif len(shape) != 3:
+        raise ValueError(
+            f"{what} must have the shape (N, H, W) or (N, H, W, 1), got {shape}. One-hot masks: "
+            "take the argmax over the last axis."
+        )
+    labels = ops.cast(labels, "int64" if dtype in ("uint32", "int64", "uint64") else "int32")
+    ignored = ops.zeros_like(labels, dtype="bool")
+    for label in ignored_ids:
+        ignored = ops.logical_or(ignored, ops.equal(labels, label))
+    legal = ops.logical_and(labels >= 0, labels < num_classes)
+    valid = ops.logical_and(legal, ops.logical_not(ignored))
+    illegal = ops.logical_not(ops.logical_or(legal, ignored))
+    return ops.cast(ops.where(valid, labels, 0), "int32"), valid, illegal
+
+
+def check_same_size(labels, predictions, what="logits"):
+    """Raise ValueError when the known heights or widths of two (N, H, W, ...) tensors differ."""
+    theirs, ours = tuple(predictions.shape[1:3]), tuple(labels.shape[1:3])
+    if any(a is not None and b is not None and a != b for a, b in zip(theirs, ours, strict=True)):
+        raise ValueError(
+            f"{what} are {theirs[0]} x {theirs[1]} pixels but labels {ours[0]} x {ours[1]}: "
+            "resize the logits to the labels, never the labels."
+        )

@@ -1,0 +1,229 @@
+"""Losses from the overlap of a class's soft prediction with its true mask: IoU, Dice, Tversky.
+
+With q = softmax(logits), p = one-hot labels, and sums over the pixels that count:
+I = sum p q, Q = sum q (or sum q^2), P = sum p for each class.
+"""
+
+import numbers
+
+import keras
+from keras import ops
+
+from keras_seg.losses.base import (
+    SegmentationLoss,
+    replica_sum,
+    safe_divide,
+    standardize_class_weights,
+)
+from keras_seg.utils import unknown_name
+
+LOGARITHMS = ("log_mean", "mean_log", "sum_log")
+EMPTY = 1e-6  # a millionth of a pixel: softmax never gives an exact 0
+LOG_FLOOR = 1e-7  # log(0) of a class that is missed altogether would be infinite
+
+
+class OverlapLoss(SegmentationLoss):
+    """Base: a subclass's `ratio` gives the score of a class as numerator and denominator.
+
+    A class without a pixel in the labels and less than 1e-6 of a pixel in the prediction scores 1.
+    Keras' own `losses.Dice` and `losses.Tversky` are no substitute: by default they add up the
+    classes too, where false positives and false negatives are the same number.
+
+    Args:
+        ignore_label: id, list of ids or None; such pixels count neither in p nor in q.
+        classes: "present", the classes with a pixel in the labels (of the batch, or of the image
+            with `over="image"`); "all", all K; or a list of ids, these whether present or not. An
+            absent class scores 0 and has no gradient unless `smooth` is above 0.
+        over: "batch", sums over all images on all replicas; "image", the mean over the images of
+            each image's loss, images without any pixel that counts left out.
+        class_weights: K weights >= 0 of the mean over classes, or None.
+        smooth: number >= 0, added to numerator and denominator of the fraction that the class's
+            docstring shows (so `Dice(smooth=2)` equals `Tversky(0.5, 0.5, smooth=1)`).
+        log: None, the loss is 1 - mean of the scores s_c; "log_mean", -log(mean s_c); "mean_log",
+            -mean(log s_c); "sum_log", -sum(log s_c). Scores are at least 1e-7 under the logarithm.
+        name, reduction, dtype: as in `SegmentationLoss`.
+
+    Raises:
+        ValueError: for options out of range, and on call as `SegmentationLoss` says.
+    """
+
+    squared = False
+
+    def __init__(
+        self,
+        ignore_label=255,
+        *,
+        classes="present",
+        over="batch",
+        class_weights=None,
+        smooth=0.0,
+        log=None,
+        name=None,
+        reduction="sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(ignore_label, name=name, reduction=reduction, dtype=dtype)
+        if isinstance(classes, str):
+            if classes not in ("present", "all"):
+                raise unknown_name("classes", classes, ["present", "all"])
+        else:
+            classes = list(classes)
+            if not classes or not all(isinstance(c, numbers.Integral) and c >= 0 for c in classes):
+                raise ValueError(
+                    f'classes must be "present", "all" or a list of class ids, got {classes}.'
+                )
+            classes = sorted({int(c) for c in classes})
+        if over not in ("batch", "image"):
+            raise unknown_name("over", over, ["batch", "image"])
+        if log is not None and log not in LOGARITHMS:
+            raise unknown_name("log", log, LOGARITHMS)
+        if not smooth >= 0:
+            raise ValueError(f"smooth must be at least 0, got {smooth}.")
+        self.classes = classes
+        self.over = over
+        self.class_weights = standardize_class_weights(class_weights)
+        self.smooth = float(smooth)
+        self.log = log
+
+    def ratio(self, intersection, predicted, true):
+        """Numerator and denominator, without `smooth`, from I, Q and P of any one shape."""
+        raise NotImplementedError
+
+    def call(self, y_true, y_pred):
+        logits, ids, valid, illegal = self.prepare(y_true, y_pred)
+        num_classes = logits.shape[-1]
+        valid = ops.expand_dims(valid, -1)
+        p = ops.one_hot(ids, num_classes, dtype=self.dtype) * valid
+        q = ops.softmax(logits) * valid
+        terms = (p * q, ops.square(q) if self.squared else q, p)
+        sums = ops.stack([ops.sum(x, axis=(1, 2)) for x in terms])  # (3, N, K)
+        ones = ops.ones_like(sums[0, :, 0])  # (N,)
+        if self.over == "batch":
+            sums = ops.reshape(ops.sum(sums, axis=1), (-1,))
+            sums = replica_sum(ops.append(sums, illegal))
+            illegal = sums[-1]
+            loss = self.from_sums(ops.reshape(sums[:-1], (3, num_classes))) * ones
+        else:
+            counts = ops.cast(ops.any(sums[2] > 0, axis=-1), self.dtype)
+            images, samples, illegal = ops.unstack(
+                replica_sum(ops.stack([ops.sum(counts), ops.sum(ones), illegal])), 3
+            )
+            loss = safe_divide(self.from_sums(sums) * counts * samples, images)
+        return ops.where(illegal > 0, float("nan"), loss)
+
+    def from_sums(self, sums):
+        """Loss (...,) from I, Q, P stacked to (3, ..., K)."""
+        intersection, predicted, true = sums[0], sums[1], sums[2]
+        numerator, denominator = self.ratio(intersection, predicted, true)
+        denominator = denominator + self.smooth
+        empty = denominator < EMPTY
+        score = (numerator + self.smooth) / ops.where(empty, 1.0, denominator)
+        score = ops.where(empty, 1.0, score)
+
+        weights = self.class_weight_tensor(self.class_weights, sums.shape[-1])
+        if self.classes == "present":
+            weights = weights * ops.cast(true > 0, self.dtype)
+        elif self.classes != "all":
+            weights = weights * self.listed(sums.shape[-1])
+        weights = ops.broadcast_to(weights, ops.shape(score))
+
+        def mean(x):
+            return safe_divide(ops.sum(x * weights, axis=-1), ops.sum(weights, axis=-1))
+
+        if self.log is None:
+            return mean(1.0 - score)
+        if self.log == "log_mean":
+            counted = ops.sum(weights, axis=-1) > 0
+            return -ops.log(ops.maximum(ops.where(counted, mean(score), 1.0), LOG_FLOOR))
+        logs = -ops.log(ops.maximum(score, LOG_FLOOR))
+        return mean(logs) if self.log == "mean_log" else ops.sum(logs * weights, axis=-1)
+
+    def listed(self, num_classes):
+        """1 for the classes of the list, else 0, as a tensor (K,)."""
+        if self.classes[-1] >= num_classes:
+            raise ValueError(
+                f"{self.name} counts classes {self.classes}, the model has only "
+                f"0 .. {num_classes - 1}."
+            )
+        return ops.convert_to_tensor(
+            [float(c in self.classes) for c in range(num_classes)], dtype=self.dtype
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "over": self.over,
+            "class_weights": self.class_weights,
+            "smooth": self.smooth,
+            "log": self.log,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class IoU(OverlapLoss):
+    """1 - mean soft IoU: I / (Q + P - I) for each class.
+
+    Rahman, Wang. "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
+    Segmentation", ISVC 2016. Arguments and errors: `OverlapLoss`.
+    """
+
+    def __init__(self, ignore_label=255, *, name="iou", **options):
+        super().__init__(ignore_label, name=name, **options)
+
+    def ratio(self, intersection, predicted, true):
+        return intersection, predicted + true - intersection
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Dice(OverlapLoss):
+    """1 - mean soft Dice: 2 I / (Q + P) for each class.
+
+    Drozdzal et al. "The Importance of Skip Connections in Biomedical Image Segmentation", 2016.
+    `squared=True` puts squares in the denominator, Q = sum q^2: Milletari, Navab, Ahmadi. "V-Net",
+    3DV 2016. Other arguments and errors: `OverlapLoss`.
+    """
+
+    def __init__(self, ignore_label=255, *, squared=False, name="dice", **options):
+        super().__init__(ignore_label, name=name, **options)
+        self.squared = bool(squared)
+
+    def ratio(self, intersection, predicted, true):
+        return 2.0 * intersection, predicted + true
+
+    def get_config(self):
+        return {**super().get_config(), "squared": self.squared}
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Tversky(OverlapLoss):
+    """1 - mean Tversky index: I / (I + fp_weight (Q - I) + fn_weight (P - I)) for each class.
+
+    Salehi, Erdogmus, Gholipour. "Tversky Loss Function for Image Segmentation Using 3D Fully
+    Convolutional Deep Networks", 2017: fp_weight is its alpha and fn_weight its beta (Abraham and
+    Khan's focal Tversky swaps the letters). 0.5 and 0.5 is `Dice`, 1 and 1 is `IoU`.
+
+    Args:
+        fp_weight, fn_weight: numbers >= 0, not both 0: the cost of false positives and negatives.
+
+    Other arguments and errors: `OverlapLoss`.
+    """
+
+    def __init__(
+        self, fp_weight=0.3, fn_weight=0.7, *, ignore_label=255, name="tversky", **options
+    ):
+        super().__init__(ignore_label, name=name, **options)
+        if not (fp_weight >= 0 and fn_weight >= 0 and fp_weight + fn_weight > 0):
+            raise ValueError(
+                "fp_weight and fn_weight must be at least 0 and not both 0, got "
+                f"{fp_weight} and {fn_weight}."
+            )
+        self.fp_weight = float(fp_weight)
+        self.fn_weight = float(fn_weight)
+
+    def ratio(self, intersection, predicted, true):
+        false = self.fp_weight * (predicted - intersection) + self.fn_weight * (true - intersection)
+        return intersection, intersection + false
+
+    def get_config(self):
+        return {**super().get_config(), "fp_weight": self.fp_weight, "fn_weight": self.fn_weight}
