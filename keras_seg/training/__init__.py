@@ -2,5 +2,7 @@
 
 from keras_seg.training.optimizers import SGD, Adam, head_variables
 from keras_seg.training.schedules import Poly
+from keras_seg.training.strategy import choose_strategy
+from keras_seg.training.train import TrainResult, train
 
-__all__ = ["SGD", "Adam", "Poly", "head_variables"]
+__all__ = ["SGD", "Adam", "Poly", "TrainResult", "choose_strategy", "head_variables", "train"]

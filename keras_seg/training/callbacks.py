@@ -94,7 +94,7 @@ class EpochSeeds(keras.callbacks.Callback):
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         for index, state in enumerate(states):
             value = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0] % 2**31
-            state.assign(np.array([value, 0]))
+            state.assign(np.array([value, 0], state.dtype))
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -161,16 +161,19 @@ class Recorder(keras.callbacks.Callback):
         self.sign = 1 if larger_is_better else -1
         self.tensorboard = tensorboard
         self._writers = {}
-        self._started = None
+        self._start = {}
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.monotonic()
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        self._start = {"learning_rate": float(rate), "seconds": time.monotonic()}
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in logs.items()}
-        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        row |= {"learning_rate": float(rate), "seconds": time.monotonic() - self._started}
+        row |= {
+            "learning_rate": self._start["learning_rate"],
+            "seconds": time.monotonic() - self._start["seconds"],
+        }
         score = row.get(self.monitor, float("nan"))
         best = self.progress["best_score"]
         improved = np.isfinite(score) and (best is None or self.sign * (score - best) > 0)
@@ -234,15 +237,19 @@ class Previews(keras.callbacks.Callback):
 
     Args:
         folder: run folder; files are `previews/epoch_0001.png` and so on.
-        samples: list of `keras_seg.data.Sample`.
+        dataset: `keras_seg.data.SegmentationDataset`.
+        count: how many of its samples, evenly spread over it.
         table: `keras_seg.data.LabelTable`, for the colours.
+        procedure: options of `Predictor.predict`.
     """
 
-    def __init__(self, folder, samples, table):
+    def __init__(self, folder, dataset, count, table, procedure):
         super().__init__()
         self.folder = folder / PREVIEWS
-        self.samples = samples
+        count = min(count, len(dataset))
+        self.samples = [dataset[i * len(dataset) // count] for i in range(count)]
         self.table = table
+        self.procedure = procedure
         self._predictor = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -254,7 +261,7 @@ class Previews(keras.callbacks.Callback):
         sheet = contact_sheet(
             [sample.image for sample in self.samples],
             [sample.label for sample in self.samples],
-            [self._predictor.predict(sample.image) for sample in self.samples],
+            [self._predictor.predict(sample.image, **self.procedure) for sample in self.samples],
             self.table,
         )
         with atomic_path(self.folder / f"epoch_{epoch + 1:04d}.png") as temporary:

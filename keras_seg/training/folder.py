@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import pathlib
 import shutil
 import socket
 
@@ -13,7 +12,7 @@ from keras_seg.utils import read_json, versions, writable_folder, write_json
 MANIFEST = "manifest.json"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
-LOCK = "run.lock"
+LOCK = ".lock"
 LOGS = "logs"
 PREVIEWS = "previews"
 OURS = (LAST, PREVIOUS, BEST, MANIFEST, HISTORY, METRICS, LOGS, PREVIEWS)

@@ -1,0 +1,212 @@
+"""From data sets to what `fit` and `evaluate` read: whole batches, labels as the outputs need."""
+
+import keras
+import numpy as np
+
+from keras_seg.data import make_batches
+
+IGNORE = 255
+
+
+def is_dataset(data):
+    """Whether `data` is a `SegmentationDataset`, and not batches that are ready for `fit`."""
+    return hasattr(data, "table") and hasattr(data, "channels")
+
+
+class Targets:
+    """Labels in the form in which a network's outputs are compared with them.
+
+    Args:
+        model: functional; its output is logits, or a dict of logits that all learn the same labels.
+        size: (H, W) of an image, or None where only networks of full-size logits are expected.
+
+    Attributes:
+        names: output names of a dict, or None.
+        lost: (rows, columns) by which logits are smaller than the image (valid convolutions).
+    """
+
+    def __init__(self, model, size=None):
+        self.names = list(model.output) if isinstance(model.output, dict) else None
+        self.lost = (0, 0)
+        if size is not None:
+            shape = model.compute_output_shape((1, *size, model.input.shape[-1]))
+            shape = shape["logits"] if self.names else shape
+            self.lost = (size[0] - shape[1], size[1] - shape[2])
+
+    def __call__(self, images, labels, *more):
+        """(images, labels) -> (images, labels cropped around the centre, once for each output)."""
+        rows, columns = self.lost
+        if rows or columns:
+            top, left = rows // 2, columns // 2
+            height, width = labels.shape[1], labels.shape[2]
+            bottom = None if height is None else height - (rows - top)
+            right = None if width is None else width - (columns - left)
+            labels = labels[:, top:bottom, left:right]
+        if self.names:
+            labels = {name: labels for name in self.names}
+        return images, labels, *more
+
+    @property
+    def changes(self):
+        """False where labels stay as they are."""
+        return bool(self.names or any(self.lost))
+
+
+class _Mapped(keras.utils.PyDataset):
+    """The first `steps` batches of another PyDataset, each passed through a function."""
+
+    def __init__(self, batches, function, steps):
+        super().__init__(
+            workers=batches.workers,
+            use_multiprocessing=batches.use_multiprocessing,
+            max_queue_size=batches.max_queue_size,
+        )
+        self.batches = batches
+        self.function = function
+        self.steps = steps
+
+    @property
+    def num_batches(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        return self.function(*self.batches[index])
+
+    def on_epoch_begin(self):
+        self.batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()
+
+
+def map_batches(batches, targets, steps=None):
+    """`batches` (tf.data or PyDataset) with labels through `targets`, cut after `steps` batches."""
+    if isinstance(batches, keras.utils.PyDataset):
+        if not targets.changes and steps in (None, batches.num_batches):
+            return batches
+        return _Mapped(batches, targets, steps or batches.num_batches)
+    if targets.changes:
+        batches = batches.map(targets)
+    return batches if steps is None else batches.take(steps)
+
+
+class EvaluationBatches(keras.utils.PyDataset):
+    """Every image of a data set once, in batches that are all whole.
+
+    The last batch is filled with samples of ignored pixels, and images of different sizes are
+    padded below and on the right with ignored pixels to the largest of their batch, so that every
+    labelled pixel is scored once, on any number of replicas.
+
+    Args:
+        dataset: `SegmentationDataset`.
+        batch_size: samples in each batch.
+        targets: `Targets`.
+        size: (H, W) to cut out of the centre (or pad to), or None.
+    """
+
+    def __init__(self, dataset, batch_size, targets, size=None):
+        super().__init__()
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.targets = targets
+        self.size = size
+
+    @property
+    def num_batches(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __getitem__(self, index):
+        return self.targets(*self.arrays(index))
+
+    def arrays(self, index):
+        """Batch `index` as images float32 (B, H, W, C) and labels int32 (B, H, W)."""
+        first = index * self.batch_size
+        last = min(first + self.batch_size, len(self.dataset))
+        samples = [self.dataset[i] for i in range(first, last)]
+        pairs = [(sample.image, sample.label) for sample in samples]
+        if self.size is not None:
+            pairs = [
+                (_centre(image, self.size), _centre(label, self.size)) for image, label in pairs
+            ]
+        height, width = self.size or (
+            max(label.shape[0] for _, label in pairs),
+            max(label.shape[1] for _, label in pairs),
+        )
+        channels = pairs[0][0].shape[2]
+        images = np.zeros((self.batch_size, height, width, channels), "float32")
+        labels = np.full((self.batch_size, height, width), IGNORE, "int32")
+        for n, (image, label) in enumerate(pairs):
+            rows, columns = label.shape
+            images[n, :rows, :columns] = image
+            labels[n, :rows, :columns] = label
+        return images, labels
+
+    def for_fit(self):
+        """Itself, or on TensorFlow a tf.data.Dataset that lets sizes differ between batches."""
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        size = self.size or (None, None)
+        dataset = tf.data.Dataset.from_generator(
+            lambda: (self.arrays(i) for i in range(self.num_batches)),
+            output_signature=(
+                tf.TensorSpec((self.batch_size, *size, self.dataset.channels), tf.float32),
+                tf.TensorSpec((self.batch_size, *size), tf.int32),
+            ),
+        )
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        return map_batches(dataset, self.targets).prefetch(2)
+
+
+def _centre(array, size):
+    """The middle of an array (H, W, ...), at most (rows, columns) of `size`."""
+    top, left = (max(have - want, 0) // 2 for have, want in zip(array.shape, size, strict=False))
+    return array[top : top + size[0], left : left + size[1]]
+
+
+def training_batches(dataset, targets, *, batch_size, augment, seed, initial_epoch, steps):
+    """Shuffled whole batches of `dataset`, `steps` an epoch (None: each image at most once).
+
+    Returns:
+        (batches as `make_batches` gives them, batches for `fit`, steps an epoch).
+
+    Raises:
+        ValueError: if there are fewer images than one batch takes.
+    """
+    if len(dataset) < batch_size and steps is None:
+        raise ValueError(
+            f"{len(dataset)} images do not fill one batch of {batch_size}: lower batch_size, or "
+            "say steps_per_epoch to use images more than once an epoch."
+        )
+    if steps is not None and steps * batch_size > len(dataset):
+        dataset = dataset.subset([i % len(dataset) for i in range(steps * batch_size)])
+    steps = steps or len(dataset) // batch_size
+    batches = make_batches(
+        dataset,
+        batch_size,
+        augment=augment,
+        shuffle=True,
+        seed=seed,
+        initial_epoch=initial_epoch,
+        drop_remainder=True,
+    )
+    return batches, map_batches(batches, targets, steps), steps
+
+
+def pixel_counts(dataset):
+    """Labelled pixels of each class, and of all the images in which the class occurs.
+
+    Reads every label once.
+
+    Returns:
+        two int64 arrays (K,).
+    """
+    classes = dataset.table.num_classes
+    pixels = np.zeros(classes, "int64")
+    in_images = np.zeros(classes, "int64")
+    for index in range(len(dataset)):
+        count = np.bincount(dataset[index].label.ravel(), minlength=256)[:classes]
+        pixels += count
+        in_images[count > 0] += count.sum()
+    return pixels, in_images

@@ -1,0 +1,639 @@
+"""`train`: one call from data to a folder with the best network, its scores and its history."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import keras
+import numpy as np
+
+from keras_seg import losses
+from keras_seg.data import Augment, LabelTable
+from keras_seg.inference import Predictor, evaluate
+from keras_seg.layers import inference_model
+from keras_seg.metrics import MeanIoU, confusion_matrix, scores
+from keras_seg.training import strategy as devices_
+from keras_seg.training.batches import (
+    EvaluationBatches,
+    Targets,
+    is_dataset,
+    map_batches,
+    pixel_counts,
+    training_batches,
+)
+from keras_seg.training.callbacks import (
+    EpochSeeds,
+    FiniteGuard,
+    Previews,
+    Recorder,
+    StopOnSignal,
+    best_entry,
+    new_progress,
+    write_history,
+)
+from keras_seg.training.checkpoint import (
+    BEST,
+    LAST,
+    copy_to_best,
+    load_checkpoint,
+    newest_checkpoint,
+    read_progress,
+)
+from keras_seg.training.folder import HISTORY, METRICS, Manifest, held, start
+from keras_seg.training.optimizers import SGD, Adam, head_variables
+from keras_seg.training.schedules import Poly
+from keras_seg.utils import sha256, unknown_name, write_json
+
+OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
+SCHEDULES = ("poly", "constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What `train` returns.
+
+    Attributes:
+        model: the trained network with the weights of the best epoch.
+        history: one dict an epoch: "epoch" (from 1), "loss", "mean_iou", "val_loss",
+            "val_mean_iou", "learning_rate" (of its first step), "seconds".
+        folder: `pathlib.Path` of the run.
+        best_score: of the monitored score, or None if no epoch had one.
+        best_epoch: its epoch, from 1.
+        scores: final scores on the validation data, as `metrics.json`; None without such data.
+    """
+
+    model: keras.Model
+    history: list
+    folder: pathlib.Path
+    best_score: float | None
+    best_epoch: int | None
+    scores: dict | None
+
+
+def train(
+    build_model,
+    train_data,
+    val_data=None,
+    *,
+    folder,
+    epochs,
+    batch_size=8,
+    crop_size=None,
+    augment="default",
+    val_size=None,
+    steps_per_epoch=None,
+    optimizer="adam",
+    learning_rate=None,
+    momentum=0.9,
+    weight_decay=1e-4,
+    schedule="poly",
+    power=0.9,
+    head_multiplier=1.0,
+    head_layers=None,
+    loss=None,
+    aux_weight=0.4,
+    class_weights=None,
+    precision="float32",
+    devices=None,
+    jit_compile=None,
+    monitor=None,
+    validate_every=1,
+    check_every=100,
+    previews=4,
+    tensorboard=True,
+    callbacks=(),
+    table=None,
+    resume=True,
+    overwrite=False,
+    seed=0,
+    deterministic=False,
+    verbose="auto",
+):
+    """Train a network; the same call goes on where an interrupted one stopped.
+
+    The folder receives `last.keras` and `best.keras` (weights, optimizer and progress in one file
+    each, written whole or not at all), `manifest.json`, `history.csv`, `logs/` for TensorBoard,
+    `previews/epoch_0001.png` and so on, and at the end `metrics.json`.
+
+    Resuming is exact by epochs: what an epoch does follows from the checkpoint before it, `seed`
+    and its number, so 2 epochs and then 2 more give what 4 in one go give, bit by bit with
+    `deterministic=True`. An epoch that was broken off is done again. `epochs` may grow; every
+    other setting must stay (with `schedule="poly"` the learning rate then follows the new length).
+
+    Ctrl-C and SIGTERM leave the checkpoint of the last finished epoch. On SIGTERM the running step
+    is finished and `SystemExit(143)` raised.
+
+    Args:
+        build_model: function without arguments that returns the network: variables must be made
+            under this run's precision and devices. Pixels 0..255 -> logits (N, H, W, K), or a dict
+            of such logits of which "logits" counts and the others are auxiliary.
+        train_data: `keras_seg.data.SegmentationDataset`; or batches (images, labels) that are
+            ready for `fit` (`tf.data.Dataset` or `keras.utils.PyDataset`), whose order is then
+            the caller's affair, exact resume included.
+        val_data: the same, for validation; None for none.
+        folder: of the run; made if missing.
+        epochs: number of epochs, in all.
+        batch_size: images in a batch, over all devices together.
+        crop_size: (H, W) of the training crops; default: the size of the first image.
+        augment: "default" (scale 0.5 to 2, crop, mirror), None (a random crop if `crop_size` is
+            given, else the images as they are), or a `keras_seg.data.Augment`.
+        val_size: (H, W) cut from the centre of validation images while training, for networks that
+            do not take every size; default: the network's fixed input size, else whole images.
+            The scores in `metrics.json` are always those of whole images.
+        steps_per_epoch: default: each image at most once an epoch. More repeats images. Required
+            for ready batches without a length.
+        optimizer: "adam", "sgd", or a Keras optimizer; with the latter the next eight arguments do
+            not apply.
+        learning_rate: default 1e-3 for "adam", 1e-2 for "sgd".
+        momentum: of "sgd".
+        weight_decay: decoupled; see `keras_seg.training.SGD` for how published values translate.
+        schedule: "poly", "constant", or a Keras `LearningRateSchedule`.
+        power: of "poly".
+        head_multiplier: factor of the learning rate outside of the backbone (PSPNet: 10).
+        head_layers: what is outside, see `keras_seg.training.head_variables`.
+        loss: default `CrossEntropy()`; the same loss is used for every output.
+        aux_weight: weight of the loss of each auxiliary output.
+        class_weights: None, a list of K weights, or "median_frequency" or another scheme of
+            `keras_seg.losses.class_weights`, from a count of the training labels.
+        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        devices: None: all GPUs; or device names, see `choose_strategy`.
+        jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
+        monitor: "val_mean_iou" (default, or "mean_iou" without `val_data`), "val_loss", "loss".
+        validate_every: validate every so many epochs, and after the last.
+        check_every: steps between two looks whether all weights are finite.
+        previews: number of validation images in the pictures; 0 for none.
+        tensorboard: write `logs/`.
+        callbacks: further Keras callbacks; their state is not restored on resume.
+        table: `LabelTable`; default: of the training data.
+        resume: False: refuse a folder that holds a run.
+        overwrite: delete a run that the folder holds.
+        seed: of weights, data order, augmentation and dropout.
+        deterministic: the same command gives the same weights on the same machine.
+        verbose: as in `fit`; 0 is silent.
+
+    Returns:
+        `TrainResult`.
+
+    Raises:
+        ValueError: before the first step for a folder that cannot be written, is in use, or holds
+            another run; a network that does not fit the data; unknown names and values out of
+            range. While training for weights or losses that are not finite, and a full disk.
+    """
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("batch_size", batch_size, 1),
+        ("validate_every", validate_every, 1),
+        ("previews", previews, 0),
+    ):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    monitor = monitor or ("mean_iou" if val_data is None else "val_mean_iou")
+    known = ["loss", "mean_iou"] + (["val_loss", "val_mean_iou"] if val_data is not None else [])
+    if monitor not in known:
+        raise unknown_name("monitor", monitor, known)
+    strategy = devices_.choose_strategy(devices)
+    replicas = devices_.replicas(strategy)
+    if batch_size % replicas:
+        raise ValueError(
+            f"batch_size={batch_size} cannot be shared by {replicas} devices: give a multiple of "
+            f"{replicas}."
+        )
+    say = print if verbose else (lambda *_: None)
+
+    with held(folder) as folder, StopOnSignal() as stop:
+        devices_.make_reproducible(seed, deterministic)
+        with devices_.precision_policy(precision), devices_.scope(strategy):
+            model = build_model()
+        table = _check_fit(model, train_data, val_data, table)
+        size = _crop_size(model, train_data, crop_size, augment)
+        targets = Targets(model, size)
+        augment = _augmentation(augment, size, crop_size)
+
+        steps = steps_per_epoch
+        if is_dataset(train_data):
+            steps = steps or len(train_data) // batch_size
+        elif steps is None:
+            steps = _length(train_data)
+        loss = losses.CrossEntropy() if loss is None else loss
+        optimizer = _Optimizer(
+            optimizer,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            power=power,
+            head_multiplier=head_multiplier,
+            head_layers=head_layers,
+        )
+        settings = _settings(
+            parameters=model.count_params(),
+            num_classes=table.num_classes,
+            images=len(train_data) if is_dataset(train_data) else None,
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_per_epoch=steps,
+            crop_size=crop_size,
+            augment=augment,
+            val_size=val_size,
+            loss=loss,
+            aux_weight=aux_weight,
+            class_weights=class_weights,
+            precision=precision,
+            monitor=monitor,
+            validate_every=validate_every,
+            seed=seed,
+            deterministic=deterministic,
+            **optimizer.settings(),
+        )
+        before = start(folder, settings, resume=resume, overwrite=overwrite)
+
+        weights = before.get("class_weights") or _class_weights(class_weights, train_data, table)
+        with devices_.scope(strategy):
+            _compile(
+                model,
+                optimizer.build(model, epochs * steps),
+                _weighted(loss, weights),
+                aux_weight,
+                table.num_classes,
+                jit_compile,
+            )
+        progress = _restore(model, folder, say)
+        first = progress["epoch"]
+        manifest = Manifest(
+            folder,
+            state="running",
+            command=sys.argv,
+            model=model.name,
+            settings=settings,
+            seed=seed,
+            classes=table.to_json(),
+            class_weights=weights,
+            input={
+                "height": model.input.shape[1],
+                "width": model.input.shape[2],
+                "channels": model.input.shape[3],
+                "range": [0, 255],
+                "order": "RGB",
+            },
+            devices=replicas,
+            epochs=epochs,
+            epoch=first,
+            best=best_entry(progress, monitor),
+        )
+        write_history(folder, progress["history"])
+        finished = first >= epochs or (
+            before.get("state") == "finished" and before.get("epochs") == epochs
+        )
+        if val_data is not None and is_dataset(val_data):
+            val_size = val_size or _fixed_size(model)
+            val_data = EvaluationBatches(val_data, batch_size, targets, val_size)
+        # Networks of valid convolutions see only the middle of an image at a time.
+        procedure = {"mode": "tile"} if any(targets.lost) else {}
+        recorder = Recorder(
+            folder,
+            manifest,
+            progress,
+            monitor=monitor,
+            larger_is_better=not monitor.endswith("loss"),
+            tensorboard=tensorboard,
+        )
+        try:
+            if finished:
+                say(f"The run in {folder} is finished ({first} epochs). More epochs continue it.")
+            else:
+                if is_dataset(train_data):
+                    batches, for_fit, _ = training_batches(
+                        train_data,
+                        targets,
+                        batch_size=batch_size,
+                        augment=augment,
+                        seed=seed,
+                        initial_epoch=first,
+                        steps=steps_per_epoch,
+                    )
+                else:
+                    batches, for_fit = train_data, map_batches(train_data, targets)
+                more = []
+                if previews and isinstance(val_data, EvaluationBatches):
+                    more = [Previews(folder, val_data.dataset, previews, table, procedure)]
+                model.fit(
+                    for_fit,
+                    epochs=epochs,
+                    initial_epoch=first,
+                    steps_per_epoch=None if is_dataset(train_data) else steps_per_epoch,
+                    validation_data=_for_fit(val_data, targets),
+                    validation_freq=[
+                        e for e in range(1, epochs + 1) if e % validate_every == 0 or e == epochs
+                    ],
+                    callbacks=[
+                        EpochSeeds(seed, batches),
+                        FiniteGuard(check_every),
+                        *callbacks,
+                        recorder,
+                        *more,
+                        stop,
+                    ],
+                    shuffle=False,
+                    verbose=verbose,
+                )
+            if progress["best_epoch"] not in (None, progress["epoch"]):
+                load_checkpoint(model, folder / BEST)
+            final = _final_scores(model, val_data, table, folder, progress, procedure, verbose)
+            manifest.update(state="finished", files=_files(folder))
+        except (KeyboardInterrupt, SystemExit):
+            manifest.update(state="interrupted")
+            raise
+        except BaseException as error:
+            manifest.update(state="failed", error=str(error))
+            raise
+        finally:
+            recorder.close()
+    return TrainResult(
+        model, progress["history"], folder, progress["best_score"], progress["best_epoch"], final
+    )
+
+
+class _Optimizer:
+    """The optimizer that the arguments of `train` describe, to be made once the steps are known."""
+
+    def __init__(self, optimizer, **options):
+        self.given = optimizer if isinstance(optimizer, keras.optimizers.Optimizer) else None
+        self.name = optimizer
+        self.options = options
+        if self.given is not None:
+            return
+        if optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+        if options["learning_rate"] is None:
+            options["learning_rate"] = OPTIMIZERS[optimizer]
+        if not options["learning_rate"] > 0:
+            raise ValueError(f"learning_rate must be above 0, got {options['learning_rate']}.")
+        schedule = options["schedule"]
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            if schedule not in SCHEDULES:
+                raise unknown_name("schedule", schedule, SCHEDULES)
+
+    def settings(self):
+        """What of it must be the same on resume."""
+        if self.given is not None:
+            return {"optimizer": self.given}
+        return {"optimizer": self.name, **self.options}
+
+    def build(self, model, total_steps):
+        """A new optimizer for `model`, in the current strategy's scope, not yet built."""
+        if self.given is not None:
+            # A copy: the given one may belong to another run or strategy already.
+            return type(self.given).from_config(self.given.get_config())
+        options = self.options
+        rate = options["learning_rate"]
+        if options["schedule"] == "poly":
+            rate = Poly(rate, total_steps, options["power"])
+        elif options["schedule"] != "constant":
+            rate = options["schedule"]
+        common = {"weight_decay": options["weight_decay"]}
+        if options["head_multiplier"] != 1:
+            common["head_multiplier"] = options["head_multiplier"]
+            common["head_variables"] = head_variables(model, options["head_layers"])
+        if self.name == "sgd":
+            return SGD(rate, momentum=options["momentum"], **common)
+        return Adam(rate, **common)
+
+
+def _settings(**values):
+    """`values` as the manifest's JSON gives them back, so that two runs' can be compared."""
+    return json.loads(json.dumps(values, default=_describe))
+
+
+def _describe(value):
+    """JSON for an object with a Keras configuration, a dataclass, an array; else its name."""
+    if hasattr(value, "get_config"):
+        return {"class": type(value).__name__, **value.get_config()}
+    if dataclasses.is_dataclass(value):
+        return {"class": type(value).__name__, **dataclasses.asdict(value)}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+def _check_fit(model, train_data, val_data, table):
+    """The class table; ValueError where network, data and table do not belong together."""
+    outputs = model.output
+    if isinstance(outputs, dict) and "logits" not in outputs:
+        raise ValueError(f"{model.name} has the outputs {list(outputs)}; one must be 'logits'.")
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+    channels, classes = model.input.shape[-1], logits.shape[-1]
+    if table is None:
+        table = train_data.table if is_dataset(train_data) else LabelTable.default(classes)
+    if classes != table.num_classes:
+        raise ValueError(
+            f"{model.name} has {classes} classes but the data {table.num_classes} "
+            f"({', '.join(table.names[:8])}{'...' if table.num_classes > 8 else ''}): build it "
+            f"with num_classes={table.num_classes}."
+        )
+    for what, data in (("training", train_data), ("validation", val_data)):
+        if data is None or not is_dataset(data):
+            continue
+        if len(data) == 0:
+            raise ValueError(f"The {what} data has no images.")
+        if data.table.num_classes != classes:
+            raise ValueError(
+                f"The {what} data has {data.table.num_classes} classes, the network {classes}."
+            )
+        if data.channels != channels:
+            raise ValueError(
+                f"{model.name} takes images of {channels} channels but the {what} data has "
+                f"{data.channels}: build it with input_shape=(None, None, {data.channels}) or "
+                f"open the data with channels={channels}."
+            )
+        if data[0].label is None:
+            raise ValueError(f"The {what} data has no labels: {data[0].name} has no mask.")
+    return table
+
+
+def _fixed_size(model):
+    """(H, W) that the network was built for, or None where it takes several."""
+    size = model.input.shape[1:3]
+    return None if None in size else tuple(size)
+
+
+def _crop_size(model, train_data, crop_size, augment):
+    """(H, W) of the training images, or None where ready batches do not tell."""
+    fixed = _fixed_size(model)
+    size = crop_size or getattr(augment, "crop", None)
+    if size is not None and fixed is not None and tuple(size) != fixed:
+        raise ValueError(
+            f"{model.name} takes images of {fixed[0]} x {fixed[1]}, the crops are "
+            f"{size[0]} x {size[1]}: give crop_size={fixed}."
+        )
+    size = size or fixed
+    if size is None and is_dataset(train_data):
+        size = train_data[0].image.shape[:2]
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
+def _augmentation(augment, size, crop_size):
+    """The `Augment` (or None) that the arguments of `train` describe."""
+    if isinstance(augment, str):
+        if augment != "default":
+            raise unknown_name("augment", augment, ["default"])
+        return Augment(crop=size)
+    if augment is None:
+        return None if crop_size is None else Augment(crop=size, scale=(1.0, 1.0), flip=False)
+    if crop_size is not None and tuple(augment.crop or ()) != tuple(crop_size):
+        raise ValueError(
+            f"crop_size={crop_size} but augment has crop={augment.crop}: say it once, in "
+            f"Augment(crop={tuple(crop_size)}, ...)."
+        )
+    return augment
+
+
+def _length(batches):
+    """Number of ready batches; ValueError if they do not say it."""
+    if isinstance(batches, keras.utils.PyDataset):
+        length = batches.num_batches
+    else:
+        length = int(batches.cardinality()) if hasattr(batches, "cardinality") else None
+    if length is None or length < 1:
+        raise ValueError("The training batches do not say how many they are: give steps_per_epoch.")
+    return length
+
+
+def _class_weights(class_weights, train_data, table):
+    """None or a list of K weights."""
+    if class_weights is None:
+        return None
+    if isinstance(class_weights, str):
+        if not is_dataset(train_data):
+            raise ValueError(
+                f"class_weights={class_weights!r} counts the labels of a SegmentationDataset; for "
+                "ready batches give a list of weights."
+            )
+        pixels, in_images = pixel_counts(train_data)
+        images = {"image_pixels": in_images} if class_weights == "median_frequency" else {}
+        return losses.class_weights(pixels, class_weights, **images).tolist()
+    weights = [float(weight) for weight in class_weights]
+    if len(weights) != table.num_classes:
+        raise ValueError(
+            f"class_weights has {len(weights)} values for {table.num_classes} classes."
+        )
+    return weights
+
+
+def _weighted(loss, weights):
+    """`loss`, or the terms of a sum of losses, with class weights."""
+    if weights is None:
+        return loss
+    if isinstance(loss, losses.WeightedSum):
+        parts = loss.terms()
+        return losses.WeightedSum(
+            [_weighted(part, weights) for part, _ in parts], [factor for _, factor in parts]
+        )
+    config = loss.get_config()
+    if "class_weights" not in config:
+        raise ValueError(f"{type(loss).__name__} takes no class weights; use CrossEntropy.")
+    return type(loss).from_config({**config, "class_weights": weights})
+
+
+def _compile(model, optimizer, loss, aux_weight, num_classes, jit_compile):
+    """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
+    metric = MeanIoU(num_classes, name="mean_iou")
+    weights = None
+    if isinstance(model.output, dict):
+        weights = {name: 1.0 if name == "logits" else float(aux_weight) for name in model.output}
+        loss = dict.fromkeys(model.output, loss)
+        metric = {"logits": [metric]}
+        _plain_metric_names(model)
+    if jit_compile is None:
+        jit_compile = keras.backend.backend() == "jax"
+    model.compile(
+        optimizer,
+        loss,
+        loss_weights=weights,
+        metrics=metric if isinstance(metric, dict) else [metric],
+        jit_compile=jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def _plain_metric_names(model):
+    """Report the score of the output "logits" as "mean_iou" with or without other outputs."""
+    results = model.get_metrics_result
+
+    def renamed():
+        return {
+            "mean_iou" if name == "logits_mean_iou" else name: value
+            for name, value in results().items()
+        }
+
+    model.get_metrics_result = renamed
+
+
+def _restore(model, folder, say):
+    """Load the furthest whole checkpoint of `folder` and return its progress."""
+    name, _, problems = newest_checkpoint(folder)
+    for problem in problems:
+        say(problem)
+    if name is None:
+        if problems:
+            raise ValueError(
+                f"No checkpoint in {folder} can be read ({'; '.join(problems)}). Use "
+                "overwrite=True to start again."
+            )
+        return new_progress()
+    progress = load_checkpoint(model, folder / name)
+    say(f"Going on from {folder / name} after {progress['epoch']} epochs.")
+    if progress["best_epoch"] is not None and not _has_best(folder, progress["best_epoch"]):
+        if progress["best_epoch"] == progress["epoch"]:
+            copy_to_best(folder, name)
+        else:
+            say(f"{folder / BEST} is lost; the best epoch is chosen anew from here on.")
+            progress |= {"best_score": None, "best_epoch": None}
+    return progress
+
+
+def _has_best(folder, epoch):
+    """Whether `best.keras` is whole and from this epoch."""
+    try:
+        return read_progress(folder / BEST)["epoch"] == epoch
+    except ValueError:
+        return False
+
+
+def _for_fit(val_data, targets):
+    """Validation batches in the form of this backend; None for None."""
+    if val_data is None:
+        return None
+    if isinstance(val_data, EvaluationBatches):
+        return val_data.for_fit()
+    return map_batches(val_data, targets)
+
+
+def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
+    """Score the best network on the validation data and write `metrics.json`."""
+    if val_data is None:
+        return None
+    if isinstance(val_data, EvaluationBatches):
+        predictor = Predictor(model, table=table)
+        result = evaluate(predictor, val_data.dataset, progress=bool(verbose), **procedure)
+    else:
+        matrix = np.zeros((table.num_classes, table.num_classes), "int64")
+        network = inference_model(model)
+        for images, labels in (batch[:2] for batch in val_data):
+            logits = keras.ops.convert_to_numpy(network(images, training=False))
+            labels = keras.ops.convert_to_numpy(labels)
+            matrix += confusion_matrix(labels, logits.argmax(-1), table.num_classes)
+        result = scores(matrix) | {"confusion_matrix": matrix, "classes": list(table.names)}
+    result = {**result, "epoch": progress["best_epoch"] or progress["epoch"]}
+    write_json(folder / METRICS, result)
+    return result
+
+
+def _files(folder):
+    """{name: {"sha256", "bytes"}} of the files that a finished run keeps."""
+    paths = [folder / name for name in (LAST, BEST, HISTORY, METRICS)]
+    return {
+        path.name: {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in paths
+        if path.exists()
+    }
