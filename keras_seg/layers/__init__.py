@@ -1,7 +1,14 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
 from keras_seg.layers.heads import inference_model, resize_logits
-from keras_seg.layers.normalization import BatchNormalization, batch_norm, conv, conv_bn_relu
+from keras_seg.layers.normalization import (
+    BatchNormalization,
+    batch_norm,
+    conv,
+    conv_bn_relu,
+    he_fan_out,
+    uniform_fan_in,
+)
 from keras_seg.layers.pooling import AdaptiveAveragePooling2D, pyramid_pooling
 from keras_seg.layers.preprocessing import Preprocess, preprocess
 from keras_seg.layers.resize import CropLike, PadLike, Resize
@@ -19,8 +26,10 @@ __all__ = [
     "bilinear_upsampling",
     "conv",
     "conv_bn_relu",
+    "he_fan_out",
     "inference_model",
     "preprocess",
     "pyramid_pooling",
     "resize_logits",
+    "uniform_fan_in",
 ]

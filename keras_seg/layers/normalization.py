@@ -32,6 +32,20 @@ def batch_norm(name, momentum=0.9, epsilon=1e-5):
     return BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)
 
 
+def he_fan_out():
+    """N(0, sqrt(2 / fan-out)): the initialisation of PyTorch's residual networks.
+
+    A function, since each layer needs an initializer of its own: one object used twice draws the
+    same numbers twice.
+    """
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def uniform_fan_in():
+    """U(-1, 1) / sqrt(fan-in): PyTorch's default for a convolution."""
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
 def conv_bn_relu(
     x,
     filters,
@@ -42,12 +56,14 @@ def conv_bn_relu(
     use_bias=False,
     momentum=0.9,
     epsilon=1e-5,
+    initializer=he_fan_out,
     name,
 ):
     """Convolution, normalisation, ReLU: (N, H, W, C) -> (N, H', W', filters).
 
     With `strides` above 1 the padding is symmetric, as in PyTorch and Caffe, and the output has
-    floor((H - 1) / strides) + 1 rows; Keras' "same" pads otherwise on even sizes.
+    floor((H - 1) / strides) + 1 rows; Keras' "same" pads otherwise on even sizes. `initializer`
+    is a function that makes the kernel's, such as `he_fan_out` or `uniform_fan_in`.
     The layers are `{name}_conv`, `{name}_bn` and `{name}_relu`.
     """
     x = conv(
@@ -57,14 +73,25 @@ def conv_bn_relu(
         strides=strides,
         dilation_rate=dilation_rate,
         use_bias=use_bias,
+        initializer=initializer,
         name=f"{name}_conv",
     )
     x = batch_norm(f"{name}_bn", momentum, epsilon)(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def conv(x, filters, kernel_size=3, *, strides=1, dilation_rate=1, use_bias=False, name):
-    """A convolution with an odd kernel and symmetric padding, He-normal over its outputs."""
+def conv(
+    x,
+    filters,
+    kernel_size=3,
+    *,
+    strides=1,
+    dilation_rate=1,
+    use_bias=False,
+    initializer=he_fan_out,
+    name,
+):
+    """A convolution with an odd kernel and symmetric padding."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(dilation_rate * (kernel_size // 2), name=f"{name}_pad")(x)
@@ -76,6 +103,6 @@ def conv(x, filters, kernel_size=3, *, strides=1, dilation_rate=1, use_bias=Fals
         padding=padding,
         dilation_rate=dilation_rate,
         use_bias=use_bias,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        kernel_initializer=initializer(),
         name=name,
     )(x)

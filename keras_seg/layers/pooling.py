@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from keras_seg.layers.normalization import conv_bn_relu
+from keras_seg.layers.normalization import conv_bn_relu, he_fan_out
 from keras_seg.layers.resize import Resize
 
 
@@ -55,19 +55,34 @@ def _bin_matrix(size, bins, dtype):
 
 
 def pyramid_pooling(
-    x, bins=(1, 2, 3, 6), filters=None, *, align_corners=True, momentum=0.9, epsilon=1e-5
+    x,
+    bins=(1, 2, 3, 6),
+    filters=None,
+    *,
+    align_corners=True,
+    momentum=0.9,
+    epsilon=1e-5,
+    initializer=he_fan_out,
 ):
     """Pyramid pooling (Zhao et al. 2017, section 3.2): (N, H, W, C) -> (N, H, W, C + B * filters).
 
     Each level averages the map over b x b bins, reduces it with a 1x1 convolution (no bias, BN,
     ReLU) and resizes it back; the result is x followed by the levels in the order of `bins`.
-    `filters` is C / len(bins) unless given. Layers: `ppm{b}_pool`, `ppm{b}_conv`, `ppm{b}_bn`,
-    `ppm{b}_relu`, `ppm{b}_resize`, `ppm`.
+    `filters` is C / len(bins) unless given; `initializer` as in `conv_bn_relu`. Layers:
+    `ppm{b}_pool`, `ppm{b}_conv`, `ppm{b}_bn`, `ppm{b}_relu`, `ppm{b}_resize`, `ppm`.
     """
     filters = filters or x.shape[-1] // len(bins)
     levels = [x]
     for b in bins:
         y = AdaptiveAveragePooling2D(b, name=f"ppm{b}_pool")(x)  # (N, b, b, C)
-        y = conv_bn_relu(y, filters, 1, momentum=momentum, epsilon=epsilon, name=f"ppm{b}")
+        y = conv_bn_relu(
+            y,
+            filters,
+            1,
+            momentum=momentum,
+            epsilon=epsilon,
+            initializer=initializer,
+            name=f"ppm{b}",
+        )
         levels.append(Resize(align_corners=align_corners, name=f"ppm{b}_resize")(y, x))
     return layers.Concatenate(name="ppm")(levels)

@@ -12,10 +12,22 @@ from keras_seg.models.fc_densenet import (
     FCDenseNet67,
     FCDenseNet103,
 )
+from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s
+from keras_seg.models.pspnet import PSPNet
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
 
-_BUILDERS = (FCDenseNet, FCDenseNet56, FCDenseNet67, FCDenseNet103, UNet)
+_BUILDERS = (
+    FCDenseNet,
+    FCDenseNet56,
+    FCDenseNet67,
+    FCDenseNet103,
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    PSPNet,
+    UNet,
+)
 
 __all__ = ["build", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
 

@@ -173,6 +173,7 @@ def _fcn(num_classes, input_shape, stride, options, weights, name):
 
     x = fully_connected(features["pool5"], 7, "valid" if legacy else "same", "fc6")
     x = fully_connected(x, 1, "valid", "fc7")
+    x = layers.Identity(name="features")(x)
     x = score(x, "score_fr")
     if stride <= 16:
         x = add_skip(enlarge(x, 2, "upscore2"), features["pool4"], 5, "pool4")

@@ -1,0 +1,127 @@
+"""PSPNet: pyramid scene parsing network.
+
+Zhao, Shi, Qi, Wang, Jia. "Pyramid Scene Parsing Network", CVPR 2017.
+https://arxiv.org/abs/1612.01105; details as in the authors' hszhao/semseg.
+
+    part      operations                                                    channels   stride
+    stem      three conv3x3 (the first with stride 2), max-pool 3x3/2            128   4
+    stage2    bottlenecks                                                        256   4
+    stage3    bottlenecks, stride on the 3x3                                     512   8
+    stage4    bottlenecks, dilation 2 in every block                            1024   8
+    stage5    bottlenecks, dilation 4 in every block                            2048   8
+    ppm       averages over 1, 4, 9, 36 bins, conv1x1 to 512 each, resized,
+              behind the features themselves                                    4096   8
+    head      conv3x3, dropout 0.1                                               512   8
+    logits    conv1x1 to num_classes, resize                                       K   1
+    aux       on stage4, training only: conv3x3, dropout 0.1, conv1x1, resize  256, K  8, 1
+
+    blocks: 50: 3 4 6 3   101: 3 4 23 3   152: 3 8 36 3   269: 3 30 48 8
+    parameters (150 classes)  with aux         without
+    resnet50                49,180,908      46,782,550   (21 classes: 46,716,373)
+    resnet101               68,173,036      65,774,678
+    resnet152               83,816,684      81,418,326
+    resnet269              125,697,260     123,298,902
+
+Every convolution but the last of a head has no bias, and batch normalisation and ReLU after it.
+
+Faithful: stem, dilation, bins that overlap where they do not divide the map (as PyTorch's), both
+resizes with align_corners, dropout of whole maps, initialisation of trunk and heads.
+Where we differ: the reference accepts only sizes 8k + 1, on whose grid the resize to the image is
+exact; here any size works. ResNet-269 was never released: its block counts are those of
+ResNeSt-269, which add up to the depth.
+"""
+
+import keras
+from keras import layers
+
+from keras_seg.backbones import trunk
+from keras_seg.layers import (
+    conv_bn_relu,
+    preprocess,
+    pyramid_pooling,
+    resize_logits,
+    uniform_fan_in,
+)
+from keras_seg.weights import load_own
+
+
+def PSPNet(
+    num_classes,
+    input_shape=(None, None, 3),
+    *,
+    backbone="resnet50",
+    output_stride=8,
+    bins=(1, 2, 3, 6),
+    filters=64,
+    aux=False,
+    dropout=0.1,
+    align_corners=True,
+    preprocessing="imagenet",
+    bn_momentum=0.9,
+    bn_epsilon=1e-5,
+    weights=None,
+    name="pspnet",
+):
+    """Build PSPNet as a functional model.
+
+    Args:
+        num_classes: channels of the output; the ignore label is not counted.
+        input_shape: (H, W, C), H and W may be None. Any size works; the paper's are 8k + 1 whose
+            features divide by 6: 473 and 713 (see the top of this file).
+        backbone: "resnet50", "resnet101", ..., "keras:MobileNetV2" and the like, or a
+            `keras.Model` or function from image to features with "c4" and "c5"; see
+            `keras_seg.backbones.trunk`. A trunk that is no ResNet of ours may want other
+            `preprocessing`.
+        output_stride: of the trunk: 8 (the paper), 16 or 32.
+        bins: sides of the pooling grids, smallest first.
+        filters: width of the trunk's first stage. The head has 8 times, the auxiliary head 4 times
+            as many channels, and the pyramid adds as many as the trunk has.
+        aux: add the output "aux" from the last but one stage, for a second loss (weight 0.4).
+        dropout: rate before the last convolution of each head; drops whole maps.
+        align_corners: resize convention of the pyramid and of the logits.
+        preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
+        bn_momentum, bn_epsilon: of every batch normalisation.
+        weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
+
+    Returns:
+        `keras.Model` from images (N, H, W, C), pixels 0..255, to float32 logits
+        (N, H, W, num_classes); with `aux` to {"logits": ..., "aux": ...}, both of that shape.
+
+    Raises:
+        ValueError: for an unknown backbone or output stride.
+    """
+    normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
+
+    image = keras.Input(input_shape, name="image")
+    x = preprocess(image, preprocessing)
+    features = trunk(
+        x,
+        backbone,
+        needs=("c4", "c5"),
+        output_stride=output_stride,
+        stem="deep",
+        filters=filters,
+        bn_momentum=bn_momentum,
+        bn_epsilon=bn_epsilon,
+    )
+
+    def classify(x, width, name):
+        """conv3x3, dropout, conv1x1 to the classes, resize: logits of the image's size."""
+        prefix = "" if name == "logits" else f"{name}_"
+        x = conv_bn_relu(x, width, name=f"{prefix}head", **normalisation)
+        if dropout:
+            x = layers.SpatialDropout2D(dropout, name=f"{prefix}head_dropout")(x)
+        x = layers.Conv2D(num_classes, 1, kernel_initializer=uniform_fan_in(), name=f"{name}_low")(
+            x
+        )
+        return resize_logits(x, image, align_corners=align_corners, name=name)
+
+    x = layers.Identity(name="features")(features["c5"])
+    x = pyramid_pooling(x, bins, align_corners=align_corners, **normalisation)
+    outputs = classify(x, 8 * filters, "logits")
+    if aux:
+        outputs = {"logits": outputs, "aux": classify(features["c4"], 4 * filters, "aux")}
+    model = keras.Model(image, outputs, name=name)
+    if weights is not None:
+        load_own(model, weights)
+    return model
