@@ -73,7 +73,7 @@ def export_and_score(result, train_data, val_data, size, *, calibration=64):
         labels=[sample.label for sample in samples],
     )
     print(report)
-    paths = {"keras": folder} | {pathlib.Path(f).name: f for f in report.files.values()}
+    paths = {"keras": folder} | {path.name: path for path in report.files}
     scores = {}
     for name, path in paths.items():
         scores[name] = inference.evaluate(inference.Predictor(path), val_data)

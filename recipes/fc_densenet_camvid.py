@@ -36,7 +36,7 @@ def main(arguments=None):
     crop, slim = CROP, {}
     if options.smoke:
         train_data, val_data = data.shapes(6, seed=0), data.shapes(3, seed=1)
-        crop, slim = (64, 64), {"growth_rate": 2, "first_filters": 4}
+        crop, slim = (64, 64), {"growth_rate": 2, "filters": 4}
     else:
         train_data = data.camvid(options.data_dir, "train")
         val_data = data.camvid(options.data_dir, "val")

@@ -2,11 +2,11 @@
 
     python recipes/fcn_voc.py --data-dir VOCdevkit/VOC2012 --folder runs/fcn32s_voc
 
-The folder holds JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/train.txt, val.txt.
+The folder holds JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{train,val}.txt.
 
-Whole images, one a step, no augmentation, SGD with momentum 0.99. The release sums the loss over the
-pixels and uses a learning rate of 1e-10; for the mean over about 187,500 pixels that is 1.9e-5, with
-a weight decay of 5e-4 / 187,500, which is none.
+Whole images, one a step, no augmentation, SGD with momentum 0.99. The release sums the loss over
+the pixels and uses a learning rate of 1e-10; for the mean over about 187,500 pixels that is 1.9e-5,
+with a weight decay of 5e-4 / 187,500, which is none.
 Published: 63.6 mIoU on seg11valid (FCN-32s), 65.0 (16s), 65.5 (8s), all from ImageNet weights and
 with SBD's annotations.
 Where we differ: the trunk starts from random weights, not from ImageNet's VGG16; crops of 500 x 500
