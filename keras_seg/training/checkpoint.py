@@ -97,8 +97,10 @@ def load_checkpoint(model, path):
         try:
             model.load_weights(path)
         except (ValueError, UserWarning, KeyError) as error:
+            # What follows in Keras' message is the whole variable, digit by digit.
+            reason = " ".join(str(error).split("Target variable:")[0].split())
             raise ValueError(
-                f"{path} does not fit the network that is to go on training: {error} Give the "
+                f"{path} does not fit the network that is to go on training: {reason} Give the "
                 "arguments that the run was started with, or another folder."
             ) from error
     return progress
