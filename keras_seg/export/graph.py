@@ -1,7 +1,7 @@
 """The one graph that every file is made from: batch 1, fixed size, inference mode, float32.
 
-A static batch lets the converters fold dilated convolutions and batch normalisation; `training=False`
-is said explicitly because a layer of Keras 3.15 can switch a plain call to training mode.
+A static batch lets the converters fold dilated convolutions and batch normalisation, and
+`training=False` is said because a layer of Keras 3.15 can switch a plain call to training mode.
 """
 
 import functools
@@ -35,8 +35,8 @@ def in_float32(model):
         copy = keras.saving.deserialize_keras_object(_without_half(config))
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
-            f"The model {model.name!r} computes in {half_precision(model)} and cannot be rebuilt in "
-            f"float32 for export: {error} Build it under the policy 'float32', copy the weights "
+            f"The model {model.name!r} computes in {half_precision(model)} and cannot be rebuilt "
+            f"in float32 for export: {error} Build it under the policy 'float32', copy the weights "
             "with set_weights, and export that."
         ) from error
     finally:

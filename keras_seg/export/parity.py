@@ -28,7 +28,8 @@ def compare(model, files, pictures, *, num_classes, ignore_label):
         difference: largest absolute difference of the logits divided by the standard deviation of
             the Keras model's logits; None for a file of labels;
         agreement: share of pixels with the same label;
-        mean_iou, mean_iou_change: against the labels, None where no image has any;
+        mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
+            has any;
         verdict: "ok" or "FAIL" by the bounds of this module; "low" for an int8 file that loses more
             than a point of mean IoU; None where there is nothing to judge by (int8 without labels,
             a model in half precision).
@@ -46,7 +47,7 @@ def compare(model, files, pictures, *, num_classes, ignore_label):
             tallies[name].add(runner.run(image), expected, label)
 
     deviation = spread.deviation()
-    keras_iou = tallies["keras"].mean_iou()
+    keras_iou = tallies["keras"].scores()["mean_iou"]
     rows = [{"file": "keras", "precision": "float32", **tallies["keras"].row(deviation, keras_iou)}]
     rows[0] |= {"difference": None, "agreement": None, "mean_iou_change": None, "verdict": None}
     for name, (_, precision) in files.items():
@@ -91,16 +92,21 @@ class _Tally:
             matrix = confusion_matrix(label, labels[0], self._num_classes, self._ignore_label)
             self._matrix = matrix if self._matrix is None else self._matrix + matrix
 
-    def mean_iou(self):
-        return None if self._matrix is None else float(scores(self._matrix)["mean_iou"])
+    def scores(self):
+        if self._matrix is None or not self._matrix.any():
+            return {"mean_iou": None, "iou": None}
+        found = scores(self._matrix)
+        return {"mean_iou": found["mean_iou"], "iou": found["iou"]}
 
     def row(self, deviation, keras_iou):
-        mean_iou = self.mean_iou()
+        found = self.scores()
+        change = None if keras_iou is None else found["mean_iou"] - keras_iou
         return {
             "difference": None if self._largest is None else float(self._largest / deviation),
             "agreement": self._equal / self._pixels,
-            "mean_iou": mean_iou,
-            "mean_iou_change": None if mean_iou is None else mean_iou - keras_iou,
+            "mean_iou": found["mean_iou"],
+            "mean_iou_change": change,
+            "iou": found["iou"],
         }
 
 

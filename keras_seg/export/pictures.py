@@ -112,21 +112,22 @@ def fit(pixels, size, *, nearest=False):
 
 
 def made_up(count, size, channels):
-    """Pictures of shapes for when nothing real is given: structure, unlike noise, exercises a net."""
+    """Pictures for when nothing real is given. Shapes, unlike noise, have something to segment."""
     from keras_seg.data import shapes
 
-    dataset = shapes(count, size=size, seed=0)
-    return [
-        dataset[i].image[..., np.arange(channels) % dataset.channels] for i in range(len(dataset))
-    ]
+    drawn = shapes(count, size=tuple(max(n, 16) for n in size))
+    return [sample.image[..., np.arange(channels) % 3] for sample in drawn]
 
 
 def _list_images(folder, what):
     from keras_seg.data import list_images
 
-    if not pathlib.Path(folder).is_dir():
-        raise ValueError(f"{what} must be a folder of images or a list of them; {folder} is none.")
-    return list_images(folder)
+    try:
+        return list_images(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{what} must be a folder of images, or a list of them: {error}"
+        ) from error
 
 
 def _checked_label(label, size, where):
