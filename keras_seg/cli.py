@@ -241,7 +241,13 @@ def _models(options):
 def _check_data(options):
     from keras_seg import data
 
-    report = data.check_data(_open(options))
+    report = data.check_data(
+        options.data,
+        options.split,
+        layout=options.layout,
+        classes=options.classes,
+        channels=options.channels,
+    )
     print(report)
     return 0 if report.ok else 1
 
@@ -292,13 +298,16 @@ def _train(options):
 
 def _train_and_val(options):
     """The train and val splits of the data set, or its one part, cut in two."""
-    if options.split:
+    if options.split or not _has_val(options):
         return _open(options).split(options.held_out, seed=options.seed)
-    train_data = _open(options, "train")
-    try:
-        return train_data, _open(options, "val")
-    except ValueError:
-        return train_data.split(options.held_out, seed=options.seed)
+    return _open(options, "train"), _open(options, "val")
+
+
+def _has_val(options):
+    from keras_seg import data
+
+    splits = data.list_splits(options.data, options.layout)
+    return any(split.startswith("val") for split in splits)
 
 
 def _parse_setting(text):
@@ -357,7 +366,8 @@ def _export_images(options):
 
     found = {}
     if options.data:
-        train_data, val_data = _export_splits(options)
+        train_data = _open(options)
+        val_data = _open(options, "val") if not options.split and _has_val(options) else train_data
         found["calibration"] = [train_data[i].image for i in _spread(len(train_data), 64)]
         samples = [val_data[i] for i in _spread(len(val_data), options.images)]
         found["images"] = [sample.image for sample in samples]
@@ -368,17 +378,6 @@ def _export_images(options):
             data.read_image(paths[i], options.channels) for i in _spread(len(paths), 64)
         ]
     return found
-
-
-def _export_splits(options):
-    if options.split:
-        part = _open(options)
-        return part, part
-    train_data = _open(options, "train")
-    try:
-        return train_data, _open(options, "val")
-    except ValueError:
-        return train_data, train_data
 
 
 def _spread(count, wanted):
