@@ -1,0 +1,258 @@
+"""Batches for `fit` and `evaluate`: one content, as a Keras PyDataset or as a tf.data pipeline.
+
+A batch is (images float32 (B, H, W, C) 0..255, labels int32 (B, H, W)) and follows from (seed,
+epoch, step) alone. Hence a resumed run sees what the uninterrupted one would have seen, and both
+pipelines give the same bits.
+"""
+
+import keras
+import numpy as np
+
+from keras_seg.data.augment import pad_color, pad_to
+
+_ORDER, _CHANGE = 1, 2  # separate the random numbers of the order from those of the augmentation
+
+
+class NumpyBatches(keras.utils.PyDataset):
+    """Batches made by NumPy, for every backend.
+
+    `batches[i]` is step i of the current epoch. Once through, the epoch advances (Keras calls
+    `on_epoch_end`; `set_epoch` says it outright). `fit` shuffles the steps of a finite PyDataset
+    with random numbers of its own, which no resumed run repeats: pass `fit(shuffle=False)`, or
+    `repeat=True` and `steps_per_epoch=len(batches)`.
+
+    Args:
+        dataset: `SegmentationDataset`.
+        batch_size: samples a batch.
+        augment: `Augment`, or None.
+        size: (H, W) to which every image is padded at the bottom and the right, with ImageNet's
+            mean and the ignored id; for evaluation of images of mixed sizes. None: no padding, and
+            the images of a batch must have one size.
+        shuffle: a new order of the samples each epoch.
+        seed: of the order and the augmentation, not negative.
+        initial_epoch: epoch to begin with, 0-based: that of a resumed run.
+        drop_remainder: leave out the last, smaller batch of an epoch (training on replicas).
+        pad_batch: fill the last batch with images whose pixels are all ignored, so that no batch is
+            smaller and no pixel is lost (evaluation on replicas).
+        repeat: an endless stream of epochs: `fit` then needs `steps_per_epoch`, and `set_epoch`
+            does nothing, since the position in the stream says the epoch.
+        cache: keep the decoded samples in memory.
+        workers, use_multiprocessing, max_queue_size: see `keras.utils.PyDataset`.
+
+    Raises:
+        ValueError: if the arguments make no batch; on reading, if an image is damaged, larger than
+            `size`, or of another size than the others of its batch, with the name of the sample.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        batch_size,
+        *,
+        augment=None,
+        size=None,
+        shuffle=False,
+        seed=0,
+        initial_epoch=0,
+        drop_remainder=False,
+        pad_batch=False,
+        repeat=False,
+        cache=False,
+        workers=1,
+        use_multiprocessing=False,
+        max_queue_size=10,
+    ):
+        super().__init__(workers, use_multiprocessing, max_queue_size)
+        self.plan = _Plan(
+            dataset, batch_size, augment, size, shuffle, seed, drop_remainder, pad_batch, cache
+        )
+        self.epoch = self._check_epoch(initial_epoch)
+        self.repeat = repeat
+
+    def __len__(self):
+        """Steps of an epoch."""
+        return self.plan.steps
+
+    @property
+    def num_batches(self):
+        """Steps of an epoch; None for an endless stream."""
+        return None if self.repeat else self.plan.steps
+
+    def __getitem__(self, index):
+        if index < 0 or (index >= self.plan.steps and not self.repeat):
+            raise IndexError(f"No batch {index}: an epoch has {self.plan.steps} steps.")
+        return self.plan.batch(self.epoch + index // self.plan.steps, index % self.plan.steps)
+
+    def set_epoch(self, epoch):
+        """Make the next pass the one of `epoch` (0-based)."""
+        if not self.repeat:
+            self.epoch = self._check_epoch(epoch)
+
+    def on_epoch_end(self):
+        """Advance by one epoch (called by Keras)."""
+        self.set_epoch(self.epoch + 1)
+
+    def _check_epoch(self, epoch):
+        if epoch < 0:
+            raise ValueError(f"The epoch must not be negative, got {epoch}.")
+        return int(epoch)
+
+
+def tf_batches(
+    dataset,
+    batch_size,
+    *,
+    augment=None,
+    size=None,
+    shuffle=False,
+    seed=0,
+    initial_epoch=0,
+    drop_remainder=False,
+    pad_batch=False,
+    repeat=False,
+    cache=False,
+):
+    """The batches of `NumpyBatches` as a `tf.data.Dataset`, made in parallel, in the same order.
+
+    Arguments as `NumpyBatches`. With `repeat`, an endless stream from `initial_epoch` on, for
+    `fit(steps_per_epoch=...)`, which goes through it once over all epochs. Without, one pass with
+    the content of epoch `initial_epoch` each time it is iterated: for evaluation, not for training
+    with augmentation, of which every epoch would be the same.
+
+    Raises:
+        ValueError: as `NumpyBatches`. What goes wrong while reading comes out of the iterator as
+            TensorFlow's InvalidArgumentError with the same message, file name included.
+    """
+    import tensorflow as tf
+
+    plan = _Plan(
+        dataset, batch_size, augment, size, shuffle, seed, drop_remainder, pad_batch, cache
+    )
+
+    def load(index):
+        return plan.batch(initial_epoch + int(index) // plan.steps, int(index) % plan.steps)
+
+    def to_tensors(index):
+        images, labels = tf.numpy_function(load, [index], [tf.float32, tf.int32], stateful=False)
+        count, height, width = plan.static_shape()
+        images.set_shape((count, height, width, dataset.channels))
+        labels.set_shape((count, height, width))
+        return images, labels
+
+    steps = tf.data.Dataset.counter() if repeat else tf.data.Dataset.range(plan.steps)
+    batches = steps.map(to_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(2)
+
+
+def make_batches(dataset, batch_size, *, backend="auto", workers=1, **options):
+    """`tf_batches` on Keras' TensorFlow backend, `NumpyBatches` elsewhere; same content.
+
+    Args:
+        dataset, batch_size, **options: see `NumpyBatches`.
+        backend: "tensorflow" or "numpy" to choose; "auto": by Keras' backend.
+        workers: threads of `NumpyBatches`; tf.data finds its own number.
+
+    Raises:
+        ValueError: for an unknown backend, and as `NumpyBatches`.
+    """
+    if backend == "auto":
+        backend = "tensorflow" if keras.backend.backend() == "tensorflow" else "numpy"
+    if backend == "tensorflow":
+        return tf_batches(dataset, batch_size, **options)
+    if backend == "numpy":
+        return NumpyBatches(dataset, batch_size, workers=workers, **options)
+    raise ValueError(f'backend must be "auto", "tensorflow" or "numpy", got {backend!r}.')
+
+
+def steps_per_epoch(count, batch_size, drop_remainder=False):
+    """Batches that `count` samples make."""
+    return count // batch_size if drop_remainder else -(-count // batch_size)
+
+
+class _Plan:
+    """What is in batch (epoch, step): a pure function."""
+
+    def __init__(
+        self,
+        dataset,
+        batch_size,
+        augment,
+        size,
+        shuffle,
+        seed,
+        drop_remainder,
+        pad_batch,
+        cache,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}.")
+        if drop_remainder and pad_batch:
+            raise ValueError("drop_remainder and pad_batch exclude each other.")
+        if size is not None and augment is not None and augment.crop is not None:
+            raise ValueError("Give size= or augment.crop, not both: the crop already says a size.")
+        self.steps = steps_per_epoch(len(dataset), batch_size, drop_remainder)
+        if self.steps == 0:
+            raise ValueError(
+                f"{len(dataset)} samples make no batch of {batch_size} with drop_remainder="
+                f"{drop_remainder}: {dataset!r}. Use a smaller batch_size."
+            )
+        self.dataset = dataset.cached() if cache else dataset
+        self.batch_size = batch_size
+        self.augment = augment
+        self.size = None if size is None else tuple(size)
+        self.shuffle = shuffle
+        self.seed = int(seed)
+        self.full = drop_remainder or pad_batch
+        self.pad_batch = pad_batch
+
+    def static_shape(self):
+        """(B, H, W) of every batch, None where it varies."""
+        fixed = self.size or (self.augment and self.augment.crop) or (None, None)
+        return (self.batch_size if self.full else None, *fixed)
+
+    def batch(self, epoch, step):
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            np.random.default_rng([_ORDER, self.seed, epoch]).shuffle(order)
+        chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+        samples = [self._sample(epoch, int(index)) for index in chosen]
+        self._check_sizes(samples)
+        count = self.batch_size if self.pad_batch else len(samples)
+        shape = (count, *samples[0][0].shape)
+        images = np.empty(shape, "float32")
+        images[:] = pad_color(shape[-1])
+        labels = np.full(shape[:3], self.dataset.table.ignore_label, "int32")
+        for place, (image, label, _) in enumerate(samples):
+            images[place], labels[place] = image, label
+        return images, labels
+
+    def _sample(self, epoch, index):
+        image, label, name = self.dataset[index]
+        if self.augment is not None:
+            rng = np.random.default_rng([_CHANGE, self.seed, epoch, index])
+            image, label = self.augment(image, label, rng)
+        if self.size is not None:
+            image, label = self._pad(image, label, name)
+        return image, label, name
+
+    def _pad(self, image, label, name):
+        height, width = label.shape
+        if height > self.size[0] or width > self.size[1]:
+            raise ValueError(
+                f"{name} is {height}x{width} (HxW), larger than size={self.size}. Give a larger "
+                "size, or crop with augment=Augment(crop=...)."
+            )
+        pad, ignore = pad_color(image.shape[2]), self.dataset.table.ignore_label
+        return pad_to(image, label, self.size, pad, ignore)
+
+    def _check_sizes(self, samples):
+        sizes = {label.shape: name for _, label, name in samples}
+        if len(sizes) > 1:
+            listed = ", ".join(f"{h}x{w} ({name})" for (h, w), name in list(sizes.items())[:3])
+            raise ValueError(
+                f"The images of a batch have different sizes (HxW): {listed}. For training crop "
+                "them, augment=Augment(crop=(H, W)); for evaluation use batch_size=1, or size= "
+                "(H, W), which pads."
+            )
