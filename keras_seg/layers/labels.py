@@ -42,7 +42,7 @@ def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
     """
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
-    if "int" not in dtype:
+    if "int" not in dtype and not _is_build_under_strategy():
         raise ValueError(
             f"{what} must be integer class ids, got {dtype}. Keras augmentation layers return "
             "masks as floats: cast them back with astype('int32'), do not round probabilities."
@@ -63,6 +63,23 @@ def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
     valid = ops.logical_and(legal, ops.logical_not(ignored))
     illegal = ops.logical_not(ops.logical_or(legal, ignored))
     return ops.cast(ops.where(valid, labels, 0), "int32"), valid, illegal
+
+
+def _is_build_under_strategy():
+    """Whether Keras is only tracing shapes, before the first step under a `tf.distribute` strategy.
+
+    It does so with the mean over the replicas of a batch, in which labels are floats. Nothing else
+    runs in a graph and in the strategy's scope but outside of its replicas.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return (
+        not tf.executing_eagerly()
+        and tf.distribute.has_strategy()
+        and tf.distribute.in_cross_replica_context()
+    )
 
 
 def check_same_size(labels, predictions, what="logits"):

@@ -1,0 +1,463 @@
+"""Scores from one integer confusion matrix, in NumPy and as Keras metrics.
+
+M[i, j] counts the pixels of true class i that were predicted as j. With TP the diagonal, T the
+sums of the rows and P the sums of the columns:
+
+    pixel accuracy   sum TP / sum M          IoU        TP / (T + P - TP)
+    recall, accuracy of a class   TP / T     precision  TP / P
+    F1 (Dice)        2 TP / (T + P)          frequency-weighted IoU   sum (T / sum T) IoU
+
+A score of a class whose denominator is 0 is undefined, and `absent` says what a mean does then:
+
+    "skip"        leaves it out (mmsegmentation, Keras, Cityscapes); the default
+    "zero"        counts it as 0 (the official ADE20K code)
+    "one"         counts it as 1
+    "truth_only"  leaves out every class without a true pixel, also one that is predicted
+
+Pixels are summed over all images first and the scores computed once. Precision is float64 in NumPy
+and float32 in the metrics' `result`; the counts are exact in both.
+"""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_seg.layers.labels import check_same_size, sort_labels, standardize_ignore_label
+from keras_seg.utils import unknown_name
+
+ABSENT = ("skip", "zero", "one", "truth_only")
+
+
+# --- NumPy ---
+
+
+def confusion_matrix(labels, predictions, num_classes, ignore_label=255):
+    """Count the pixels of true class i and predicted class j.
+
+    Args:
+        labels: integers of any shape: class ids, or `ignore_label`.
+        predictions: integers of the same shape, class ids wherever the label is not ignored.
+        num_classes: K.
+        ignore_label: id, list of ids or None.
+
+    Returns:
+        int64 (K, K), rows the truth. Matrices of several images add up.
+
+    Raises:
+        ValueError: no integers, different shapes, or ids that are neither a class nor ignored.
+    """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    for what, ids in (("labels", labels), ("predictions", predictions)):
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"{what} must be integer class ids, got {ids.dtype}.")
+    if labels.shape != predictions.shape:
+        raise ValueError(
+            f"labels {labels.shape} and predictions {predictions.shape} differ in shape: predict "
+            "at the size of the label, do not resize the label."
+        )
+    counted = ~np.isin(labels, standardize_ignore_label(ignore_label))
+    labels, predictions = labels[counted], predictions[counted]
+    for what, ids in (("labels", labels), ("predictions", predictions)):
+        illegal = (ids < 0) | (ids >= num_classes)
+        if illegal.any():
+            raise ValueError(_illegal(what, ids[illegal], num_classes, ignore_label))
+    cells = labels.astype("int64") * num_classes + predictions.astype("int64")
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def scores(matrix, absent="skip", classes=None):
+    """All scores of a confusion matrix.
+
+    Args:
+        matrix: integers (K, K), rows the truth.
+        absent: what means do with an undefined score; see the module.
+        classes: ids that the means go over, None for all. `range(1, K)` leaves the background
+            out of the mean, not its pixels out of the others' errors. Pixel accuracy,
+            frequency-weighted IoU, micro IoU, kappa and Matthews always cover all classes.
+
+    Returns:
+        Dict of floats: "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou",
+        "mean_precision", "mean_recall" (equal to "mean_accuracy"), "mean_f1", "micro_iou" (sum TP
+        / sum of unions), "kappa" (Cohen), "matthews" (multi-class correlation); of an int,
+        "pixels"; and of lists of K floats: "iou", "accuracy", "precision", "recall" (equal to
+        "accuracy"), "f1". Undefined is NaN, everything is when there are no pixels.
+
+    Raises:
+        ValueError: no square matrix of counts, unknown `absent` or class ids.
+    """
+    matrix = np.asarray(matrix)
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not square or not np.issubdtype(matrix.dtype, np.integer) or (matrix < 0).any():
+        raise ValueError(
+            f"A confusion matrix is (K, K) integers >= 0, got {matrix.dtype} {matrix.shape}."
+        )
+    matrix = matrix.astype("float64")
+    included = _included(classes, len(matrix), absent)
+    tp, truth, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    union = truth + predicted - tp
+    pixels = truth.sum()
+
+    def divide(a, b):
+        return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
+
+    def mean(values):
+        if absent in ("zero", "one"):
+            values = np.where(np.isnan(values), float(absent == "one"), values)
+        elif absent == "truth_only":
+            values = np.where(truth > 0, values, np.nan)
+        values = values[included & ~np.isnan(values)]
+        return float(values.mean()) if pixels and values.size else math.nan
+
+    per_class = {
+        "iou": divide(tp, union),
+        "accuracy": divide(tp, truth),
+        "precision": divide(tp, predicted),
+        "recall": divide(tp, truth),
+        "f1": divide(2 * tp, truth + predicted),
+    }
+    hit = divide(tp.sum(), pixels)
+    chance = divide(truth @ predicted, pixels**2)
+    spread = (pixels**2 - truth @ truth) * (pixels**2 - predicted @ predicted)
+    return {
+        "pixel_accuracy": float(hit),
+        "mean_accuracy": mean(per_class["accuracy"]),
+        "mean_iou": mean(per_class["iou"]),
+        "frequency_weighted_iou": float(divide(np.nansum(truth * per_class["iou"]), pixels)),
+        "mean_precision": mean(per_class["precision"]),
+        "mean_recall": mean(per_class["recall"]),
+        "mean_f1": mean(per_class["f1"]),
+        "micro_iou": float(divide(tp.sum(), union.sum())),
+        "kappa": float(divide(hit - chance, 1 - chance)),
+        "matthews": float(divide(tp.sum() * pixels - truth @ predicted, math.sqrt(spread))),
+        "pixels": int(pixels),
+        **{name: values.tolist() for name, values in per_class.items()},
+    }
+
+
+def _included(classes, num_classes, absent):
+    """Mask (K,) of the classes in means, after checking the options of a mean."""
+    if absent not in ABSENT:
+        raise unknown_name("absent", absent, ABSENT)
+    if classes is None:
+        return np.ones(num_classes, bool)
+    ids = list(classes)
+    known = all(isinstance(c, numbers.Integral) and 0 <= c < num_classes for c in ids)
+    if not ids or not known:
+        raise ValueError(f"classes must be ids from 0 to {num_classes - 1}, got {ids}.")
+    return np.isin(np.arange(num_classes), ids)
+
+
+def _illegal(what, ids, num_classes, ignore_label):
+    """The error text for ids that are neither a class nor ignored."""
+    found = ", ".join(str(i) for i in np.unique(ids)[:8])
+    return (
+        f"{ids.size} pixels of the {what} have ids that are no class: {found}. Expected 0 .. "
+        f"{num_classes - 1} or the ignore label {ignore_label}: check the class table "
+        "(`keras-seg check-data` names the files)."
+    )
+
+
+# --- Keras ---
+
+# JAX has no int64 unless asked for, and Cityscapes has 6e9 pixels: counts are kept as two digits
+# to the base 2**30. A batch may hold up to 2**30 pixels.
+DIGIT = 30
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class ConfusionMatrix(keras.metrics.Metric):
+    """Counts pixels by true and predicted class; the base of the scores below.
+
+    `update_state(labels, predictions)` takes integer labels (N, H, W) or (N, H, W, 1), and either
+    logits or probabilities, float (N, H, W, K), or predicted ids, integers (N, H, W[, 1]). Counts
+    are exact whatever their size and add up over the replicas of `tf.distribute`; the value that
+    `fit` shows after a batch is then a mean of the replicas' own, the one at the end of an epoch
+    and of `evaluate` is exact.
+
+    No pixel is lost: it is in the matrix, ignored, or illegal (a label, or a predicted id, that
+    is neither a class nor ignored). An illegal pixel raises ValueError in eager mode; in a graph,
+    where that is not possible, it turns the result into NaN until `reset_state`. A result without
+    any pixel is NaN too.
+
+    In `compile(metrics=[ConfusionMatrix(K)])`, or called alone, it gives the four usual scores
+    for the price of one count: the dict {"pixel_accuracy", "mean_accuracy", "mean_iou",
+    "frequency_weighted_iou"}.
+
+    Args:
+        num_classes: K.
+        ignore_label: id, list of ids or None.
+        absent: "skip", "zero", "one" or "truth_only": what a mean does with a class whose score
+            is undefined; see the module.
+        classes: ids that means go over, None for all.
+        name, dtype: as in Keras; dtype is that of the result.
+
+    Raises:
+        ValueError: for options out of range; on update also for floats as labels, shapes that do
+            not fit, and sample weights (a confusion matrix counts pixels).
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        ignore_label=255,
+        *,
+        absent="skip",
+        classes=None,
+        name="confusion_matrix",
+        dtype=None,
+    ):
+        super().__init__(dtype=dtype, name=name)
+        self.num_classes = int(num_classes)
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        self.ignore_label = ignore_label
+        self._ignored_ids = standardize_ignore_label(ignore_label)
+        self.absent = absent
+        self.classes = None if classes is None else [int(c) for c in classes]
+        self._mask = _included(self.classes, self.num_classes, absent).astype("float32")
+        # Two digits of: the K * K cells, the ignored and the illegal pixels.
+        self._digits = self.add_variable(
+            shape=(2, self.num_classes**2 + 2),
+            initializer="zeros",
+            dtype="int32" if keras.backend.backend() == "jax" else "int64",
+            aggregation="sum",
+            name="counts",
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(
+                f"{self.name} counts pixels and takes no sample weights: leave pixels out with "
+                f"the ignore label {self.ignore_label}, and list the metric under `metrics`, not "
+                "`weighted_metrics`."
+            )
+        size = self.num_classes
+        ids, valid, illegal = sort_labels(y_true, size, self._ignored_ids)
+        if _is_concrete(illegal) and ops.any(illegal):
+            bad = ops.convert_to_numpy(y_true).reshape(-1)
+            bad = bad[ops.convert_to_numpy(illegal).reshape(-1)]
+            raise ValueError(_illegal("labels", bad, size, self.ignore_label))
+        predicted, wrong = self._predicted(ids, valid, y_pred)
+        illegal = ops.logical_or(illegal, wrong)
+
+        cells = ops.where(valid, ids * size + predicted, size * size)
+        cells = ops.reshape(ops.where(illegal, size * size + 1, cells), (-1,))
+        batch = ops.segment_sum(ops.ones_like(cells), cells, num_segments=size * size + 2)
+        batch = ops.cast(batch, self._digits.dtype)
+        carry = (self._digits[0] + batch) // 2**DIGIT
+        self._digits.assign_add(ops.stack([batch - carry * 2**DIGIT, carry]))
+
+    def _predicted(self, labels, valid, y_pred):
+        """Predicted ids int32 (N, H, W) and the mask of the illegal ones among valid pixels."""
+        y_pred = ops.convert_to_tensor(y_pred)
+        if "int" in keras.backend.standardize_dtype(y_pred.dtype):
+            ids, legal, _ = sort_labels(y_pred, self.num_classes, (), what="predictions")
+            check_same_size(labels, ids, "predictions")
+            wrong = ops.logical_and(valid, ops.logical_not(legal))
+            if _is_concrete(wrong) and ops.any(wrong):
+                bad = ops.convert_to_numpy(y_pred).reshape(-1)
+                bad = bad[ops.convert_to_numpy(wrong).reshape(-1)]
+                raise ValueError(_illegal("predictions", bad, self.num_classes, None))
+            return ids, wrong
+        shape = tuple(y_pred.shape)
+        if len(shape) != 4 or shape[-1] != self.num_classes:
+            raise ValueError(
+                f"{self.name} takes logits (N, H, W, {self.num_classes}) or integer ids "
+                f"(N, H, W), got {y_pred.dtype} {shape}."
+            )
+        check_same_size(labels, y_pred)
+        return ops.cast(ops.argmax(y_pred, axis=-1), "int32"), ops.zeros_like(valid)
+
+    def counts(self):
+        """{"matrix": int64 (K, K) array, "ignored": int, "illegal": int}, exact."""
+        low, high = (ops.convert_to_numpy(self._digits[i]).astype("int64") for i in (0, 1))
+        counts = (high << DIGIT) + low
+        return {
+            "matrix": counts[:-2].reshape(self.num_classes, self.num_classes),
+            "ignored": int(counts[-2]),
+            "illegal": int(counts[-1]),
+        }
+
+    def scores(self):
+        """All scores, those of single classes too, in float64: see the function `scores`.
+
+        Raises ValueError when illegal pixels were seen.
+        """
+        counts = self.counts()
+        if counts["illegal"]:
+            raise ValueError(
+                f"{counts['illegal']} pixels had ids that are no class: expected 0 .. "
+                f"{self.num_classes - 1} or the ignore label {self.ignore_label} "
+                "(`keras-seg check-data` names the files)."
+            )
+        return scores(counts["matrix"], self.absent, self.classes)
+
+    def result(self):
+        return {
+            "pixel_accuracy": self._pixel_accuracy(),
+            "mean_accuracy": self._mean("recall"),
+            "mean_iou": self._mean("iou"),
+            "frequency_weighted_iou": self._frequency_weighted_iou(),
+        }
+
+    def _read(self):
+        """TP, T, P (K,) and the number of illegal pixels, as floats."""
+        digits = ops.cast(self._digits, "float32")
+        counts = digits[0] + digits[1] * 2.0**DIGIT
+        matrix = ops.reshape(counts[:-2], (self.num_classes, self.num_classes))
+        return ops.diagonal(matrix), ops.sum(matrix, axis=1), ops.sum(matrix, axis=0), counts[-1]
+
+    def _finish(self, numerator, denominator, illegal):
+        """The quotient, NaN when there is nothing to divide by or there were illegal pixels."""
+        bad = ops.logical_or(denominator == 0, illegal > 0)
+        value = numerator / ops.where(denominator == 0, 1.0, denominator)
+        return ops.cast(ops.where(bad, float("nan"), value), self.dtype)
+
+    def _pixel_accuracy(self):
+        tp, truth, _, illegal = self._read()
+        return self._finish(ops.sum(tp), ops.sum(truth), illegal)
+
+    def _frequency_weighted_iou(self):
+        tp, truth, predicted, illegal = self._read()
+        union = truth + predicted - tp
+        weighted = ops.sum(truth * tp / ops.maximum(union, 1.0))
+        return self._finish(weighted, ops.sum(truth), illegal)
+
+    def _mean(self, score):
+        tp, truth, predicted, illegal = self._read()
+        numerator, denominator = {
+            "iou": (tp, truth + predicted - tp),
+            "recall": (tp, truth),
+            "precision": (tp, predicted),
+            "f1": (2.0 * tp, truth + predicted),
+        }[score]
+        values = numerator / ops.maximum(denominator, 1.0)
+        counted = ops.convert_to_tensor(self._mask)
+        if self.absent == "one":
+            values = ops.where(denominator > 0, values, 1.0)
+        elif self.absent != "zero":
+            counted = counted * ops.cast(denominator > 0, "float32")
+        if self.absent == "truth_only":
+            counted = counted * ops.cast(truth > 0, "float32")
+        counted = counted * ops.cast(ops.sum(truth) > 0, "float32")  # no pixels: no score
+        return self._finish(ops.sum(values * counted), ops.sum(counted), illegal)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "ignore_label": self.ignore_label,
+            "absent": self.absent,
+            "classes": self.classes,
+        }
+
+
+def _is_concrete(x):
+    """Whether the values of `x` can be looked at now: false while a function is being traced."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly()
+    if backend == "jax":
+        import jax
+
+        return not isinstance(x, jax.core.Tracer)
+    return backend != "torch" or x.device.type != "meta"
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class PixelAccuracy(ConfusionMatrix):
+    """Share of the pixels that are right. Arguments: `ConfusionMatrix`, without `classes`."""
+
+    def __init__(self, num_classes, ignore_label=255, *, name="pixel_accuracy", dtype=None):
+        super().__init__(num_classes, ignore_label, name=name, dtype=dtype)
+
+    def result(self):
+        return self._pixel_accuracy()
+
+    def get_config(self):
+        return _without(super().get_config(), "absent", "classes")
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class FrequencyWeightedIoU(ConfusionMatrix):
+    """Mean IoU weighted by the classes' true pixels. Arguments: as `PixelAccuracy`."""
+
+    def __init__(self, num_classes, ignore_label=255, *, name="frequency_weighted_iou", dtype=None):
+        super().__init__(num_classes, ignore_label, name=name, dtype=dtype)
+
+    def result(self):
+        return self._frequency_weighted_iou()
+
+    def get_config(self):
+        return _without(super().get_config(), "absent", "classes")
+
+
+def _without(config, *keys):
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class MeanAccuracy(ConfusionMatrix):
+    """Mean over the classes of the share of their pixels that are found (mean recall).
+
+    Arguments: `ConfusionMatrix`.
+    """
+
+    def __init__(self, num_classes, ignore_label=255, *, name="mean_accuracy", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
+
+    def result(self):
+        return self._mean("recall")
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class MeanIoU(ConfusionMatrix):
+    """Mean over the classes of TP / (T + P - TP), from the sums over all images.
+
+    Arguments: `ConfusionMatrix`. `classes=range(1, K)` leaves out the background;
+    `MeanIoU(K, classes=[3], name="iou_road")` is the IoU of one class.
+    """
+
+    def __init__(self, num_classes, ignore_label=255, *, name="mean_iou", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
+
+    def result(self):
+        return self._mean("iou")
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Precision(ConfusionMatrix):
+    """Mean over the classes of TP / P. Arguments: `ConfusionMatrix`."""
+
+    def __init__(self, num_classes, ignore_label=255, *, name="precision", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
+
+    def result(self):
+        return self._mean("precision")
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Recall(ConfusionMatrix):
+    """Mean over the classes of TP / T, the same as `MeanAccuracy`. Arguments: `ConfusionMatrix`."""
+
+    def __init__(self, num_classes, ignore_label=255, *, name="recall", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
+
+    def result(self):
+        return self._mean("recall")
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class F1(ConfusionMatrix):
+    """Mean over the classes of 2 TP / (T + P), also called Dice. Arguments: `ConfusionMatrix`."""
+
+    def __init__(self, num_classes, ignore_label=255, *, name="f1", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
+
+    def result(self):
+        return self._mean("f1")
