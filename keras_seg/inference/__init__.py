@@ -1,5 +1,24 @@
 """Predict, evaluate and draw, with any network: a Keras model, SavedModel, TFLite or ONNX file."""
 
+from keras_seg.inference.evaluate import evaluate, format_scores
+from keras_seg.inference.folder import predict_folder
+from keras_seg.inference.overlay import contact_sheet, overlay, save_label, save_overlay
+from keras_seg.inference.predictor import Predictor
 from keras_seg.inference.runners import Runner, find_model, load_runner
+from keras_seg.inference.windows import OverlapTile, SlidingWindow
 
-__all__ = ["Runner", "find_model", "load_runner"]
+__all__ = [
+    "OverlapTile",
+    "Predictor",
+    "Runner",
+    "SlidingWindow",
+    "contact_sheet",
+    "evaluate",
+    "find_model",
+    "format_scores",
+    "load_runner",
+    "overlay",
+    "predict_folder",
+    "save_label",
+    "save_overlay",
+]

@@ -92,7 +92,8 @@ def contact_sheet(images, labels, predictions, table, *, side=256, alpha=0.5):
         predictions: list of label maps (H, W).
         table: the classes' `LabelTable`; its names are the legend, without classes that appear
             nowhere on the sheet.
-        side: longer side of each picture on the sheet, in pixels; larger ones are shrunk.
+        side: longer side of each picture on the sheet, in pixels: larger ones are shrunk, small
+            ones enlarged by a whole factor.
         alpha: as in `overlay`.
 
     Returns:
@@ -110,7 +111,7 @@ def contact_sheet(images, labels, predictions, table, *, side=256, alpha=0.5):
     for example in zip(*(column for _, column in columns), strict=True):
         image = example[0]
         tiles = [_as_rgb(image)] + [overlay(image, label, table, alpha) for label in example[1:]]
-        rows.append([_shrunk(tile, side) for tile in tiles])
+        rows.append([_fitted(tile, side) for tile in tiles])
     width = max(tile.width for row in rows for tile in row)
     maps = [label for _, column in columns[1:] for label in column]
     legend = _legend(table, maps, len(columns) * (width + _GAP) - _GAP)
@@ -138,8 +139,9 @@ def _legend(table, maps, width):
         for i in present[present < table.num_classes]
     ]
     font, places, x, y = _font(), [], 0, 0
-    for name, color in entries:
-        length = _LINE + round(font.getlength(name)) + 2 * _GAP
+    lengths = [_LINE + round(font.getlength(name)) + 2 * _GAP for name, _ in entries]
+    width = max([width, *lengths])
+    for (name, color), length in zip(entries, lengths, strict=True):
         if x and x + length > width:
             x, y = 0, y + _LINE
         places.append((x, y, name, color))
@@ -156,8 +158,14 @@ def _font():
     return ImageFont.load_default()
 
 
-def _shrunk(picture, side):
+def _fitted(picture, side):
+    """A picture shrunk to `side`, or enlarged by a whole factor (its pixels stay pixels)."""
     picture = Image.fromarray(picture)
+    factor = side // max(picture.size)
+    if factor > 1:
+        return picture.resize(
+            (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
+        )
     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     return picture
 
