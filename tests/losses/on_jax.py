@@ -1,0 +1,108 @@
+"""Losses and metrics on JAX, run by test_jax.py in a process with the JAX backend and 2 devices."""
+
+import sys
+
+import jax
+import keras
+import numpy as np
+from conftest import Y, Z
+
+from keras_seg.losses import CrossEntropy, CrossEntropyDice, CrossEntropyLogIoU, Dice, IoU, Tversky
+from keras_seg.metrics import ConfusionMatrix, MeanIoU, confusion_matrix, scores
+
+LABELS, LOGITS = np.array(Y, "uint8"), np.array(Z, "float32")
+VALUES = [
+    (CrossEntropy(), 0.665073),
+    (CrossEntropy(class_weights=[0.5, 1, 3, 4]), 0.646670),
+    (IoU(), 0.601774),
+    (IoU(over="image", classes="all"), 0.721799),
+    (Dice(), 0.433406),
+    (Tversky(), 0.435022),
+    (CrossEntropyDice(), 0.456573),
+    (CrossEntropyLogIoU(), 1.585809),
+]
+SLOPES = {"cross_entropy_dice": 0.426280, "cross_entropy_log_iou": 1.804716}
+
+
+def check_losses():
+    for loss, expected in VALUES:
+        step = jax.jit(jax.value_and_grad(lambda z, y, loss=loss: loss(y, z)))
+        value, slope = step(LOGITS, LABELS)
+        np.testing.assert_allclose(value, expected, atol=2e-6)
+        np.testing.assert_array_equal(slope[0, 1, 1], 0)
+        if loss.name in SLOPES:
+            np.testing.assert_allclose(np.abs(slope).sum(), SLOPES[loss.name], atol=5e-6)
+        np.testing.assert_allclose(loss(LABELS, LOGITS), expected, atol=2e-6)
+
+        value, slope = step(LOGITS, np.full_like(LABELS, 255))
+        assert value == 0 and np.all(slope == 0), loss.name
+        illegal = LABELS.copy()
+        illegal[0, 0, 0] = 4
+        value, slope = step(LOGITS, illegal)
+        assert np.isnan(value) and np.all(slope == 0), loss.name
+        perfect = 100 * np.eye(4, dtype="float32")[np.where(LABELS == 255, 0, LABELS)]
+        value, slope = step(perfect, LABELS)
+        assert abs(value) < 1e-6 and np.all(np.isfinite(slope)), loss.name
+
+
+def check_counts():
+    """2**31 pixels and more, traced, where the integers have 32 bits."""
+    metric = MeanIoU(2)
+    digits = np.zeros((2, 6), "int32")
+    digits[:, 0] = 2**30 - 1, 5
+    update = jax.jit(metric.stateless_update_state)
+    state = update([digits], np.array([[[0, 0, 1, 255]]]), np.array([[[0, 0, 0, 0]]]))
+    for variable, value in zip(metric.variables, state, strict=True):
+        variable.assign(value)
+    counts = metric.counts()
+    assert counts["matrix"].tolist() == [[6 * 2**30 + 1, 0], [1, 0]]
+    assert counts["ignored"] == 1
+
+    metric = MeanIoU(2)
+    state = jax.jit(metric.stateless_update_state)(
+        [v.value for v in metric.variables], np.array([[[0, 7]]]), np.array([[[0, 0]]])
+    )
+    assert np.isnan(metric.stateless_result(state))
+    try:
+        metric.update_state(np.array([[[0, 7]]]), np.array([[[0, 0]]]))
+    except ValueError as error:
+        assert " 7" in str(error)
+    else:
+        raise AssertionError("an illegal label went unnoticed")
+
+
+def train(images, labels):
+    """Two steps of `fit`: the logs, and the scores of `evaluate` beside NumPy's."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 3, padding="same")])
+    model.compile(keras.optimizers.SGD(0.5), CrossEntropy() + Dice(), metrics=[ConfusionMatrix(5)])
+    logs = model.fit(images, labels, batch_size=8, shuffle=False, verbose=0).history
+    found = model.evaluate(images, labels, batch_size=8, verbose=0, return_dict=True)
+    predicted = model.predict(images, verbose=0).argmax(-1)
+    expected = scores(confusion_matrix(labels, predicted, 5))
+    for name in ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
+    return logs["loss"][0], np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+def check_devices():
+    """One device and two: ignored pixels unevenly spread."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(16, 8, 8, 3)).astype("float32")
+    labels = rng.integers(0, 5, (2, 512)).astype("uint8")
+    labels[:, 3:256] = 255
+    labels[:, 256:272] = 255
+    labels = labels.reshape(16, 8, 8)
+    loss, weights = train(images, labels)
+    assert len(jax.devices()) == 2
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    loss_of_two, weights_of_two = train(images, labels)
+    np.testing.assert_allclose(loss_of_two, loss, rtol=1e-6)
+    assert np.abs(weights_of_two - weights).max() <= 1e-6 * np.abs(weights).max()
+
+
+assert keras.backend.backend() == "jax"
+check_losses()
+check_counts()
+check_devices()
+assert "tensorflow" not in sys.modules
