@@ -4,8 +4,7 @@ import keras
 import numpy as np
 
 from keras_seg.data import make_batches
-
-IGNORE = 255
+from keras_seg.data.augment import pad_color
 
 
 def is_dataset(data):
@@ -52,25 +51,41 @@ class Targets:
         return bool(self.names or any(self.lost))
 
 
-class _Mapped(keras.utils.PyDataset):
-    """The first `steps` batches of another PyDataset, each passed through a function."""
+class _Epochs(keras.utils.PyDataset):
+    """An endless stream one epoch at a time: step i of epoch e is stream[e * steps + i]."""
 
-    def __init__(self, batches, function, steps):
-        super().__init__(
-            workers=batches.workers,
-            use_multiprocessing=batches.use_multiprocessing,
-            max_queue_size=batches.max_queue_size,
-        )
-        self.batches = batches
-        self.function = function
+    def __init__(self, stream, targets, steps):
+        super().__init__(workers=2)
+        self.stream = stream
+        self.targets = targets
         self.steps = steps
+        self.epoch = 0
 
     @property
     def num_batches(self):
         return self.steps
 
     def __getitem__(self, index):
-        return self.function(*self.batches[index])
+        return self.targets(*self.stream[self.epoch * self.steps + index])
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+class _Mapped(keras.utils.PyDataset):
+    """Another PyDataset with its labels through `targets`."""
+
+    def __init__(self, batches, targets):
+        super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
+        self.batches = batches
+        self.targets = targets
+
+    @property
+    def num_batches(self):
+        return self.batches.num_batches
+
+    def __getitem__(self, index):
+        return self.targets(*self.batches[index])
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
@@ -79,15 +94,13 @@ class _Mapped(keras.utils.PyDataset):
         self.batches.on_epoch_end()
 
 
-def map_batches(batches, targets, steps=None):
-    """`batches` (tf.data or PyDataset) with labels through `targets`, cut after `steps` batches."""
+def with_targets(batches, targets):
+    """Ready batches (tf.data or PyDataset) with their labels through `targets`."""
+    if not targets.changes:
+        return batches
     if isinstance(batches, keras.utils.PyDataset):
-        if not targets.changes and steps in (None, batches.num_batches):
-            return batches
-        return _Mapped(batches, targets, steps or batches.num_batches)
-    if targets.changes:
-        batches = batches.map(targets)
-    return batches if steps is None else batches.take(steps)
+        return _Mapped(batches, targets)
+    return batches.map(targets)
 
 
 class EvaluationBatches(keras.utils.PyDataset):
@@ -133,8 +146,10 @@ class EvaluationBatches(keras.utils.PyDataset):
             max(label.shape[1] for _, label in pairs),
         )
         channels = pairs[0][0].shape[2]
-        images = np.zeros((self.batch_size, height, width, channels), "float32")
-        labels = np.full((self.batch_size, height, width), IGNORE, "int32")
+        images = np.empty((self.batch_size, height, width, channels), "float32")
+        images[:] = pad_color(channels)
+        ignore = self.dataset.table.ignore_label
+        labels = np.full((self.batch_size, height, width), ignore, "int32")
         for n, (image, label) in enumerate(pairs):
             rows, columns = label.shape
             images[n, :rows, :columns] = image
@@ -148,15 +163,17 @@ class EvaluationBatches(keras.utils.PyDataset):
         import tensorflow as tf
 
         size = self.size or (None, None)
-        dataset = tf.data.Dataset.from_generator(
-            lambda: (self.arrays(i) for i in range(self.num_batches)),
-            output_signature=(
-                tf.TensorSpec((self.batch_size, *size, self.dataset.channels), tf.float32),
-                tf.TensorSpec((self.batch_size, *size), tf.int32),
-            ),
-        )
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
-        return map_batches(dataset, self.targets).prefetch(2)
+
+        def load(index):
+            images, labels = tf.numpy_function(
+                lambda i: self.arrays(int(i)), [index], [tf.float32, tf.int32], stateful=False
+            )
+            images.set_shape((self.batch_size, *size, self.dataset.channels))
+            labels.set_shape((self.batch_size, *size))
+            return self.targets(images, labels)
+
+        steps = tf.data.Dataset.range(self.num_batches)
+        return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def _centre(array, size):
@@ -165,33 +182,24 @@ def _centre(array, size):
     return array[top : top + size[0], left : left + size[1]]
 
 
-def training_batches(dataset, targets, *, batch_size, augment, seed, initial_epoch, steps):
-    """Shuffled whole batches of `dataset`, `steps` an epoch (None: each image at most once).
+def training_batches(dataset, targets, *, batch_size, augment, seed, epoch, steps):
+    """Shuffled whole batches of `dataset` for `fit(steps_per_epoch=steps)` from `epoch` on.
+
+    The images are gone through again and again in new orders; `steps` batches are one epoch of
+    training. Step i of an epoch is the same however the run came to it.
 
     Returns:
-        (batches as `make_batches` gives them, batches for `fit`, steps an epoch).
-
-    Raises:
-        ValueError: if there are fewer images than one batch takes.
+        `tf.data.Dataset`, or on other backends a `PyDataset` of one epoch, with `set_epoch`.
     """
-    if len(dataset) < batch_size and steps is None:
-        raise ValueError(
-            f"{len(dataset)} images do not fill one batch of {batch_size}: lower batch_size, or "
-            "say steps_per_epoch to use images more than once an epoch."
-        )
-    if steps is not None and steps * batch_size > len(dataset):
-        dataset = dataset.subset([i % len(dataset) for i in range(steps * batch_size)])
-    steps = steps or len(dataset) // batch_size
-    batches = make_batches(
-        dataset,
-        batch_size,
-        augment=augment,
-        shuffle=True,
-        seed=seed,
-        initial_epoch=initial_epoch,
-        drop_remainder=True,
-    )
-    return batches, map_batches(batches, targets, steps), steps
+    if len(dataset) < batch_size:
+        dataset = dataset.subset([i % len(dataset) for i in range(batch_size)])
+    options = {"augment": augment, "shuffle": True, "seed": seed, "drop_remainder": True}
+    if keras.backend.backend() != "tensorflow":
+        stream = make_batches(dataset, batch_size, backend="numpy", repeat=True, **options)
+        return _Epochs(stream, targets, steps)
+    passed, skipped = divmod(epoch * steps, len(dataset) // batch_size)
+    stream = make_batches(dataset, batch_size, repeat=True, initial_epoch=passed, **options)
+    return with_targets(stream.skip(skipped), targets)
 
 
 def pixel_counts(dataset):
@@ -206,7 +214,7 @@ def pixel_counts(dataset):
     pixels = np.zeros(classes, "int64")
     in_images = np.zeros(classes, "int64")
     for index in range(len(dataset)):
-        count = np.bincount(dataset[index].label.ravel(), minlength=256)[:classes]
+        count = np.bincount(dataset.read_label(index).ravel(), minlength=256)[:classes]
         pixels += count
         in_images[count > 0] += count.sum()
     return pixels, in_images

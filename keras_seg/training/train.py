@@ -18,9 +18,9 @@ from keras_seg.training.batches import (
     EvaluationBatches,
     Targets,
     is_dataset,
-    map_batches,
     pixel_counts,
     training_batches,
+    with_targets,
 )
 from keras_seg.training.callbacks import (
     EpochSeeds,
@@ -210,12 +210,8 @@ def train(
         targets = Targets(model, size)
         augment = _augmentation(augment, size, crop_size)
 
-        steps = steps_per_epoch
-        if is_dataset(train_data):
-            steps = steps or len(train_data) // batch_size
-        elif steps is None:
-            steps = _length(train_data)
-        loss = losses.CrossEntropy() if loss is None else loss
+        steps = _steps(train_data, batch_size, steps_per_epoch)
+        loss = losses.CrossEntropy(table.ignore_label) if loss is None else loss
         optimizer = _Optimizer(
             optimizer,
             learning_rate=learning_rate,
@@ -255,7 +251,7 @@ def train(
                 optimizer.build(model, epochs * steps),
                 _weighted(loss, weights),
                 aux_weight,
-                table.num_classes,
+                MeanIoU(table.num_classes, table.ignore_label, name="mean_iou"),
                 jit_compile,
             )
         progress = _restore(model, folder, say)
@@ -302,26 +298,29 @@ def train(
             if finished:
                 say(f"The run in {folder} is finished ({first} epochs). More epochs continue it.")
             else:
+                per_epoch = steps_per_epoch
                 if is_dataset(train_data):
-                    batches, for_fit, _ = training_batches(
+                    batches = training_batches(
                         train_data,
                         targets,
                         batch_size=batch_size,
                         augment=augment,
                         seed=seed,
-                        initial_epoch=first,
-                        steps=steps_per_epoch,
+                        epoch=first,
+                        steps=steps,
                     )
+                    # An endless tf.data stream has to be told; the others know their length.
+                    per_epoch = None if isinstance(batches, keras.utils.PyDataset) else steps
                 else:
-                    batches, for_fit = train_data, map_batches(train_data, targets)
+                    batches = with_targets(train_data, targets)
                 more = []
                 if previews and isinstance(val_data, EvaluationBatches):
                     more = [Previews(folder, val_data.dataset, previews, table, procedure)]
                 model.fit(
-                    for_fit,
+                    batches,
                     epochs=epochs,
                     initial_epoch=first,
-                    steps_per_epoch=None if is_dataset(train_data) else steps_per_epoch,
+                    steps_per_epoch=per_epoch,
                     validation_data=_for_fit(val_data, targets),
                     validation_freq=[
                         e for e in range(1, epochs + 1) if e % validate_every == 0 or e == epochs
@@ -446,8 +445,6 @@ def _check_fit(model, train_data, val_data, table):
                 f"{data.channels}: build it with input_shape=(None, None, {data.channels}) or "
                 f"open the data with channels={channels}."
             )
-        if data[0].label is None:
-            raise ValueError(f"The {what} data has no labels: {data[0].name} has no mask.")
     return table
 
 
@@ -488,14 +485,28 @@ def _augmentation(augment, size, crop_size):
     return augment
 
 
-def _length(batches):
-    """Number of ready batches; ValueError if they do not say it."""
-    if isinstance(batches, keras.utils.PyDataset):
-        length = batches.num_batches
-    else:
-        length = int(batches.cardinality()) if hasattr(batches, "cardinality") else None
+def _steps(train_data, batch_size, steps_per_epoch):
+    """Steps of an epoch."""
+    if steps_per_epoch is not None:
+        if steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}.")
+        return int(steps_per_epoch)
+    if is_dataset(train_data):
+        if len(train_data) < batch_size:
+            raise ValueError(
+                f"{len(train_data)} images do not fill one batch of {batch_size}: lower "
+                "batch_size, or say steps_per_epoch to use images more than once an epoch."
+            )
+        return len(train_data) // batch_size
+    length = None
+    if isinstance(train_data, keras.utils.PyDataset):
+        length = train_data.num_batches
+    elif hasattr(train_data, "cardinality"):
+        length = int(train_data.cardinality())
     if length is None or length < 1:
-        raise ValueError("The training batches do not say how many they are: give steps_per_epoch.")
+        raise ValueError(
+            "The training batches do not say how many an epoch has: give steps_per_epoch."
+        )
     return length
 
 
@@ -535,14 +546,13 @@ def _weighted(loss, weights):
     return type(loss).from_config({**config, "class_weights": weights})
 
 
-def _compile(model, optimizer, loss, aux_weight, num_classes, jit_compile):
+def _compile(model, optimizer, loss, aux_weight, metric, jit_compile):
     """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
-    metric = MeanIoU(num_classes, name="mean_iou")
-    weights = None
+    metrics, weights = [metric], None
     if isinstance(model.output, dict):
         weights = {name: 1.0 if name == "logits" else float(aux_weight) for name in model.output}
         loss = dict.fromkeys(model.output, loss)
-        metric = {"logits": [metric]}
+        metrics = {"logits": [metric]}
         _plain_metric_names(model)
     if jit_compile is None:
         jit_compile = keras.backend.backend() == "jax"
@@ -550,7 +560,7 @@ def _compile(model, optimizer, loss, aux_weight, num_classes, jit_compile):
         optimizer,
         loss,
         loss_weights=weights,
-        metrics=metric if isinstance(metric, dict) else [metric],
+        metrics=metrics,
         jit_compile=jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
@@ -606,7 +616,7 @@ def _for_fit(val_data, targets):
         return None
     if isinstance(val_data, EvaluationBatches):
         return val_data.for_fit()
-    return map_batches(val_data, targets)
+    return with_targets(val_data, targets)
 
 
 def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
@@ -622,7 +632,9 @@ def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
         for images, labels in (batch[:2] for batch in val_data):
             logits = keras.ops.convert_to_numpy(network(images, training=False))
             labels = keras.ops.convert_to_numpy(labels)
-            matrix += confusion_matrix(labels, logits.argmax(-1), table.num_classes)
+            matrix += confusion_matrix(
+                labels, logits.argmax(-1), table.num_classes, table.ignore_label
+            )
         result = scores(matrix) | {"confusion_matrix": matrix, "classes": list(table.names)}
     result = {**result, "epoch": progress["best_epoch"] or progress["epoch"]}
     write_json(folder / METRICS, result)

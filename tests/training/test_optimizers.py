@@ -44,7 +44,9 @@ def test_adam_is_adamw():
     np.testing.assert_allclose(found, steps(theirs, variables("w"), GRADIENTS)[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda **k: SGD(0.01, momentum=0.9, **k), lambda **k: Adam(0.01, **k)])
+@pytest.mark.parametrize(
+    "make", [lambda **k: SGD(0.01, momentum=0.9, **k), lambda **k: Adam(0.01, **k)]
+)
 def test_the_head_moves_ten_times_as_far(make):
     both = variables("trunk", "head", start=(0.0, 0.0))
     optimizer = make(head_multiplier=10.0, head_variables=["head"])
@@ -90,7 +92,10 @@ def test_a_head_that_is_not_trained_is_an_error():
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [({"weight_decay": -1e-4}, "weight_decay must be"), ({"head_multiplier": 0}, "head_multiplier")],
+    [
+        ({"weight_decay": -1e-4}, "weight_decay must be"),
+        ({"head_multiplier": 0}, "head_multiplier"),
+    ],
 )
 def test_values_out_of_range(arguments, text):
     with pytest.raises(ValueError, match=text):

@@ -1,0 +1,344 @@
+import csv
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from small_run import CLASSES, SIZE, StopAfter, network, run
+
+from keras_seg import data, losses
+from keras_seg.training.checkpoint import BEST, LAST, PREVIOUS, read_progress
+
+
+def weights(model):
+    return [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def interrupt(folder, after, **options):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, callbacks=[StopAfter(after)], **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run, made once: (folder, result)."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("finished") / "runs" / "one"
+    return folder, run(folder, epochs=4, learning_rate=0.03)
+
+
+def test_it_learns(finished):
+    """Much better than guessing, which costs ln(4) = 1.39."""
+    _, result = finished
+    values = [row["loss"] for row in result.history]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 1.05
+
+
+def test_the_folder_holds_everything(finished):
+    folder, result = finished
+    names = {path.name for path in folder.iterdir()}
+    wanted = {LAST, BEST, "manifest.json", "history.csv", "metrics.json", "logs", "previews"}
+    assert wanted <= names
+    assert len(list((folder / "logs" / "train").iterdir())) == 1
+    assert len(list((folder / "logs" / "validation").iterdir())) == 1
+    pictures = sorted(path.name for path in (folder / "previews").iterdir())
+    assert pictures == [f"epoch_000{n}.png" for n in (1, 2, 3, 4)]
+    with Image.open(folder / "previews" / pictures[0]) as picture:
+        picture.load()
+    assert result.folder == folder
+
+
+def test_the_history_is_the_same_everywhere(finished):
+    folder, result = finished
+    with open(folder / "history.csv", newline="") as file:
+        rows = [{name: float(v) for name, v in row.items()} for row in csv.DictReader(file)]
+    assert rows == result.history == read_progress(folder / LAST)["history"]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert {"loss", "mean_iou", "val_loss", "val_mean_iou", "learning_rate", "seconds"} < set(
+        rows[0]
+    )
+    # 3 steps an epoch of 12: the rate that epoch n starts with.
+    rates = [0.03 * (1 - 3 * n / 12) ** 0.9 for n in range(4)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates, rel=1e-5)
+
+
+def test_the_manifest_says_what_was_done(finished):
+    folder, result = finished
+    found = manifest(folder)
+    assert (found["keras_seg_manifest"], found["kind"], found["state"]) == (1, "run", "finished")
+    assert data.LabelTable.from_json(found["classes"]).num_classes == CLASSES
+    assert found["input"]["range"] == [0, 255]
+    assert found["versions"]["keras"] == keras.__version__
+    assert found["settings"]["batch_size"] == 4
+    assert found["best"] == {
+        "monitor": "val_mean_iou",
+        "score": result.best_score,
+        "epoch": result.best_epoch,
+    }
+    assert found["files"][BEST]["bytes"] == (folder / BEST).stat().st_size
+
+
+def test_the_result_is_the_best_epoch(finished):
+    folder, result = finished
+    best = max(result.history, key=lambda row: row["val_mean_iou"])
+    assert (result.best_epoch, result.best_score) == (best["epoch"], best["val_mean_iou"])
+    assert read_progress(folder / BEST)["epoch"] == best["epoch"]
+    assert same(result.model, keras.models.load_model(folder / BEST))
+
+
+def test_the_score_of_fit_is_that_of_the_predictor(finished):
+    """5 images in batches of 4: the filled up batch adds nothing and loses nothing."""
+    folder, result = finished
+    assert result.scores["mean_iou"] == pytest.approx(result.best_score, abs=1e-6)
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["mean_iou"] == result.scores["mean_iou"]
+    assert len(written["iou"]) == CLASSES
+
+
+def test_a_finished_run_says_so_and_stays(finished, capsys):
+    folder, result = finished
+    before = (folder / LAST).read_bytes()
+    again = run(folder, epochs=4, learning_rate=0.03, verbose=2)
+    assert "is finished (4 epochs)" in capsys.readouterr().out
+    assert (folder / LAST).read_bytes() == before
+    assert again.history == result.history
+    assert same(again.model, result.model)
+
+
+def test_resume_false_and_other_settings_are_refused(finished):
+    folder, _ = finished
+    with pytest.raises(ValueError, match="already holds a run"):
+        run(folder, epochs=4, learning_rate=0.03, resume=False)
+    with pytest.raises(ValueError, match="learning_rate: 0.03 before, 0.01 now"):
+        run(folder, epochs=4)
+    assert manifest(folder)["state"] == "finished"
+
+
+def test_another_network_is_refused(finished):
+    folder, _ = finished
+    with pytest.raises(ValueError, match="parameters: .* before, .* now"):
+        run(folder, lambda: network(filters=4), epochs=4, learning_rate=0.03)
+
+
+def test_a_run_can_be_made_longer(tmp_path):
+    """With a constant rate, 1 epoch and then 2 more are 3; dropout and data order included."""
+    options = {"schedule": "constant", "optimizer": "sgd"}
+    whole = run(tmp_path / "whole", epochs=3, **options)
+    run(tmp_path / "parts", epochs=1, **options)
+    parts = run(tmp_path / "parts", epochs=3, **options)
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_an_interrupted_run_goes_on(tmp_path, capsys):
+    interrupt(tmp_path, after=1, epochs=2)
+    assert manifest(tmp_path)["state"] == "interrupted"
+    assert read_progress(tmp_path / LAST)["epoch"] == 1
+    result = run(tmp_path, epochs=2, verbose=2)
+    assert f"Going on from {tmp_path / LAST} after 1 epochs" in capsys.readouterr().out
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert manifest(tmp_path)["state"] == "finished"
+
+
+def test_a_damaged_checkpoint_costs_one_epoch(tmp_path, capsys):
+    interrupt(tmp_path, after=2, epochs=3, monitor="loss")
+    first = read_progress(tmp_path / PREVIOUS)["history"]
+    for name in (LAST, BEST):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-500])
+    result = run(tmp_path, epochs=3, monitor="loss", verbose=2)
+    said = capsys.readouterr().out
+    assert f"{LAST} is damaged" in said
+    assert f"Going on from {tmp_path / PREVIOUS} after 1 epochs" in said
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+    assert result.history[:1] == first
+    assert read_progress(tmp_path / BEST)["epoch"] == result.best_epoch
+
+
+def test_a_lost_best_file_is_made_again(tmp_path):
+    interrupt(tmp_path, after=1, epochs=2)
+    os.remove(tmp_path / BEST)
+    result = run(tmp_path, epochs=2)
+    assert read_progress(tmp_path / BEST)["epoch"] == result.best_epoch
+
+
+def test_one_nan_pixel_stops_the_run(tmp_path):
+    """TensorFlow's fused convolution on CPU hides it from the loss; the weights do not lie."""
+    images = np.random.default_rng(0).uniform(0, 255, (8, *SIZE, 3)).astype("float32")
+    labels = np.zeros((8, *SIZE), "int32")
+    batches = Batches(images, labels)
+    run(tmp_path, network, batches, epochs=1)
+    images[5, 3, 3, 0] = np.nan
+    kept = (tmp_path / LAST).read_bytes()
+    with pytest.raises(
+        ValueError, match=r"stopped at epoch 2, step 2: .*(kernel|gamma).* not finite"
+    ):
+        run(tmp_path, network, batches, epochs=2, check_every=2)
+    assert (tmp_path / LAST).read_bytes() == kept
+    assert manifest(tmp_path)["state"] == "failed"
+
+
+def test_a_rate_that_explodes_stops_the_run(tmp_path):
+    with pytest.raises(ValueError, match="stopped at the end of epoch .* is not finite"):
+        run(tmp_path, optimizer="sgd", learning_rate=1e30, epochs=3)
+    assert not (tmp_path / BEST).exists()
+
+
+def test_auxiliary_outputs_weigh_their_part(tmp_path):
+    result = run(
+        tmp_path, lambda: network(aux=True), epochs=1, aux_weight=0.25, precision="mixed_float16"
+    )
+    (row,) = result.history
+    assert row["loss"] == pytest.approx(row["logits_loss"] + 0.25 * row["aux_loss"], rel=1e-3)
+    assert row["val_mean_iou"] == result.best_score
+    assert result.scores["mean_iou"] == pytest.approx(row["val_mean_iou"], abs=1e-6)
+    assert keras.config.dtype_policy().name == "float32"  # the caller's policy is back
+
+
+def test_head_multiplier_reaches_the_update(tmp_path):
+    """One step of SGD: the head's change is ten times that of a run without a multiplier."""
+    options = {"optimizer": "sgd", "weight_decay": None, "epochs": 1, "steps_per_epoch": 1}
+    keras.utils.set_random_seed(0)
+    start = {v.path: keras.ops.convert_to_numpy(v) for v in network().trainable_variables}
+    change = {}
+    for factor in (1, 10):
+        model = run(tmp_path / str(factor), head_multiplier=factor, **options).model
+        change[factor] = {
+            v.path: keras.ops.convert_to_numpy(v) - start[v.path] for v in model.trainable_variables
+        }
+    for path in start:
+        expected = 10 if path.startswith("logits") else 1
+        np.testing.assert_allclose(
+            change[10][path], expected * change[1][path], rtol=1e-2, atol=1e-6, err_msg=path
+        )
+
+
+def test_class_weights_from_the_labels(tmp_path):
+    """median(f) / f_c over the images with the class (Eigen and Fergus), counted by hand here."""
+    shapes = data.shapes(6, size=SIZE, seed=3)
+    labels = [shapes[i].label for i in range(6)]
+    frequency = [
+        sum((label == c).sum() for label in labels)
+        / sum((label != 255).sum() for label in labels if (label == c).any())
+        for c in range(CLASSES)
+    ]
+    run(tmp_path, network, shapes, epochs=1, class_weights="median_frequency")
+    expected = np.median(frequency) / np.array(frequency)
+    assert manifest(tmp_path)["class_weights"] == pytest.approx(expected.tolist())
+    model = keras.models.load_model(tmp_path / LAST)
+    assert model.loss.class_weights == pytest.approx(expected.tolist())
+
+
+def test_class_weights_reach_the_terms_of_a_sum(tmp_path):
+    loss = losses.CrossEntropy() + 0.5 * losses.Dice()
+    run(tmp_path, loss=loss, class_weights=[1, 2, 3, 4], epochs=1, steps_per_epoch=1)
+    terms = keras.models.load_model(tmp_path / LAST).loss.terms()
+    assert [(type(term).__name__, factor) for term, factor in terms] == [
+        ("CrossEntropy", 1.0),
+        ("Dice", 0.5),
+    ]
+    assert terms[0][0].class_weights == [1, 2, 3, 4]
+
+
+class Batches(keras.utils.PyDataset):
+    """Ready batches of 4 from two arrays."""
+
+    def __init__(self, images, labels):
+        super().__init__()
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.images) // 4
+
+    def __getitem__(self, index):
+        return self.images[4 * index :][:4], self.labels[4 * index :][:4]
+
+
+def test_images_of_any_size_are_validated_whole(tmp_path):
+    """Sizes differ, also from the crops; each labelled pixel is scored once."""
+    big, small = data.shapes(2, size=(40, 24), seed=5), data.shapes(3, size=(24, 52), seed=6)
+    samples = Samples([*(big[i] for i in range(2)), *(small[i] for i in range(3))], big)
+    train_data = data.shapes(8, size=SIZE)
+    result = run(tmp_path, network, train_data, samples, crop_size=(16, 24), epochs=1)
+    assert np.sum(result.scores["confusion_matrix"]) == 2 * 40 * 24 + 3 * 24 * 52
+
+
+class Samples:
+    """The least that a data set is."""
+
+    def __init__(self, samples, like):
+        self.samples, self.table, self.channels = samples, like.table, like.channels
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+def test_more_steps_than_images(tmp_path):
+    few = data.shapes(3, size=SIZE)
+    with pytest.raises(ValueError, match="3 images do not fill one batch of 4"):
+        run(tmp_path, network, few, epochs=1)
+    result = run(tmp_path, network, few, epochs=1, steps_per_epoch=5)
+    assert int(result.model.optimizer.iterations) == 5
+
+
+def test_validation_every_second_epoch_and_after_the_last(tmp_path):
+    result = run(tmp_path, epochs=3, validate_every=2, previews=0, tensorboard=False)
+    assert [row["epoch"] for row in result.history if "val_mean_iou" in row] == [2, 3]
+    assert not (tmp_path / "previews").exists()
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"epochs": 0}, "epochs must be an integer of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be an integer"),
+        ({"optimizer": "admm"}, "Unknown optimizer 'admm'. Did you mean 'adam'"),
+        ({"schedule": "ploy"}, "Unknown schedule 'ploy'. Did you mean 'poly'"),
+        ({"precision": "mixed_flot16"}, "Did you mean 'mixed_float16'"),
+        ({"monitor": "val_miou"}, "Unknown monitor 'val_miou'. Did you mean"),
+        ({"augment": "defualt"}, "Unknown augment"),
+        ({"devices": ["CPU:0", "CPU:7"]}, "Unknown device 'CPU:7'"),
+        ({"class_weights": [1, 2]}, "class_weights has 2 values for 4 classes"),
+        ({"learning_rate": -1}, "learning_rate must be above 0"),
+        ({"build": lambda: network(classes=7)}, "has 7 classes but the data 4.*num_classes=4"),
+        ({"build": lambda: network(input_shape=(None, None, 1))}, "takes images of 1 channels"),
+        (
+            {"build": lambda: network(input_shape=(48, 48, 3)), "crop_size": (32, 32)},
+            r"takes images of 48 x 48, the crops are 32 x 32: give crop_size=\(48, 48\)",
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_arguments_stop_it_before_the_first_step(tmp_path, options, text):
+    with pytest.raises(ValueError, match=text):
+        run(tmp_path / "run", **options)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_stops_it_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="Cannot write in"):
+        run(tmp_path / "file" / "run", lambda: pytest.fail("the network was built"))
+
+
+def test_a_keras_optimizer_and_schedule_are_taken(tmp_path):
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 10)
+    result = run(
+        tmp_path, optimizer=keras.optimizers.RMSprop(schedule), epochs=1, learning_rate=None
+    )
+    assert isinstance(result.model.optimizer, keras.optimizers.RMSprop)
+    assert int(result.model.optimizer.iterations) == 3
