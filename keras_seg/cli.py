@@ -150,6 +150,9 @@ def _add_data(sub, *, positional=False, required=True):
     sub.add_argument("--layout", default="auto", help="how the folder is laid out (auto)")
     sub.add_argument("--classes", help="file with one class name a line, if not in the data folder")
     sub.add_argument("--channels", type=int, default=3, help="channels to read (3)")
+    sub.add_argument(
+        "--scale", type=float, metavar="FACTOR", help="resize pictures and masks by it, such as 0.5"
+    )
 
 
 def _add_training(sub):
@@ -213,13 +216,14 @@ def _procedure(options):
 def _open(options, split=None):
     from keras_seg import data
 
-    return data.open_dataset(
+    dataset = data.open_dataset(
         options.data,
         split or options.split,
         layout=options.layout,
         classes=options.classes,
         channels=options.channels,
     )
+    return dataset if options.scale is None else dataset.scaled(options.scale)
 
 
 def _quickstart(options):

@@ -122,12 +122,21 @@ def _by_planes(image, change):
     return np.stack([np.asarray(change(plane)) for plane in planes], axis=2)
 
 
+def resize_image(image, size):
+    """uint8 (H, W, C) at `size` (H, W): bilinear, with the support widened when it shrinks."""
+    turned = size[::-1]
+    return _by_planes(image, lambda plane: plane.resize(turned, Image.Resampling.BILINEAR))
+
+
+def resize_label(label, size):
+    """uint8 ids (H, W) at `size` (H, W), each the nearest pixel's."""
+    label = Image.fromarray(np.ascontiguousarray(label))
+    return np.asarray(label.resize(size[::-1], Image.Resampling.NEAREST))
+
+
 def _scale(image, label, factor):
-    height, width = label.shape
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    image = _by_planes(image, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
-    label = Image.fromarray(np.ascontiguousarray(label)).resize(size, Image.Resampling.NEAREST)
-    return image, np.asarray(label)
+    size = tuple(max(1, round(n * factor)) for n in label.shape)
+    return resize_image(image, size), resize_label(label, size)
 
 
 def _rotate(image, label, angle, pad, ignore_label):

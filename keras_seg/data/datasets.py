@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_seg.data import labels, read
+from keras_seg.data.augment import resize_image, resize_label
 from keras_seg.data.labels import LabelTable
 from keras_seg.utils import unknown_name
 
@@ -124,6 +125,28 @@ class SegmentationDataset:
         """The same data set, keeping every sample that it has read in memory, decoded."""
         return self._with(self._indices, {})
 
+    def scaled(self, factor):
+        """The same data set with both sides of every picture times `factor`, rounded.
+
+        Images are resized bilinearly, with the support widened when they shrink; labels take the
+        nearest pixel. For networks that are to see large photos at half their size, say.
+
+        Raises:
+            ValueError: if `factor` is not above 0.
+        """
+        if not factor > 0:
+            raise ValueError(f"factor must be above 0, got {factor}.")
+        dataset = SegmentationDataset(
+            _Scaled(self._source, factor),
+            self.table,
+            self._all_names,
+            channels=self.channels,
+            layout=self.layout,
+            description=f"{self.description}, scaled by {factor:g}",
+        )
+        dataset._indices = self._indices
+        return dataset
+
     def __repr__(self):
         table = f"{self.table.num_classes} classes"
         return f"<SegmentationDataset {len(self)} samples, {table}; {self.description}>"
@@ -176,6 +199,29 @@ class _Files:
 
     def both(self, index):
         return self.image(index), self.label(index)
+
+
+class _Scaled:
+    """Source that resizes what another one reads."""
+
+    def __init__(self, source, factor):
+        self.source, self.factor = source, factor
+        self.image_paths, self.mask_paths = source.image_paths, source.mask_paths
+
+    def image(self, index):
+        image = self.source.image(index)
+        return resize_image(image, self._size(image))
+
+    def label(self, index):
+        label = self.source.label(index)
+        return resize_label(label, self._size(label))
+
+    def both(self, index):
+        image, label = self.source.both(index)
+        return resize_image(image, self._size(image)), resize_label(label, self._size(label))
+
+    def _size(self, array):
+        return tuple(max(1, round(n * self.factor)) for n in array.shape[:2])
 
 
 class _MaskReader:
