@@ -9,6 +9,7 @@ can still merge them and move the transposes out of the network.
 import collections
 import importlib.util
 
+import keras
 import numpy as np
 
 OPSET = 17
@@ -82,7 +83,7 @@ def _convert(graph):
         input_signature=signature,
         opset=OPSET,
     )
-    return proto, {name: np.asarray(variables[i]) for name, i in kernels.items()}
+    return proto, {name: keras.ops.convert_to_numpy(variables[i]) for name, i in kernels.items()}
 
 
 def _resize_to_sizes(proto):
