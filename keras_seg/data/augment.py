@@ -1,8 +1,9 @@
 """Random changes of an image together with its label map.
 
 The order and the distributions are semseg's (Zhao et al., the code of PSPNet, CVPR 2017): scale,
-rotate, blur, flip, crop. Labels are only ever moved or replaced by the ignored id: every resampling
-of a mask is nearest neighbour.
+rotate, blur, flip, crop; colours, which it leaves alone, come first, so that padding keeps its own.
+Labels are only ever moved or replaced by the ignored id: every resampling of a mask is nearest
+neighbour.
 """
 
 import dataclasses
@@ -26,10 +27,11 @@ class Augment:
     """`augment(image, label, rng)` -> (image, label), changed at random.
 
     An instance holds no state: the result follows from the `numpy.random.Generator`. Images are
-    uint8 (H, W, C), C = 1, 3 or 4; labels uint8 (H, W). The steps, in this order:
+    uint8 (H, W, C), C = 1, 3 or 4; labels uint8 (H, W). The steps are taken in the order color,
+    scale, rotation, blur, flip, vertical_flip, crop.
 
     Args:
-        crop: (H, W), or one number for both. The last step: a random window of this size. Where the
+        crop: (H, W), or one number for both: a random window of this size. Where the
             image is smaller it is first padded on both sides alike, with `pad_color` and
             `ignore_label`. None: the size stays as the steps before leave it.
         scale: (low, high): both sides times a factor drawn uniformly from it (semseg; not log-
@@ -81,7 +83,9 @@ class Augment:
 
     def __call__(self, image, label, rng):
         pad = self.pad_color or pad_color(image.shape[2])
-        if self.scale != (1.0, 1.0):
+        if any(self.color):
+            image = _jitter(image, self.color, rng)
+        if tuple(self.scale) != (1.0, 1.0):
             image, label = _scale(image, label, rng.uniform(*self.scale))
         if self.rotation and rng.random() < 0.5:
             angle = rng.uniform(-self.rotation, self.rotation)
@@ -92,8 +96,6 @@ class Augment:
             image, label = image[:, ::-1], label[:, ::-1]
         if self.vertical_flip and rng.random() < 0.5:
             image, label = image[::-1], label[::-1]
-        if any(self.color):
-            image = _jitter(image, self.color, rng)
         if self.crop:
             image, label = _crop(image, label, self.crop, rng, pad, self.ignore_label)
         return np.ascontiguousarray(image), np.ascontiguousarray(label)
