@@ -30,6 +30,9 @@ from keras_seg.utils import unknown_name
 OUTPUT_STRIDES = (8, 16, 32)
 TAPS = {2**i: f"c{i}" for i in range(1, 6)}
 
+# Their builders crop or not as the static size says, and so need one.
+FIXED_SIZE = ("NASNetLarge", "NASNetMobile")
+
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 POOLS = {
     layers.MaxPooling2D: DilatedMaxPooling2D,
@@ -98,7 +101,8 @@ def from_keras(model, output_stride=32, *, exact=True, taps=None, weights=None, 
 
     Returns:
         A `keras.Model` from images to a dict of features of nominal stride 2 ("c1") to 32 ("c5"),
-        as many as the network has (ConvNeXt has no c1; VGG's c5 is its last pool). Feature `ci` is
+        as many as the network has (ConvNeXt has no c1, NASNet only c1 and c5; VGG's c5 is its last
+        pool). Feature `ci` is
         2**i / output_stride times finer than the original's where that is above 1. Sizes are
         rounded as in the original: resize to the other tensor, not by a factor. Weights are copies.
         The model is named after the original; its first layers are the original's too, so that
@@ -159,6 +163,10 @@ def _build(builder, weights, options):
             f"name, got {builder!r}."
         )
     options = {"input_shape": (None, None, 3), **options}
+    if builder.__name__ in FIXED_SIZE and None in options["input_shape"]:
+        raise ValueError(
+            f"{builder.__name__} works at one size only: give input_shape, such as (224, 224, 3)."
+        )
     return builder(weights=weights, include_top=False, **options)
 
 

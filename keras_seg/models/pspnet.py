@@ -34,7 +34,7 @@ ResNeSt-269, which add up to the depth.
 import keras
 from keras import layers
 
-from keras_seg.backbones import trunk
+from keras_seg.backbones import build_features
 from keras_seg.layers import (
     conv_bn_relu,
     preprocess,
@@ -70,7 +70,7 @@ def PSPNet(
             features divide by 6: 473 and 713 (see the top of this file).
         backbone: "resnet50", "resnet101", ..., "keras:MobileNetV2" and the like, or a
             `keras.Model` or function from image to features with "c4" and "c5"; see
-            `keras_seg.backbones.trunk`. A trunk that is no ResNet of ours may want other
+            `keras_seg.backbones.build_features`. A trunk that is no ResNet of ours may want other
             `preprocessing`.
         output_stride: of the trunk: 8 (the paper), 16 or 32.
         bins: sides of the pooling grids, smallest first.
@@ -94,9 +94,9 @@ def PSPNet(
 
     image = keras.Input(input_shape, name="image")
     x = preprocess(image, preprocessing)
-    features = trunk(
-        x,
+    features = build_features(
         backbone,
+        x,
         needs=("c4", "c5"),
         output_stride=output_stride,
         stem="deep",

@@ -1,0 +1,107 @@
+"""build_features: every way to say which trunk."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seg.backbones import build_features, from_keras, list_backbones, vgg16
+
+KEYS = ["c1", "c2", "c3", "c4", "c5"]
+
+
+def image_input(size=(64, 96), channels=3):
+    return keras.Input((*size, channels), name="image")
+
+
+def sides(features):
+    return [features[key].shape[1] for key in KEYS]
+
+
+@pytest.mark.parametrize(
+    "output_stride, expected", [(8, [32, 16, 8, 8, 8]), (32, [32, 16, 8, 4, 2])]
+)
+@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+def test_own_trunks_by_name(name, output_stride, expected):
+    features = build_features(name, image_input(), output_stride=output_stride, filters=4)
+    assert sides(features) == expected
+    # The width reaches the trunk, also where VGG goes through the dilating transformation.
+    assert features["c5"].shape[-1] == 32
+
+
+def test_resnet_options():
+    image = image_input()
+    features = build_features("resnet18", image, output_stride=16, stem="deep", filters=4)
+    names = {layer.name for layer in keras.Model(image, features).layers}
+    assert "stem_conv3" in names
+
+
+def test_dilated_vgg_is_our_vgg():
+    plain_input, dilated_input = image_input(), image_input()
+    plain = keras.Model(plain_input, build_features("vgg16", plain_input, filters=4))
+    features = build_features("vgg16", dilated_input, output_stride=8, filters=4)
+    dilated = keras.Model(dilated_input, features)
+    dilated.set_weights(plain.get_weights())
+    x = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype("float32")
+    got, expected = np.asarray(dilated(x)["c5"])[:, ::4, ::4], np.asarray(plain(x)["c5"])
+    assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_keras_network_by_name_with_any_channels():
+    features = build_features("keras:MobileNetV2", image_input(channels=4), output_stride=8)
+    assert sides(features) == [32, 16, 8, 8, 8]
+
+
+def test_builder_of_keras_applications():
+    features = build_features(keras.applications.MobileNetV2, image_input(), output_stride=16)
+    assert sides(features) == [32, 16, 8, 4, 4]
+
+
+def test_classifier_keeps_its_weights():
+    fresh = image_input()
+    classifier = keras.Model(fresh, vgg16(fresh, filters=4)["pool5"], name="classifier")
+    image = image_input()
+    model = keras.Model(image, build_features(classifier, image, output_stride=8))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(model.get_weights(), classifier.get_weights(), strict=True)
+    )
+
+
+def test_feature_model_is_taken_as_it_is():
+    trunk = from_keras("MobileNetV2", 16, alpha=0.35)
+    image = image_input()
+    model = keras.Model(image, build_features(trunk, image, output_stride=8))
+    assert sides(model.output) == [32, 16, 8, 4, 4]
+    assert model.weights[0] is trunk.weights[0]
+
+
+def test_function_is_taken_as_it_is():
+    def halves(image):
+        return {"c1": keras.layers.MaxPooling2D(2)(image), "c5": image}
+
+    features = build_features(halves, image_input())
+    assert features["c1"].shape[1:] == (32, 48, 3)
+
+
+def test_known_names():
+    names = list_backbones()
+    assert {"resnet18", "resnet269", "vgg16", "keras:MobileNetV2", "keras:ConvNeXtTiny"} <= {*names}
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "backbone, options, words",
+    [
+        ("resnet51", {}, "Unknown backbone 'resnet51'. Did you mean 'resnet5?0?1?"),
+        ("keras:MobilNetV2", {}, "Did you mean 'keras:MobileNetV2'"),
+        ("keras:NASNetMobile", {}, "Unknown backbone 'keras:NASNetMobile'"),
+        (50, {}, "backbone must be a name, a keras.Model or a function"),
+        (lambda image: image, {}, r"must give the features \['c5'\], but gave KerasTensor"),
+        ("keras:ConvNeXtTiny", {"needs": ("c1", "c5")}, r"gave \['c2', 'c3', 'c4', 'c5'\]"),
+        ("resnet18", {"output_stride": 5}, "output_stride must be 8, 16 or 32"),
+        ("keras:MobileNetV2", {"output_stride": 4}, "output_stride must be 8, 16 or 32"),
+    ],
+)
+def test_bad_backbones(backbone, options, words):
+    with pytest.raises(ValueError, match=words):
+        build_features(backbone, image_input(), **options)
