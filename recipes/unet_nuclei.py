@@ -48,7 +48,7 @@ def main(arguments=None):
         loss=losses.CrossEntropyDice(),
         resume=options.resume,
     )
-    if options.export or options.smoke:
+    if options.export:
         recipe.export_and_score(result, train_data, val_data, crop)
 
 
