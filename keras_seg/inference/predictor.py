@@ -62,6 +62,7 @@ class Predictor:
         self.channels = self.runner.channels
         self.input_size = self.runner.input_size
         self._manifest = _read_manifest(self.runner.path)
+        self._tile_outputs = {}
         if table is None and "classes" in self._manifest:
             table = LabelTable.from_json(self._manifest["classes"])
         self.num_classes = self.runner.num_classes
@@ -229,8 +230,26 @@ class Predictor:
         )
 
     def _tile_output(self, window):
-        """The size of the network's map for one tile, found by one run on nothing."""
-        return self.runner.run(np.zeros((1, *window, self.channels), "uint8")).shape[1:3]
+        """The size of the network's map for one tile, found by running it on nothing.
+
+        Raises ValueError for a window of which the network leaves out the last rows or columns
+        (pooling of an odd size): the map would lie a few pixels off its middle.
+        """
+        if window not in self._tile_outputs:
+            output = self._output_size(window)
+            if self.input_size is None:
+                smaller = self._output_size((window[0] - 1, window[1] - 1))
+                if output[0] == smaller[0] or output[1] == smaller[1]:
+                    raise ValueError(
+                        f"For a window of {window} {self.runner.name} returns a map of {output}, as"
+                        " for a smaller one: it leaves out the last pixels. Give the size that "
+                        "its paper gives (U-Net: 16 k + 12, such as 188, 316 or 572)."
+                    )
+            self._tile_outputs[window] = output
+        return self._tile_outputs[window]
+
+    def _output_size(self, size):
+        return self.runner.run(np.zeros((1, *size, self.channels), "uint8")).shape[1:3]
 
 
 class _Options:

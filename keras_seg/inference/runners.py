@@ -4,8 +4,11 @@
 and returns a `Runner`: plain pixels in, logits out. A file's reader is imported when it is needed.
 """
 
+import contextlib
+import importlib
 import os
 import pathlib
+import re
 import threading
 import warnings
 import zipfile
@@ -372,9 +375,19 @@ def _trace(model):
 
 def _load_keras(path):
     try:
+        _import_layers(path)
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
+
+
+def _import_layers(path):
+    """Import the modules of this package that define the file's layers; Keras looks no further."""
+    with zipfile.ZipFile(path) as file:
+        config = file.read("config.json").decode("utf-8")
+    for name in sorted(set(re.findall(r'"module":\s*"(keras_seg(?:\.\w+)+)"', config))):
+        with contextlib.suppress(ModuleNotFoundError):  # a layer of another version; Keras says so
+            importlib.import_module(name)
 
 
 def _interpreter(path, num_threads):

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -92,6 +94,23 @@ def test_a_network_that_cannot_be_traced_with_an_unknown_size_still_runs():
     assert (
         runner.run(np.full((2, 6, 4, 3), 9, "uint8")).tolist() == np.full((2, 6, 4, 3), 9).tolist()
     )
+
+
+def test_layers_of_other_parts_of_the_package_load_in_a_fresh_process(tmp_path):
+    """A trunk from `keras_seg.backbones` has layers that `keras_seg.inference` does not import."""
+    from keras_seg.backbones import dilation
+
+    image = keras.Input((8, 8, 3))
+    x = dilation.Subsample2D(2)(image)
+    keras.Model(image, keras.layers.Conv2D(2, 1)(x)).save(tmp_path / "model.keras")
+    code = (
+        "import sys; from keras_seg.inference import load_runner; "
+        "sys.exit(load_runner(sys.argv[1]).num_classes - 2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_auxiliary_outputs_are_left_out_and_half_precision_becomes_float32():
