@@ -1,7 +1,27 @@
 """What both importers need: the layers that hold weights, and one message for all that misfits."""
 
+import lzma
+import zipfile
+import zlib
+
 import keras
 import numpy as np
+
+# What a damaged archive or HDF5 file makes its reader raise.
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    UnicodeDecodeError,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def layers_with_weights(model):

@@ -2,12 +2,12 @@
 
 import pathlib
 import zipfile
-import zlib
 
 import numpy as np
 
 from keras_seg.utils import unknown_name
 from keras_seg.weights import torch_file
+from keras_seg.weights.checks import DAMAGE
 
 # No network here comes near; a file that claims more is damaged or made to fill the memory.
 MAX_BYTES = 4 * 2**30
@@ -40,7 +40,13 @@ def read_state(path):
         raise unknown_name(f"kind of weight file in {path}:", path.suffix, readers)
     if not path.is_file():
         raise ValueError(f"No weight file at {path}.")
-    return readers[path.suffix](path, MAX_BYTES)
+    try:
+        return readers[path.suffix](path, MAX_BYTES)
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        # Some damage makes the libraries below raise a ValueError that names no file.
+        raise ValueError(f"{path} is damaged: {error}.") from error
 
 
 def _read_npz(path, max_bytes):
@@ -49,10 +55,8 @@ def _read_npz(path, max_bytes):
             check_size(path, (entry.file_size for entry in archive.infolist()), max_bytes)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged or not an .npz file: {error}.") from error
-    except ValueError as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
 
 
 def _read_safetensors(path, max_bytes):
@@ -67,7 +71,7 @@ def _read_safetensors(path, max_bytes):
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: _plain(file.get_tensor(name)) for name in file.keys()}
-    except (SafetensorError, OSError, TypeError, KeyError, AttributeError) as error:
+    except (SafetensorError, *DAMAGE) as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}.") from error
 
 

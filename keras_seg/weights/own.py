@@ -8,12 +8,11 @@ import contextlib
 import io
 import pathlib
 import zipfile
-import zlib
 
 import h5py
 import numpy as np
 
-from keras_seg.weights.checks import finite, layers_with_weights, raise_misfits
+from keras_seg.weights.checks import DAMAGE, finite, layers_with_weights, raise_misfits
 
 
 def load_own(model, path):
@@ -46,7 +45,7 @@ def load_own(model, path):
     with _h5(path) as file:
         try:
             arrays = _read(file, layers, title)
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             raise ValueError(f"{path} is damaged: {error}.") from error
     raise_misfits(title, {"not finite": [name for name in arrays if not _all_finite(arrays[name])]})
     for name, values in arrays.items():
@@ -62,7 +61,7 @@ def _h5(path):
             with zipfile.ZipFile(path) as archive:
                 source = io.BytesIO(archive.read("model.weights.h5"))
         file = h5py.File(source, "r")
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         size = path.stat().st_size
         raise ValueError(f"{path} ({size} bytes) is damaged or not of Keras: {error}.") from error
     with file:

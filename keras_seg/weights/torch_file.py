@@ -11,9 +11,10 @@ import io
 import math
 import pickle
 import zipfile
-import zlib
 
 import numpy as np
+
+from keras_seg.weights.checks import DAMAGE
 
 # The pickle holds names and shapes only: megabytes at most, even with an optimizer's state.
 MAX_PICKLE = 64 * 2**20
@@ -54,7 +55,7 @@ def read(path, max_bytes):
             "PyTorch 1.6. Convert an old file with PyTorch: "
             "torch.save(torch.load(old, map_location='cpu', weights_only=True), new)."
         ) from error
-    except (OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
 
 
