@@ -172,12 +172,12 @@ def export(
                 }
                 say(f"{files[name]['bytes'] / 1e6:.2f} MB")
         operators = _operators(temporary, files)
-        compared = {"keras, as trained": (runner.model, "half")} if half else {}
+        compared = {"keras, as trained": (runner, "half")} if half else {}
         for name, entry in files.items():
             compared[name] = (temporary / name, entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
-                model,
+                model if half else runner,
                 compared,
                 pictures,
                 num_classes=runner.num_classes,

@@ -4,8 +4,6 @@ A static batch lets the converters fold dilated convolutions and batch normalisa
 `training=False` is said because a layer of Keras 3.15 can switch a plain call to training mode.
 """
 
-import functools
-
 import keras
 
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -105,12 +103,3 @@ class StaticGraph:
             # keras.ops.argmax converts to neither TFLite nor ONNX; this is one operator in both.
             return tf.argmax(logits, axis=-1, output_type=tf.int32)
         return logits
-
-    @functools.cached_property
-    def frozen(self):
-        """The trace with its variables as constants: what lets TFLite fold and calibrate."""
-        from tensorflow.python.framework.convert_to_constants import (
-            convert_variables_to_constants_v2,
-        )
-
-        return convert_variables_to_constants_v2(self.concrete)

@@ -12,12 +12,12 @@ MIN_AGREEMENT = 0.999
 MAX_IOU_LOSS = 0.01
 
 
-def compare(model, files, pictures, *, num_classes, ignore_label):
+def compare(reference, files, pictures, *, num_classes, ignore_label):
     """Run the Keras model and every file on the same images.
 
     Args:
-        model: the Keras model that the files were made from, in float32.
-        files: {name: (path, precision)}; a Keras model may stand in place of the path.
+        reference: the Keras model that the files were made from, in float32.
+        files: {name: (path, precision)}; either model may be all that `load_runner` takes.
         pictures: `Pictures`.
         num_classes: K.
         ignore_label: the label that is not counted.
@@ -34,7 +34,7 @@ def compare(model, files, pictures, *, num_classes, ignore_label):
             than a point of mean IoU; None where there is nothing to judge by (int8 without labels,
             a model in half precision).
     """
-    reference = load_runner(model)
+    reference = load_runner(reference)
     runners = {name: load_runner(path) for name, (path, _) in files.items()}
     tallies = {name: _Tally(num_classes, ignore_label) for name in ["keras", *files]}
     spread = _Spread()
