@@ -5,6 +5,9 @@ epoch, step) alone. Hence a resumed run sees what the uninterrupted one would ha
 pipelines give the same bits.
 """
 
+import concurrent.futures
+import threading
+
 import keras
 import numpy as np
 
@@ -16,10 +19,11 @@ _ORDER, _CHANGE = 1, 2  # separate the random numbers of the order from those of
 class NumpyBatches(keras.utils.PyDataset):
     """Batches made by NumPy, for every backend.
 
-    `batches[i]` is step i of the current epoch. Once through, the epoch advances (Keras calls
-    `on_epoch_end`; `set_epoch` says it outright). `fit` shuffles the steps of a finite PyDataset
-    with random numbers of its own, which no resumed run repeats: pass `fit(shuffle=False)`, or
-    `repeat=True` and `steps_per_epoch=len(batches)`.
+    For training say `repeat=True` and `fit(steps_per_epoch=len(batches))`: one endless stream, of
+    which each epoch has its own order and augmentation. Without `repeat` it is one pass with the
+    content of one epoch, as evaluation needs it; `fit` would see the same augmentation each epoch
+    unless a callback calls `set_epoch`, and would shuffle the steps by random numbers of its own
+    unless told `shuffle=False`.
 
     Args:
         dataset: `SegmentationDataset`.
@@ -34,10 +38,10 @@ class NumpyBatches(keras.utils.PyDataset):
         drop_remainder: leave out the last, smaller batch of an epoch (training on replicas).
         pad_batch: fill the last batch with images whose pixels are all ignored, so that no batch is
             smaller and no pixel is lost (evaluation on replicas).
-        repeat: an endless stream of epochs: `fit` then needs `steps_per_epoch`, and `set_epoch`
-            does nothing, since the position in the stream says the epoch.
+        repeat: an endless stream of epochs; `set_epoch` then does nothing, since the position in
+            the stream says the epoch.
         cache: keep the decoded samples in memory.
-        workers, use_multiprocessing, max_queue_size: see `keras.utils.PyDataset`.
+        workers: threads that make the following batches in the meantime; 0: none.
 
     Raises:
         ValueError: if the arguments make no batch; on reading, if an image is damaged, larger than
@@ -59,15 +63,17 @@ class NumpyBatches(keras.utils.PyDataset):
         repeat=False,
         cache=False,
         workers=1,
-        use_multiprocessing=False,
-        max_queue_size=10,
     ):
-        super().__init__(workers, use_multiprocessing, max_queue_size)
+        # Own threads: Keras' would start an endless stream late where it peeks at a first batch.
+        super().__init__(workers=1)
+        if workers < 0:
+            raise ValueError(f"workers must not be negative, got {workers}.")
         self.plan = _Plan(
             dataset, batch_size, augment, size, shuffle, seed, drop_remainder, pad_batch, cache
         )
-        self.epoch = self._check_epoch(initial_epoch)
+        self.epoch = _check_epoch(initial_epoch)
         self.repeat = repeat
+        self._ahead = _Ahead(self.plan.batch, workers) if workers else None
 
     def __len__(self):
         """Steps of an epoch."""
@@ -79,23 +85,43 @@ class NumpyBatches(keras.utils.PyDataset):
         return None if self.repeat else self.plan.steps
 
     def __getitem__(self, index):
-        if index < 0 or (index >= self.plan.steps and not self.repeat):
-            raise IndexError(f"No batch {index}: an epoch has {self.plan.steps} steps.")
-        return self.plan.batch(self.epoch + index // self.plan.steps, index % self.plan.steps)
+        steps = self.plan.steps
+        if index < 0 or (index >= steps and not self.repeat):
+            raise IndexError(f"No batch {index}: an epoch has {steps} steps.")
+        if self._ahead is None:
+            return self.plan.batch(*self._position(index))
+        last = index + 1 + self._ahead.workers
+        following = range(index + 1, last if self.repeat else min(last, steps))
+        return self._ahead.get(self._position(index), [self._position(i) for i in following])
 
     def set_epoch(self, epoch):
         """Make the next pass the one of `epoch` (0-based)."""
         if not self.repeat:
-            self.epoch = self._check_epoch(epoch)
+            self.epoch = _check_epoch(epoch)
 
-    def on_epoch_end(self):
-        """Advance by one epoch (called by Keras)."""
-        self.set_epoch(self.epoch + 1)
+    def _position(self, index):
+        return self.epoch + index // self.plan.steps, index % self.plan.steps
 
-    def _check_epoch(self, epoch):
-        if epoch < 0:
-            raise ValueError(f"The epoch must not be negative, got {epoch}.")
-        return int(epoch)
+
+class _Ahead:
+    """Calls of a pure function, started in threads before their results are asked for."""
+
+    def __init__(self, function, workers):
+        self.function, self.workers = function, workers
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, "keras_seg_batches")
+        self._lock = threading.Lock()
+        self._started = {}
+
+    def get(self, key, following):
+        """`function(*key)`; the keys in `following` are started and all others forgotten."""
+        with self._lock:
+            started = self._started
+            mine = started.get(key)
+            self._started = {k: started.get(k) or self._start(k) for k in following}
+        return self.function(*key) if mine is None else mine.result()
+
+    def _start(self, key):
+        return self._pool.submit(self.function, *key)
 
 
 def tf_batches(
@@ -125,12 +151,14 @@ def tf_batches(
     """
     import tensorflow as tf
 
+    initial_epoch = _check_epoch(initial_epoch)
     plan = _Plan(
         dataset, batch_size, augment, size, shuffle, seed, drop_remainder, pad_batch, cache
     )
 
     def load(index):
-        return plan.batch(initial_epoch + int(index) // plan.steps, int(index) % plan.steps)
+        epoch, step = divmod(int(index), plan.steps)
+        return plan.batch(initial_epoch + epoch, step)
 
     def to_tensors(index):
         images, labels = tf.numpy_function(load, [index], [tf.float32, tf.int32], stateful=False)
@@ -167,6 +195,12 @@ def make_batches(dataset, batch_size, *, backend="auto", workers=1, **options):
 def steps_per_epoch(count, batch_size, drop_remainder=False):
     """Batches that `count` samples make."""
     return count // batch_size if drop_remainder else -(-count // batch_size)
+
+
+def _check_epoch(epoch):
+    if epoch < 0:
+        raise ValueError(f"The epoch must not be negative, got {epoch}.")
+    return int(epoch)
 
 
 class _Plan:

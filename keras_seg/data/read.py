@@ -8,7 +8,7 @@ import io
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_seg.utils import atomic_path
 
@@ -164,6 +164,8 @@ def _decode(path, data):
         raise ValueError(
             f"{path}: too large: {error}. Cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: {_damage(data)}.") from error
     except Exception as error:  # damage shows as a dozen types of error, SyntaxError among them
         raise ValueError(f"{path}: {_damage(data)} ({error}).") from error
     if kind == "GIF" or (frames > 1 and kind != "MPO"):  # a phone's MPO is a JPEG with a preview
