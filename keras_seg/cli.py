@@ -196,11 +196,23 @@ def _add_training(sub):
 
 
 def _add_procedure(sub):
-    sub.add_argument("--mode", default="whole", choices=["whole", "slide"])
-    sub.add_argument("--window", type=int, help="side of the sliding window")
+    sub.add_argument(
+        "--mode",
+        default="whole",
+        choices=["whole", "slide", "tile"],
+        help="the whole image, a sliding window, or the tiles of U-Net's published form (whole)",
+    )
+    sub.add_argument("--window", type=int, help="side of the sliding window or the tile")
     sub.add_argument("--stride", type=int, help="step of the sliding window (2/3 of its side)")
     sub.add_argument("--scales", type=float, nargs="+", default=[1.0])
-    sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    sub.add_argument(
+        "--flip",
+        nargs="?",
+        default=False,
+        const=True,
+        choices=["d4"],
+        help="average with the mirrored image; `--flip d4` with all 8 turns and mirrorings",
+    )
 
 
 def _procedure(options):

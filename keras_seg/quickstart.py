@@ -51,8 +51,7 @@ def quickstart(folder="quickstart", epochs=None):
 
     print("3/4  Labelling the pictures that it has not seen.")
     predictor = inference.Predictor(result.folder)
-    scores = inference.evaluate(predictor, val_data)
-    print(inference.format_scores(scores))
+    print(inference.format_scores(result.scores))
     pictures = folder / "predictions"
     inference.predict_folder(predictor, folder / "shapes" / "val" / "images", pictures)
 
