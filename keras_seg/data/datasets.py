@@ -4,6 +4,7 @@
 readers. A data set reads a sample when it is asked for one.
 """
 
+import inspect
 import pathlib
 from typing import NamedTuple
 
@@ -275,7 +276,14 @@ def open_dataset(
     layout = detect_layout(root) if layout == "auto" else layout
     if layout not in _LAYOUTS:
         raise unknown_name("layout", layout, ["auto", *_LAYOUTS])
-    return _LAYOUTS[layout](
+    reader = _LAYOUTS[layout]
+    strange = sorted(options.keys() - inspect.signature(reader).parameters.keys())
+    if strange:
+        raise ValueError(
+            f"{root}: layout {layout!r} does not take {', '.join(strange)}. "
+            'layout="folder" takes the most.'
+        )
+    return reader(
         root,
         split,
         classes=classes,

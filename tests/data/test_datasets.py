@@ -234,6 +234,8 @@ def test_camvid(tmp_path, save):
     ids[2, 3] = 255
     assert dataset[0].label.tolist() == ids.tolist()
     assert data.open_dataset(tmp_path, "val").names == ["0001"]
+    with pytest.raises(ValueError, match="layout 'camvid' does not take mask_values"):
+        data.open_dataset(tmp_path, mask_values={11: 3})
     own = data.open_dataset(tmp_path, classes=12)
     assert own[0].label.max() == 11
 
