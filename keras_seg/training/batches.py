@@ -1,5 +1,7 @@
 """From data sets to what `fit` and `evaluate` read: whole batches, labels as the outputs need."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 
@@ -52,21 +54,36 @@ class Targets:
 
 
 class _Epochs(keras.utils.PyDataset):
-    """An endless stream one epoch at a time: step i of epoch e is stream[e * steps + i]."""
+    """An endless stream one epoch at a time: step i of epoch e is stream[e * steps + i].
+
+    Reads ahead with threads of its own. Keras' `workers` cannot be used for an exact resume: the
+    batches that they read ahead while `fit` looks at the first one, before it calls any callback,
+    are kept and served in the first epoch.
+    """
+
+    AHEAD = 3
 
     def __init__(self, stream, targets, steps):
-        super().__init__(workers=2)
+        super().__init__()
         self.stream = stream
         self.targets = targets
         self.steps = steps
         self.epoch = 0
+        self._threads = concurrent.futures.ThreadPoolExecutor(2)
+        self._coming = {}  # position in the stream -> future
 
     @property
     def num_batches(self):
         return self.steps
 
     def __getitem__(self, index):
-        return self.targets(*self.stream[self.epoch * self.steps + index])
+        first = self.epoch * self.steps + index
+        self._coming = {
+            position: self._coming.get(position)
+            or self._threads.submit(self.stream.__getitem__, position)
+            for position in range(first, first + self.AHEAD)
+        }
+        return self.targets(*self._coming[first].result())
 
     def set_epoch(self, epoch):
         self.epoch = epoch

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 
 import keras
@@ -43,7 +44,7 @@ from keras_seg.training.checkpoint import (
 from keras_seg.training.folder import HISTORY, METRICS, Manifest, held, start
 from keras_seg.training.optimizers import SGD, Adam, head_variables
 from keras_seg.training.schedules import Poly
-from keras_seg.utils import sha256, unknown_name, write_json
+from keras_seg.utils import read_json, sha256, unknown_name, write_json
 
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
 SCHEDULES = ("poly", "constant")
@@ -338,13 +339,19 @@ def train(
                 )
             if progress["best_epoch"] not in (None, progress["epoch"]):
                 load_checkpoint(model, folder / BEST)
-            final = _final_scores(model, val_data, table, folder, progress, procedure, verbose)
+            if finished and val_data is not None and (folder / METRICS).exists():
+                final = read_json(folder / METRICS)
+            else:
+                final = _final_scores(model, val_data, table, folder, progress, procedure, verbose)
             manifest.update(state="finished", files=_files(folder))
         except (KeyboardInterrupt, SystemExit):
             manifest.update(state="interrupted")
             raise
         except BaseException as error:
-            manifest.update(state="failed", error=str(error))
+            reason = _reading_error(error)
+            manifest.update(state="failed", error=str(reason or error))
+            if reason is not None:
+                raise reason from error
             raise
         finally:
             recorder.close()
@@ -617,6 +624,14 @@ def _for_fit(val_data, targets):
     if isinstance(val_data, EvaluationBatches):
         return val_data.for_fit()
     return with_targets(val_data, targets)
+
+
+def _reading_error(error):
+    """The ValueError that a data set raised inside a tf.data pipeline, or None for other errors."""
+    found = re.search(r"ValueError: (.+)", str(error))
+    if found is None or type(error).__name__ != "InvalidArgumentError":
+        return None
+    return ValueError(found[1])
 
 
 def _final_scores(model, val_data, table, folder, progress, procedure, verbose):

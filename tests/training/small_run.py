@@ -15,13 +15,13 @@ SIZE = (32, 32)
 CLASSES = 4  # of the synthetic shapes
 
 
-def network(aux=False, filters=8, input_shape=(None, None, 3), classes=CLASSES):
+def network(aux=False, filters=8, input_shape=(None, None, 3), classes=CLASSES, dropout=0.1):
     """Two convolutions and dropout; with `aux` a dict of outputs, as PSPNet's."""
     image = keras.Input(input_shape, name="image")
     x = preprocess(image, "unit")
     middle = conv_bn_relu(x, filters, name="block1")
     x = conv_bn_relu(middle, filters, dilation_rate=2, name="block2")
-    x = keras.layers.Dropout(0.1, name="features")(x)
+    x = keras.layers.Dropout(dropout, name="features")(x)
     logits = keras.layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
     if not aux:
         return keras.Model(image, logits, name="small")
@@ -52,6 +52,22 @@ class StopAfter(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.epoch == self.epochs:
             raise KeyboardInterrupt
+
+
+class Samples:
+    """The least that a data set is, from a list of samples."""
+
+    def __init__(self, samples, table, channels=3):
+        self.samples, self.table, self.channels = list(samples), table, channels
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+    def subset(self, indices):
+        return Samples([self.samples[i] for i in indices], self.table, self.channels)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import CLASSES, SIZE, StopAfter, network, run
+from small_run import CLASSES, SIZE, Samples, StopAfter, network, run
 
 from keras_seg import data, losses
 from keras_seg.training.checkpoint import BEST, LAST, PREVIOUS, read_progress
@@ -267,23 +267,22 @@ class Batches(keras.utils.PyDataset):
 def test_images_of_any_size_are_validated_whole(tmp_path):
     """Sizes differ, also from the crops; each labelled pixel is scored once."""
     big, small = data.shapes(2, size=(40, 24), seed=5), data.shapes(3, size=(24, 52), seed=6)
-    samples = Samples([*(big[i] for i in range(2)), *(small[i] for i in range(3))], big)
+    both = [*(big[i] for i in range(2)), *(small[i] for i in range(3))]
+    samples = Samples(both, big.table)
     train_data = data.shapes(8, size=SIZE)
     result = run(tmp_path, network, train_data, samples, crop_size=(16, 24), epochs=1)
     assert np.sum(result.scores["confusion_matrix"]) == 2 * 40 * 24 + 3 * 24 * 52
 
 
-class Samples:
-    """The least that a data set is."""
-
-    def __init__(self, samples, like):
-        self.samples, self.table, self.channels = samples, like.table, like.channels
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, index):
-        return self.samples[index]
+def test_a_damaged_image_is_named(tmp_path):
+    """Whether TensorFlow or Python reads it, it is a ValueError with the file's name."""
+    data.write_shapes(tmp_path / "shapes", 8, size=SIZE)
+    train_data = data.open_dataset(tmp_path / "shapes")
+    path = train_data.image_paths[5]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=path.name):
+        run(tmp_path / "run", network, train_data, epochs=1)
+    assert path.name in manifest(tmp_path / "run")["error"]
 
 
 def test_more_steps_than_images(tmp_path):
