@@ -1,0 +1,208 @@
+"""`weights.load`: names, axes, and nothing changed unless everything fits."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seg import models, weights
+from keras_seg.weights.layouts.table import Layout
+
+RNG = np.random.default_rng(0)
+
+
+def slim_fc_densenet(num_classes=3, **options):
+    return models.FCDenseNet(
+        num_classes,
+        growth_rate=2,
+        layers_per_block=(1, 2),
+        bottleneck_layers=1,
+        filters=4,
+        **options,
+    )
+
+
+def values(model):
+    return [np.array(variable) for variable in model.weights]
+
+
+def random_state(model, layout):
+    """A state of the shapes that `model` has, under the names of `layout`.
+
+    That these are the reference's names is proved by the golden cases.
+    """
+    prefixes = weights.LAYOUTS[layout].names([x.name for x in model.layers if x.weights])
+    suffixes = ("weight", "bias", "running_mean", "running_var")
+    state = {}
+    for name, prefix in prefixes.items():
+        layer = model.get_layer(name)
+        for suffix, variable in zip(suffixes, layer.weights, strict=False):
+            shape = tuple(variable.shape)
+            shape = shape[::-1][:2] + shape[:2] if len(shape) == 4 else shape
+            state[f"{prefix}.{suffix}"] = RNG.uniform(0.1, 1.0, shape).astype("float32")
+        if isinstance(layer, keras.layers.BatchNormalization):
+            state[f"{prefix}.num_batches_tracked"] = np.array(7)
+    return state
+
+
+@pytest.fixture(scope="module")
+def model():
+    return slim_fc_densenet()
+
+
+@pytest.fixture()
+def state(model):
+    return random_state(model, "tiramisu")
+
+
+def test_the_report_says_what_happened(model, state):
+    report = weights.load(model, state, layout="tiramisu")
+    assert set(report.loaded) | set(report.ignored) == set(state)
+    assert all(name.endswith("num_batches_tracked") for name in report.ignored)
+    assert report.kept == ()
+    assert str(report).startswith(f"state: {len(report.loaded)} arrays loaded")
+    np.testing.assert_array_equal(
+        model.get_layer("down2_layer2_conv").kernel,
+        state["denseBlocksDown.1.layers.1.conv.weight"].transpose(2, 3, 1, 0),
+    )
+    np.testing.assert_array_equal(
+        model.get_layer("up1_layer1_bn").moving_variance,
+        state["denseBlocksUp.0.layers.0.norm.running_var"],
+    )
+
+
+def test_names_written_by_data_parallel(model, state):
+    weights.load(model, {f"module.{name}": array for name, array in state.items()}, "tiramisu")
+    np.testing.assert_array_equal(model.get_layer("logits").bias, state["finalConv.bias"])
+
+
+def drop(state):
+    del state["finalConv.bias"]
+
+
+def add(state):
+    state["denseBlocksDown.0.layers.9.conv.weight"] = np.zeros((2, 2, 3, 3), "float32")
+
+
+def reshape(state):
+    state["finalConv.weight"] = np.zeros((5, 6, 1, 1), "float32")
+
+
+def flatten(state):
+    state["finalConv.weight"] = np.zeros(18, "float32")
+
+
+def spoil(state):
+    state["firstconv.bias"][0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop, r"not in the state \(1\): finalConv.bias for logits/bias"),
+        (add, r"left over in the state \(1\): denseBlocksDown.0.layers.9.conv.weight"),
+        (reshape, r"finalConv.weight has shape \(5, 6, 1, 1\), here \(1, 1, 12, 3\)"),
+        (flatten, r"finalConv.weight has shape \(18,\), which is not that of a kernel"),
+        (spoil, "firstconv.bias holds NaN"),
+    ],
+)
+def test_a_misfit_changes_nothing(model, state, change, message):
+    change(state)
+    before = values(model)
+    with pytest.raises(ValueError, match=message):
+        weights.load(model, state, layout="tiramisu")
+    for old, new in zip(before, values(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_only_ten_names_are_listed(model):
+    with pytest.raises(ValueError, match=r"not in the state \(\d+\): .* and \d+ more") as error:
+        weights.load(model, {}, layout="tiramisu")
+    assert len(str(error.value)) < 2000
+
+
+def test_a_layout_of_another_network_says_so(model, state):
+    with pytest.raises(ValueError, match="layers that the layout has no name for .*first_conv"):
+        weights.load(model, state, layout="semseg")
+
+
+def test_unknown_layout_offers_the_nearest(model):
+    with pytest.raises(ValueError, match="Unknown layout 'semsec'. Did you mean 'semseg'"):
+        weights.load(model, {}, layout="semsec")
+
+
+def pspnet(aux=False, bins=(1, 2, 3, 6)):
+    return models.PSPNet(3, backbone="resnet18", filters=4, aux=aux, bins=bins)
+
+
+def test_an_auxiliary_head_may_stay_unused_but_not_half_used():
+    with_aux = pspnet(aux=True)
+    state = random_state(with_aux, "semseg")
+    assert {"aux.0.weight", "aux.1.running_var", "aux.4.bias"} <= set(state)
+    report = weights.load(pspnet(), state)
+    heads = {name for name in report.ignored if not name.endswith("num_batches_tracked")}
+    assert heads == {n for n in state if n.startswith("aux.") and "num_batches" not in n}
+    state["aux.7.weight"] = np.zeros(1)
+    with pytest.raises(ValueError, match="left over.*aux.7.weight"):
+        weights.load(with_aux, state)
+
+
+def test_pyramid_levels_are_numbered_in_the_order_of_the_bins():
+    model = pspnet(bins=(6, 1))
+    state = random_state(model, "semseg")
+    weights.load(model, state)
+    np.testing.assert_array_equal(
+        model.get_layer("ppm6_conv").kernel,
+        state["ppm.features.0.1.weight"].transpose(2, 3, 1, 0),
+    )
+    np.testing.assert_array_equal(
+        model.get_layer("ppm1_bn").gamma, state["ppm.features.1.2.weight"]
+    )
+
+
+def test_bilinear_kernels_stay_as_they_are():
+    model = models.FCN8s(2, filters=2, fc_channels=4)
+    state = {}
+    for layer in model.layers:
+        if layer.weights and not layer.name.startswith("upscore"):
+            kernel = layer.kernel.shape
+            state[f"{layer.name}.weight"] = RNG.normal(size=(*kernel[:1:-1], *kernel[:2]))
+            state[f"{layer.name}.bias"] = RNG.normal(size=layer.bias.shape)
+    before = np.array(model.get_layer("upscore8").kernel)
+    state["upscore8.weight"] = np.zeros((2, 2, 16, 16))
+    report = weights.load(model, state, layout="wkentaro")
+    assert set(report.kept) == {"upscore2", "upscore_pool4", "upscore8"}
+    assert report.ignored == ("upscore8.weight",)
+    np.testing.assert_array_equal(model.get_layer("upscore8").kernel, before)
+
+
+def test_depthwise_and_dense_layers_compute_what_torch_computes(monkeypatch):
+    """Against the definitions, in NumPy: y[c] = sum x[c] * w[c, 0], then y = W x + b."""
+    layout = Layout("a test", lambda layers: {name: name for name in layers})
+    monkeypatch.setitem(weights.LAYOUTS, "plain", layout)
+    model = keras.Sequential(
+        [
+            keras.Input((3, 5, 4)),
+            keras.layers.DepthwiseConv2D((3, 5), use_bias=False, name="depthwise"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, name="dense"),
+        ]
+    )
+    state = {
+        "depthwise.weight": RNG.normal(size=(4, 1, 3, 5)),
+        "dense.weight": RNG.normal(size=(2, 4)),
+        "dense.bias": RNG.normal(size=2),
+    }
+    weights.load(model, state, layout="plain")
+    x = RNG.normal(size=(4, 3, 5))
+    expected = (x * state["depthwise.weight"][:, 0]).sum((1, 2))
+    expected = state["dense.weight"] @ expected + state["dense.bias"]
+    got = model(x.transpose(1, 2, 0)[None].astype("float32"))
+    np.testing.assert_allclose(got[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_without_a_rule_is_named(monkeypatch):
+    layout = Layout("a test", lambda layers: {name: name for name in layers})
+    monkeypatch.setitem(weights.LAYOUTS, "plain", layout)
+    model = keras.Sequential([keras.Input((4, 2)), keras.layers.GRU(2, name="memory")])
+    with pytest.raises(ValueError, match="Cannot import .*memory/.*GRU"):
+        weights.load(model, {"memory.weight": np.zeros(1)}, layout="plain")
