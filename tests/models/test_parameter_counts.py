@@ -1,0 +1,52 @@
+"""Parameter counts at full size equal the papers' and the references'.
+
+The networks are built in a scope that gives no variable a value, so that 136 million parameters
+cost no memory.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seg import models
+
+# builder, classes, options: trainable parameters, all (with BN statistics and fixed kernels)
+COUNTS = [
+    ("FCDenseNet56", 11, {}, 1_376_795, 1_397_963),
+    ("FCDenseNet56", 12, {}, 1_376_988, 1_398_156),
+    ("FCDenseNet67", 11, {}, 3_463_243, 3_502_923),
+    ("FCDenseNet67", 12, {}, 3_463_532, 3_503_212),
+    ("FCDenseNet103", 11, {}, 9_322_091, 9_425_163),
+    ("FCDenseNet103", 12, {}, 9_322_348, 9_425_420),
+    ("FCDenseNet", 11, {}, 9_322_091, 9_425_163),
+    ("FCN32s", 21, {}, 134_346_581, 136_152_917),
+    ("FCN16s", 21, {}, 134_357_354, 134_815_994),
+    ("FCN8s", 21, {}, 134_362_751, 134_489_759),
+    ("FCN8s", 21, {"upsampling": "resize"}, 134_362_751, 134_362_751),
+    ("PSPNet", 150, {"aux": True}, 49_180_908, 49_180_908 + 59_136),
+    ("PSPNet", 150, {}, 46_782_550, None),
+    ("PSPNet", 21, {}, 46_716_373, None),
+    ("PSPNet", 19, {}, 46_715_347, None),
+    ("PSPNet", 150, {"aux": True, "backbone": "resnet101"}, 68_173_036, 68_173_036 + 111_360),
+    ("PSPNet", 21, {"backbone": "resnet101"}, 65_708_501, None),
+    ("PSPNet", 150, {"aux": True, "backbone": "resnet152"}, 83_816_684, 83_816_684 + 157_440),
+    ("PSPNet", 19, {"backbone": "resnet152"}, 81_351_123, None),
+    ("PSPNet", 150, {"aux": True, "backbone": "resnet269"}, 125_697_260, None),
+    ("PSPNet", 150, {"backbone": "resnet269"}, 123_298_902, None),
+]
+
+
+@pytest.fixture(autouse=True)
+def forget_variables():
+    """Variables without a value must not wait for one in later tests."""
+    yield
+    keras.backend.clear_session()
+
+
+@pytest.mark.parametrize(("builder", "classes", "options", "trainable", "every"), COUNTS)
+def test_count(builder, classes, options, trainable, every):
+    with keras.StatelessScope(initialize_variables=False):
+        model = models.build(builder, classes, **options)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_weights) == trainable
+    if every is not None:
+        assert model.count_params() == every
