@@ -42,7 +42,7 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
     if isinstance(backbone, str):
         features = _named(backbone, image, output_stride, resnet_options)
     elif isinstance(backbone, keras.Model):
-        if not getattr(backbone, "outputs", None) or not isinstance(backbone.output, dict):
+        if not isinstance(getattr(backbone, "output", None), dict):
             backbone = from_keras(backbone, output_stride)
         features = backbone(image)
     elif backbone in builders().values():

@@ -11,7 +11,6 @@ on the new tensors, rebuilt where it must change. An operation that neither acts
 itself nor is known here is refused.
 """
 
-import inspect
 from typing import NamedTuple
 
 import keras
@@ -208,13 +207,12 @@ class _Walk:
         self.outputs = {}  # name of an original layer -> its new output
         self.rebuilt = {}  # id of an original layer -> [(original, changes, new layer), ...]
         self.names = set()  # of the new layers
-        self.training = None  # of a nested model that is always called with training=...
 
     # ---- the walk
 
     def __call__(self, operation, *args, **kwargs):
         if isinstance(operation, keras.Model):
-            result = self._nested(operation, args, kwargs)
+            result = self._nested(operation, args[0])
         else:
             inputs = [self._map(t) for t in keras.tree.flatten((args, kwargs)) if _is_tensor(t)]
             result = self._call(operation, inputs, args, kwargs)
@@ -235,27 +233,23 @@ class _Walk:
             )
         return result
 
-    def _nested(self, model, args, kwargs):
-        """Unroll a model inside the model, so that its maps can be taken too."""
-        outer, self.training = self.training, kwargs.get("training", self.training)
+    def _nested(self, model, x):
+        """Unroll a model inside the model, so that its maps can be taken too.
+
+        A `training=` that it was called with is not kept: Keras overrules it with the outer one.
+        """
         if isinstance(model, keras.Sequential):
-            (result,) = args
             for layer in model.layers:
-                result = self(layer, result)
-        elif hasattr(model, "_run_through_graph"):
-            # Not public, but there is no other way to run a functional model's layers one by one
-            # on tensors in the middle of a graph. A test with a nested model holds it.
-            result = model._run_through_graph(*args, operation_fn=_same, call_fn=self)
-        else:
+                x = self(layer, x)
+            return x
+        if not hasattr(model, "_run_through_graph"):
             raise self._refusal(model, "its layers are not a graph")
-        self.training = outer
-        return result
+        # Not public, but there is no other way to run a functional model's layers one by one on
+        # tensors in the middle of a graph. A test with a nested model holds it.
+        return model._run_through_graph(x, operation_fn=_same, call_fn=self)
 
     def _call(self, operation, inputs, args, kwargs):
         maps = [m for m in inputs if m.stride is not None]
-        if isinstance(operation, layers.Layer) and self.training is not None:
-            if "training" in inspect.signature(operation.call).parameters:
-                kwargs.setdefault("training", self.training)
         if not maps:
             return self._record(self._rebuild(operation)(*args, **kwargs), inputs, None)
         if len({m.stride for m in maps}) > 1:

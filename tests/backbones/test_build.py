@@ -67,6 +67,12 @@ def test_classifier_keeps_its_weights():
     )
 
 
+def test_sequential_classifier():
+    convs = [keras.layers.Conv2D(4, 3, strides=2, padding="same") for _ in range(5)]
+    classifier = keras.Sequential([keras.Input((None, None, 3)), *convs])
+    assert sides(build_features(classifier, image_input(), output_stride=8)) == [32, 16, 8, 8, 8]
+
+
 def test_feature_model_is_taken_as_it_is():
     trunk = from_keras("MobileNetV2", 16, alpha=0.35)
     image = image_input()

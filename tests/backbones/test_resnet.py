@@ -32,11 +32,11 @@ def randomise(model, seed=0):
         (18, "7x7", 11_176_512),  # torchvision's counts without the fc layer
         (34, "7x7", 21_284_672),
         (50, "7x7", 23_508_032),
-        (101, "7x7", 42_500_160),
-        (152, "7x7", 58_143_808),
+        pytest.param(101, "7x7", 42_500_160, marks=pytest.mark.slow),
+        pytest.param(152, "7x7", 58_143_808, marks=pytest.mark.slow),
         (50, "deep", 23_631_808),  # semseg's
         (101, "deep", 42_623_936),
-        (152, "deep", 58_267_584),
+        pytest.param(152, "deep", 58_267_584, marks=pytest.mark.slow),
         (269, "deep", 100_148_160),
     ],
 )
