@@ -2,8 +2,13 @@
 
 import argparse
 import ast
+import importlib
 import os
+import pathlib
 import sys
+import textwrap
+
+from keras_seg.utils import silence, writable_folder, write_json
 
 EXAMPLES = {
     None: """\
@@ -53,16 +58,23 @@ examples:
 
 def main(arguments=None):
     """Run one subcommand; returns the exit status: 0, 1 when a check failed, 2 for bad input."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter
     options = _parser().parse_args(arguments)
+    _import_quietly()
     try:
         return options.run(options) or 0
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"keras-seg {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
+
+
+def _import_quietly():
+    """Import Keras and its backend without what their C++ libraries print at the start."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with silence():
+        importlib.import_module("keras")
 
 
 def _parser():
@@ -151,6 +163,13 @@ def _add_data(sub, *, positional=False, required=True):
     sub.add_argument("--classes", help="file with one class name a line, if not in the data folder")
     sub.add_argument("--channels", type=int, default=3, help="channels to read (3)")
     sub.add_argument(
+        "--mask-values",
+        nargs="+",
+        default=[],
+        metavar="VALUE=ID",
+        help="what the values in the masks mean, such as 0=0 255=1 for black and white masks",
+    )
+    sub.add_argument(
         "--scale", type=float, metavar="FACTOR", help="resize pictures and masks by it, such as 0.5"
     )
 
@@ -228,14 +247,29 @@ def _procedure(options):
 def _open(options, split=None):
     from keras_seg import data
 
-    dataset = data.open_dataset(
-        options.data,
-        split or options.split,
-        layout=options.layout,
-        classes=options.classes,
-        channels=options.channels,
-    )
+    dataset = data.open_dataset(options.data, split or options.split, **_reading(options))
     return dataset if options.scale is None else dataset.scaled(options.scale)
+
+
+def _reading(options):
+    """How the data set is to be read."""
+    reading = {
+        "layout": options.layout,
+        "classes": options.classes,
+        "channels": options.channels,
+    }
+    if options.mask_values:
+        reading["mask_values"] = dict(_parse_mask_value(text) for text in options.mask_values)
+    return reading
+
+
+def _parse_mask_value(text):
+    """(255, 1) from "255=1"."""
+    try:
+        value, number = (int(part) for part in text.split("="))
+    except ValueError:
+        raise ValueError(f"--mask-values takes VALUE=ID, such as 255=1; got {text!r}.") from None
+    return value, number
 
 
 def _quickstart(options):
@@ -247,23 +281,18 @@ def _quickstart(options):
 def _models(options):
     from keras_seg import backbones, models
 
-    print("models:   ", "  ".join(models.list_models()))
-    print("backbones:", "  ".join(backbones.list_backbones()))
-    print(
-        "          keras:NAME for any classifier of keras.applications, such as keras:MobileNetV2"
-    )
+    for title, names in (
+        ("models", models.list_models()),
+        ("backbones, where a model leaves the choice", backbones.list_backbones()),
+    ):
+        print(f"{title}:")
+        print(textwrap.fill("  ".join(names), 96, initial_indent="  ", subsequent_indent="  "))
 
 
 def _check_data(options):
     from keras_seg import data
 
-    report = data.check_data(
-        options.data,
-        options.split,
-        layout=options.layout,
-        classes=options.classes,
-        channels=options.channels,
-    )
+    report = data.check_data(options.data, options.split, **_reading(options))
     print(report)
     return 0 if report.ok else 1
 
@@ -339,8 +368,9 @@ def _parse_setting(text):
 
 def _evaluate(options):
     from keras_seg import inference
-    from keras_seg.utils import write_json
 
+    if options.json:
+        writable_folder(pathlib.Path(options.json).absolute().parent)
     scores = inference.evaluate(
         inference.Predictor(options.model), _open(options), **_procedure(options)
     )

@@ -4,12 +4,15 @@ import contextlib
 import difflib
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
 import platform
 import shutil
+import sys
 import tempfile
+import warnings
 
 import numpy as np
 
@@ -139,3 +142,30 @@ def versions():
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package.replace("-", "_")] = importlib.metadata.version(package)
     return found
+
+
+@contextlib.contextmanager
+def silence():
+    """Keep what Python and C++ code print from the terminal; yields a function that returns it.
+
+    Works on the process's own output and error streams, so other threads are silent too.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
+        for stream in (1, 2):
+            kept = os.dup(stream)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, stream)
+            os.dup2(file.fileno(), stream)
+        printed = io.StringIO()
+        stack.enter_context(contextlib.redirect_stdout(printed))
+        stack.enter_context(contextlib.redirect_stderr(printed))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+
+        def text():
+            file.seek(0)
+            return file.read().decode(errors="replace") + printed.getvalue()
+
+        yield text

@@ -79,7 +79,8 @@ def test_evaluate_prints_and_writes_scores(run, photos, tmp_path, capsys):
 def test_export_and_evaluate_a_file(run, photos, tmp_path, capsys):
     out = tmp_path / "files"
     arguments = ["export", str(run), "--data", str(photos), "--output", str(out)]
-    assert main([*arguments, "--size", "64", "64", "--formats", "tflite"]) == 0
+    quick = ["--formats", "tflite", "--quantize", "int8"]
+    assert main([*arguments, "--size", "64", "64", *quick]) == 0
     assert "model_int8.tflite" in capsys.readouterr().out
     file = str(out / "model_int8.tflite")
     assert main(["evaluate", file, "--data", str(photos), "--split", "val"]) == 0
@@ -87,10 +88,29 @@ def test_export_and_evaluate_a_file(run, photos, tmp_path, capsys):
 
 def test_check_data_fails_on_a_bad_file(photos, tmp_path, capsys):
     assert main(["check-data", str(photos)]) == 0
+    assert main(["check-data", str(tmp_path / "missing")]) == 1
+    assert "missing" in capsys.readouterr().out
     bad = tmp_path / "bad"
     data.write_shapes(bad, 3, size=SIZE)
     next((bad / "images").iterdir()).write_bytes(b"not an image")
     assert main(["check-data", str(bad)]) == 1
+
+
+def test_black_and_white_masks_need_one_option(tmp_path, capsys):
+    root = tmp_path / "cells"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for i in range(3):
+        white = np.zeros(SIZE, "uint8")
+        white[10 * i : 10 * i + 20, 5:30] = 255
+        Image.fromarray(white).save(root / "masks" / f"{i}.png")
+        Image.fromarray(np.stack([white] * 3, -1)).save(root / "images" / f"{i}.png")
+    assert main(["check-data", str(root)]) != 0
+    capsys.readouterr()
+    assert main(["check-data", str(root), "--mask-values", "0=0", "255=1"]) == 0
+    assert "class 1" in capsys.readouterr().out
+    assert main(["check-data", str(root), "--mask-values", "white"]) == 2
+    assert "VALUE=ID" in capsys.readouterr().err
 
 
 def file_in_the_way(tmp_path):
@@ -125,7 +145,6 @@ def test_a_folder_that_cannot_be_written_stops_before_the_first_step(photos, tmp
     ("arguments", "message"),
     [
         (["evaluate", "missing.keras", "--data", "{photos}"], "missing.keras"),
-        (["check-data", "missing"], "missing"),
         (["predict", "{run}", "missing.png", "--output", "{out}"], "missing.png"),
         (["export", "{run}", "--data", "{photos}", "--output", "{out}"], "size=(H, W)"),
     ],

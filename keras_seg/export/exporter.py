@@ -8,13 +8,14 @@ import keras
 
 from keras_seg.export import manifest, onnx, parity, saved_model, tflite
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
-from keras_seg.export.noise import Progress, silence
 from keras_seg.export.pictures import Pictures, made_up
+from keras_seg.export.progress import Progress
 from keras_seg.inference import load_runner
 from keras_seg.utils import (
     atomic_path,
     read_json,
     sha256,
+    silence,
     unknown_name,
     writable_folder,
     write_json,
