@@ -278,7 +278,8 @@ def train(
             epoch=first,
             best=best_entry(progress, monitor),
         )
-        write_history(folder, progress["history"])
+        if progress["history"]:
+            write_history(folder, progress["history"])
         finished = first >= epochs or (
             before.get("state") == "finished" and before.get("epochs") == epochs
         )
