@@ -144,7 +144,7 @@ def train(
             The scores in `metrics.json` are always those of whole images.
         steps_per_epoch: default: each image at most once an epoch. More repeats images. Required
             for ready batches without a length.
-        optimizer: "adam", "sgd", or a Keras optimizer; with the latter the next eight arguments do
+        optimizer: "adam", "sgd", or a Keras optimizer; with the latter the next seven arguments do
             not apply.
         learning_rate: default 1e-3 for "adam", 1e-2 for "sgd".
         momentum: of "sgd".
@@ -369,6 +369,12 @@ class _Optimizer:
         self.name = optimizer
         self.options = options
         if self.given is not None:
+            if options["learning_rate"] is not None or options["head_multiplier"] != 1:
+                raise ValueError(
+                    "learning_rate and head_multiplier belong to optimizer='adam' or 'sgd'; set "
+                    f"them in the {type(optimizer).__name__} that you give (keras_seg.training.SGD "
+                    "and Adam have a head_multiplier)."
+                )
             return
         if optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", optimizer, OPTIMIZERS)
