@@ -57,8 +57,9 @@ class FiniteGuard(keras.callbacks.Callback):
         if bad is not None:
             raise ValueError(
                 f"Training stopped at {where}: {bad} is not finite. Nothing of this epoch was "
-                f"saved; {LAST} holds the one before, if there was one. Usual causes: a label id outside the class "
-                "table, a pixel that is not finite, a learning rate that is too high."
+                f"saved; {LAST} holds the one before, if there was one. Usual causes: a label id "
+                "outside the class table, a pixel that is not finite, a learning rate that is too "
+                "high."
             )
 
 
