@@ -338,7 +338,8 @@ def _train(options):
         deterministic=options.deterministic,
         **more,
     )
-    print(f"Best mean IoU {result.best_score:.4f}; everything is in {result.folder}.")
+    best = "" if result.best_score is None else f"Best mean IoU {result.best_score:.4f}; "
+    print(f"{best}everything is in {result.folder}.")
 
 
 def _train_and_val(options):

@@ -19,7 +19,7 @@ BACKBONE = "resnet50"
 CROP = (329, 473)
 BATCH = 16
 LEARNING_RATE, POWER, HEAD_MULTIPLIER = 1e-2, 0.9, 10.0
-WEIGHT_DECAY, AUX_WEIGHT = 1e-4, 0.4
+MOMENTUM, PENALTY, AUX_WEIGHT = 0.9, 1e-4, 0.4
 EPOCHS = 200
 
 
@@ -48,7 +48,8 @@ def main(arguments=None):
         augment=data.Augment(crop=crop, scale=(0.5, 2.0), flip=True, rotation=10.0, blur=0.5),
         optimizer="sgd",
         learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
+        momentum=MOMENTUM,
+        weight_decay=PENALTY / (1 - MOMENTUM),  # the same shrinkage, decoupled
         schedule="poly",
         power=POWER,
         head_multiplier=HEAD_MULTIPLIER,
