@@ -171,7 +171,8 @@ def train(
         overwrite: delete a run that the folder holds.
         seed: of weights, data order, augmentation and dropout.
         deterministic: the same command gives the same weights on the same machine.
-        verbose: as in `fit`; 0 is silent.
+        verbose: 0 is silent, 1 a progress bar, 2 one line an epoch, "auto" a bar on a terminal
+            and lines elsewhere.
 
     Returns:
         `TrainResult`.
@@ -200,6 +201,8 @@ def train(
             f"batch_size={batch_size} cannot be shared by {replicas} devices: give a multiple of "
             f"{replicas}."
         )
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
     say = print if verbose else (lambda *_: None)
 
     with held(folder) as folder, StopOnSignal() as stop:
