@@ -101,11 +101,10 @@ def from_keras(model, output_stride=32, *, exact=True, taps=None, weights=None, 
     Returns:
         A `keras.Model` from images to a dict of features of nominal stride 2 ("c1") to 32 ("c5"),
         as many as the network has (ConvNeXt has no c1, NASNet only c1 and c5; VGG's c5 is its last
-        pool). Feature `ci` is
-        2**i / output_stride times finer than the original's where that is above 1. Sizes are
-        rounded as in the original: resize to the other tensor, not by a factor. Weights are copies.
-        The model is named after the original; its first layers are the original's too, so that
-        one with a Rescaling front takes pixels 0..255.
+        pool). Feature `ci` is 2**i / output_stride times finer than the original's where that is
+        above 1. Sizes are rounded as in the original: resize to the other tensor, not by a factor.
+        Weights are copies. The model is named after the original; its first layers are the
+        original's too, so that one with a Rescaling front takes pixels 0..255.
 
     Raises:
         ValueError: for an unknown name, an output stride other than these, an operation whose
