@@ -36,11 +36,22 @@ class Row:
         return models.build(self.builder, CLASSES, input_shape, **self.options, **more)
 
 
+FCN = {"filters": 4, "fc_channels": 8}
 ROWS = [
+    Row(
+        "FCDenseNet",
+        {"growth_rate": 2, "layers_per_block": (2, 2), "bottleneck_layers": 2, "filters": 4},
+    ),
+    Row("FCN8s", FCN),
+    Row("FCN16s", {**FCN, "upsampling": "resize"}),
+    Row("FCN32s", {**FCN, "legacy_padding": False}),
+    Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("UNet", {"filters": 4}),
     Row("UNet", {"filters": 4, "upsampling": "bilinear"}),
     Row("UNet", {"filters": 2, "form": "paper"}, sizes=((204, 188), (188, 220)), shrink=184),
 ]
+# Builders that only call another one with the paper's constants.
+PRESETS = {"FCDenseNet56", "FCDenseNet67", "FCDenseNet103"}
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
@@ -75,7 +86,7 @@ def relative(a, b):
 
 
 def test_every_builder_has_a_row():
-    assert {row.builder for row in ROWS} == set(models.list_models())
+    assert {row.builder for row in ROWS} | PRESETS == set(models.list_models())
 
 
 @each_row

@@ -57,7 +57,8 @@ class Resize(keras.layers.Layer):
             size = tuple(n * self.scale for n in ops.shape(x)[1:3])
         else:
             size = tuple(ops.shape(reference)[1:3])
-        if size == tuple(x.shape[1:3]):
+        known = all(isinstance(n, int) for n in size)
+        if known and size == tuple(x.shape[1:3]):
             return x
         if keras.backend.backend() == "tensorflow":
             return self._with_tensorflow(x, size)
@@ -71,7 +72,8 @@ class Resize(keras.layers.Layer):
         """TensorFlow's own kernels: one builtin operator in TFLite and ONNX."""
         import tensorflow as tf
 
-        size = tf.stack(size) if not all(isinstance(n, int) for n in size) else size
+        if not all(isinstance(n, int) for n in size):
+            size = tf.stack(size)
         if self.interpolation == "nearest":
             return tf.image.resize(x, size, method="nearest")
         if self.align_corners:
