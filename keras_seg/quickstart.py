@@ -2,12 +2,12 @@
 
 import pathlib
 
-from keras_seg import data, inference, models, training, utils
+from keras_seg import data, inference, losses, models, training, utils
 from keras_seg.export import export
 
-SIZE = (96, 96)
-TRAIN_IMAGES, VAL_IMAGES = 256, 48
-FILTERS, EPOCHS = 12, 6
+SIZE = (64, 64)
+TRAIN_IMAGES, VAL_IMAGES = 384, 48
+FILTERS, EPOCHS, BATCH = 12, 20, 8
 
 NEXT = """
 Now with your own images:
@@ -44,9 +44,10 @@ def quickstart(folder="quickstart", epochs=None):
         val_data,
         folder=folder / "run",
         epochs=epochs or EPOCHS,
-        batch_size=16,
+        batch_size=BATCH,
         learning_rate=3e-3,
-        augment=None,
+        loss=losses.CrossEntropyDice(),
+        augment=data.Augment(scale=(1.0, 1.0), vertical_flip=True),
     )
 
     print("3/4  Labelling the pictures that it has not seen.")
