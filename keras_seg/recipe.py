@@ -47,16 +47,18 @@ def options(description, *, folder, epochs, data, arguments=None):
     return chosen
 
 
-def export_and_score(result, train_data, val_data, size, *, calibration=64):
+def export_and_score(result, train_data, val_data, size, *, calibration=64, **procedure):
     """Export a finished run in every format and score each file on all of `val_data`.
 
     Writes `files/` and `scores.json` into the run's folder and prints one row a file.
 
     Args:
         result: what `training.train` returned.
-        train_data: data set whose images set the int8 scales; `calibration` of them are used.
+        train_data: data set whose images set the int8 scales.
         val_data: labelled data set that every file is scored on.
         size: (H, W) of the exported files.
+        calibration: number of images of `train_data` that set the scales.
+        **procedure: of `inference.evaluate`, such as `mode="slide"`: the same for every file.
 
     Returns:
         dict file name -> scores, the Keras model's under "keras".
@@ -76,7 +78,7 @@ def export_and_score(result, train_data, val_data, size, *, calibration=64):
     paths = {"keras": folder} | {path.name: path for path in report.files}
     scores = {}
     for name, path in paths.items():
-        scores[name] = inference.evaluate(inference.Predictor(path), val_data)
+        scores[name] = inference.evaluate(inference.Predictor(path), val_data, **procedure)
         print(f"{name:24} mean IoU {scores[name]['mean_iou']:.4f}", flush=True)
     utils.write_json(folder / "scores.json", scores)
     return scores

@@ -49,7 +49,8 @@ def main(arguments=None):
         resume=options.resume,
     )
     if options.export:
-        recipe.export_and_score(result, train_data, val_data, crop)
+        # The pictures are larger than the files' input: the same sliding window for each of them.
+        recipe.export_and_score(result, train_data, val_data, crop, mode="slide", window=crop)
 
 
 if __name__ == "__main__":
