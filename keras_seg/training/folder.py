@@ -28,6 +28,7 @@ def held(path):
     Raises:
         ValueError: if the folder cannot be written in or another run holds it.
     """
+    new = not os.path.exists(path)
     folder = writable_folder(path)
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
         if not _lock(file):
@@ -41,7 +42,20 @@ def held(path):
         file.flush()
         for left_over in folder.glob(".partial-*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if new:
+                _remove_if_empty(folder)
+            raise
+
+
+def _remove_if_empty(folder):
+    """Remove a folder that holds nothing but our lock, where the system allows it."""
+    if os.listdir(folder) == [LOCK]:
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+            folder.rmdir()
 
 
 def _lock(file):
@@ -64,6 +78,9 @@ def _lock(file):
 
 def start(folder, settings, *, resume, overwrite):
     """Settle what `folder` holds before a run, and return its manifest, or {} for a new run.
+
+    A run that stopped before its first checkpoint has nothing to lose: after a mistake in the
+    settings or the data the corrected command starts anew in its folder.
 
     Args:
         folder: a held folder.
@@ -99,9 +116,11 @@ def start(folder, settings, *, resume, overwrite):
     if not resume:
         raise ValueError(
             f"{folder} already holds a run ({manifest.get('state')}, {manifest.get('epoch')} "
-            "epochs). Use resume=True to go on with it, another folder, or overwrite=True to "
-            "delete it."
+            "epochs). Use resume=True to go on with it, another folder, or overwrite=True "
+            "(--overwrite) to delete it."
         )
+    if not {LAST, PREVIOUS, BEST}.intersection(present):
+        return {}
     _check_same(folder, manifest.get("settings", {}), settings)
     return manifest
 
@@ -116,7 +135,8 @@ def _check_same(folder, before, now):
     if different:
         raise ValueError(
             f"{folder} holds a run that was started differently ({'; '.join(different)}). Give "
-            "the same arguments to go on with it, another folder, or overwrite=True to delete it."
+            "the same arguments to go on with it, another folder, or overwrite=True (--overwrite) "
+            "to delete it."
         )
 
 

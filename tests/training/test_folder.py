@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from keras_seg.training.checkpoint import LAST
 from keras_seg.training.folder import LOCK, Manifest, held, start
 
 HOLD = """
@@ -57,13 +58,27 @@ def test_a_new_folder_may_hold_other_files(tmp_path):
 
 def test_a_run_goes_on_with_the_same_settings(tmp_path):
     Manifest(tmp_path, settings={"seed": 0, "epochs": 2}, state="interrupted")
+    (tmp_path / LAST).write_bytes(b"")
     assert begin(tmp_path, {"seed": 0, "epochs": 5})["state"] == "interrupted"
 
 
 def test_other_settings_are_named(tmp_path):
     Manifest(tmp_path, settings={"seed": 0, "batch_size": 8, "optimizer": "sgd"})
+    (tmp_path / LAST).write_bytes(b"")
     with pytest.raises(ValueError, match="batch_size: 8 before, 4 now; seed: 0 before, 1 now"):
         begin(tmp_path, {"seed": 1, "batch_size": 4, "optimizer": "sgd"})
+
+
+def test_a_run_without_a_checkpoint_may_start_again_with_other_settings(tmp_path):
+    Manifest(tmp_path, settings={"images": 8}, state="failed", class_weights=[1.0, 2.0])
+    assert begin(tmp_path, {"images": 7}) == {}
+
+
+def test_a_refused_run_leaves_no_folder_but_one_that_was_there(tmp_path):
+    for folder in (tmp_path / "new", tmp_path):
+        with pytest.raises(ValueError, match="refused"), held(folder):
+            raise ValueError("refused")
+    assert [p.name for p in tmp_path.iterdir()] == [LOCK]
 
 
 def test_resume_false_refuses_a_run(tmp_path):
