@@ -1,8 +1,10 @@
 """One builder a paper. Each returns a `keras.Model` from pixels 0..255 to float32 logits.
 
-`list_models()` names them, `build("UNet", num_classes=21)` is the call by name.
+`list_models()` names them, `build("UNet", num_classes=21)` is the call by name. With this module
+imported, `keras.saving.load_model` opens every file of such a model, also a compiled one.
 """
 
+import importlib
 import inspect
 
 from keras_seg.layers import inference_model
@@ -28,6 +30,11 @@ _BUILDERS = (
     PSPNet,
     UNet,
 )
+
+# The builders use neither, and may not import them. But Keras finds the losses and metrics that a
+# file was compiled with by their registered names, and registered is what has been imported.
+for _part in ("losses", "metrics"):
+    importlib.import_module(f"keras_seg.{_part}")
 
 __all__ = ["build", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
 
