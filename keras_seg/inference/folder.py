@@ -12,7 +12,7 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
     """Write `NAME_label.png` (class ids with a palette) and `NAME_overlay.png` for each image.
 
     Each file is whole or not there. An image that cannot be read or predicted does not stop the
-    others; all such images are named in the error at the end.
+    others; the first of such images are named in the error at the end.
 
     Args:
         predictor: `Predictor`.
@@ -28,8 +28,8 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
 
     Raises:
         ValueError: before anything is predicted, if there are no images, two would have the same
-            result, the output folder cannot be written, or a result would replace an image or lie
-            among the images; at the end, if images failed.
+            result, the options do not fit, the output folder cannot be written, or a result would
+            replace an image or lie among the images; at the end, if images failed.
     """
     output_folder = pathlib.Path(output_folder)
     images, root = _images(inputs)
@@ -39,6 +39,7 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
             "run would take the results for images. Give another one."
         )
     targets = _targets(images, root, output_folder)
+    predictor.check(**options)
     writable_folder(output_folder)
     written, failed = [], []
     bar = Progress(len(images), "predict", show=progress)
@@ -56,9 +57,11 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
             written.append(label_path)
         bar.step(path.name)
     if failed:
+        more = f"\n  and {len(failed) - 8} more" * (len(failed) > 8)
         raise ValueError(
             f"{len(failed)} of {len(images)} images failed, the others are in {output_folder}:\n  "
-            + "\n  ".join(failed)
+            + "\n  ".join(failed[:8])
+            + more
         )
     return written
 

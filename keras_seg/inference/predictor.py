@@ -119,6 +119,12 @@ class Predictor:
         """`predict` for an image file, read as `keras_seg.data.read_image` reads it."""
         return self.predict(read_image(path, channels=self.channels), **options)
 
+    def check(self, **options):
+        """Raise ValueError for prediction options that do not fit each other or the network."""
+        options = _Options(self, **options)
+        if options.mode == "tile":
+            OverlapTile(options.window, self._tile_output(options.window), options.stride)
+
     def _image(self, image):
         image = np.asarray(image)
         if image.ndim == 2 and self.channels == 1:

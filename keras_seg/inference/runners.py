@@ -214,9 +214,23 @@ class KerasRunner(Runner):
 
     def _call(self, images):
         if self._graph is not None:
-            return _first(self._graph(images)).numpy()
+            return self._call_graph(images)
         with self._lock:
             return _first(self.model.predict_on_batch(images))
+
+    def _call_graph(self, images):
+        import tensorflow as tf
+
+        try:
+            return _first(self._graph(images)).numpy()
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except tf.errors.OpError as error:
+            height, width = images.shape[1:3]
+            raise ValueError(
+                f"{self.name} cannot be run on an image of {height} x {width}: most likely it is "
+                "too small for the network's poolings. Give larger images."
+            ) from error
 
 
 class SavedModelRunner(Runner):

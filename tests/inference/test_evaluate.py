@@ -170,6 +170,14 @@ def test_a_bad_image_does_not_stop_the_others(predictor, tmp_path):
     assert names == ["good_label.png", "good_overlay.png"]
 
 
+def test_options_that_do_not_fit_are_refused_once_before_the_first_image(predictor, tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.png", 0, 1)
+    with pytest.raises(ValueError, match="^window and stride belong"):
+        predict_folder(predictor, tmp_path / "in", tmp_path / "out", mode="whole", stride=3)
+    assert not (tmp_path / "out").exists()
+
+
 def test_inputs_are_never_overwritten_and_nothing_is_begun(predictor, tmp_path):
     write(tmp_path / "in" / "a.png", 0, 1)
     write(tmp_path / "in" / "a_label.png", 1, 1)

@@ -360,3 +360,13 @@ def test_options_that_a_fixed_size_rules_out_are_refused(fake_runner, options, m
 def test_a_number_of_classes_that_no_label_map_holds_is_refused(fake_runner, classes):
     with pytest.raises(ValueError, match=f"returns {classes} classes. Expected 2 to 255"):
         Predictor(fake_runner(as_logits, classes=classes))
+
+
+def test_an_image_that_is_too_small_for_the_poolings():
+    image = keras.Input((None, None, 3))
+    x = keras.layers.MaxPooling2D(8)(image)
+    model = keras.Model(image, keras.layers.UpSampling2D(8)(x))
+    predictor = Predictor(model)
+    assert predictor.predict(picture(8, 16, 3)).shape == (8, 16)
+    with pytest.raises(ValueError, match="an image of 3 x 16.*too small"):
+        predictor.predict(picture(3, 16, 3))
