@@ -140,7 +140,8 @@ def train(
         augment: "default" (scale 0.5 to 2, crop, mirror), None (a random crop if `crop_size` is
             given, else the images as they are), or a `keras_seg.data.Augment`.
         val_size: (H, W) cut from the centre of validation images while training, for networks that
-            do not take every size; default: the network's fixed input size, else whole images.
+            do not take every size; default: the network's fixed input size, the crops' size where
+            its logits are smaller than the image, else whole images.
             The scores in `metrics.json` are always those of whole images.
         steps_per_epoch: default: each image at most once an epoch. More repeats images. Required
             for ready batches without a length.
@@ -211,7 +212,8 @@ def train(
             model = build_model()
         table = _check_fit(model, train_data, val_data, table)
         size = _crop_size(model, train_data, crop_size, augment)
-        targets = Targets(model, size)
+        targets = _targets(model, size)
+        procedure = _procedure(model, targets, size)
         augment = _augmentation(augment, size, crop_size)
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
@@ -287,10 +289,9 @@ def train(
             before.get("state") == "finished" and before.get("epochs") == epochs
         )
         if val_data is not None and is_dataset(val_data):
-            val_size = val_size or _fixed_size(model)
+            # Valid convolutions take few sizes, and lose a border that differs between them.
+            val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
             val_data = EvaluationBatches(val_data, batch_size, targets, val_size)
-        # Networks of valid convolutions see only the middle of an image at a time.
-        procedure = {"mode": "tile"} if any(targets.lost) else {}
         recorder = Recorder(
             folder,
             manifest,
@@ -441,6 +442,10 @@ def _check_fit(model, train_data, val_data, table):
     channels, classes = model.input.shape[-1], logits.shape[-1]
     if table is None:
         table = train_data.table if is_dataset(train_data) else LabelTable.default(classes)
+    if classes < 2:
+        raise ValueError(
+            f"{model.name} has {classes} class; training needs at least 2 (background is one)."
+        )
     if classes != table.num_classes:
         raise ValueError(
             f"{model.name} has {classes} classes but the data {table.num_classes} "
@@ -484,6 +489,36 @@ def _crop_size(model, train_data, crop_size, augment):
     if size is None and is_dataset(train_data):
         size = train_data[0].image.shape[:2]
     return None if size is None else (int(size[0]), int(size[1]))
+
+
+def _targets(model, size):
+    """`Targets`; ValueError where the network cannot take images of `size`."""
+    if size is not None and min(size) < 1:
+        raise ValueError(f"Crops must have at least 1 x 1 pixel, got crop_size={size}.")
+    try:
+        return Targets(model, size)
+    except ValueError as error:
+        raise ValueError(
+            f"{model.name} cannot be trained on crops of {size[0]} x {size[1]}: {error} Give "
+            "another crop_size=(H, W); without one it is the size of the first image."
+        ) from error
+
+
+def _procedure(model, targets, size):
+    """Options of `Predictor.predict` for whole images.
+
+    Networks of valid convolutions see only the middle of an image at a time: in tiles of the usual
+    size, or of the crops' where the network does not divide that evenly.
+    """
+    if not any(targets.lost):
+        return {}
+    predictor = Predictor(model)
+    try:
+        predictor.check(mode="tile")
+    except ValueError:
+        predictor.check(mode="tile", window=size)
+        return {"mode": "tile", "window": size}
+    return {"mode": "tile"}
 
 
 def _augmentation(augment, size, crop_size):

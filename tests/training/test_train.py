@@ -342,3 +342,50 @@ def test_a_keras_optimizer_and_schedule_are_taken(tmp_path):
     )
     assert isinstance(result.model.optimizer, keras.optimizers.RMSprop)
     assert int(result.model.optimizer.iterations) == 3
+
+
+def test_a_single_class_is_refused(tmp_path):
+    table = data.LabelTable(["only"])
+    samples = Samples(data.shapes(4, size=SIZE), table)
+    with pytest.raises(ValueError, match="has 1 class; training needs at least 2"):
+        run(tmp_path / "run", lambda: network(classes=1), samples)
+    assert not (tmp_path / "run").exists()
+
+
+def test_crops_that_a_network_cannot_take(tmp_path):
+    def pooled():
+        image = keras.Input((None, None, 3), name="image")
+        x = keras.layers.MaxPooling2D(16)(image)
+        return keras.Model(image, keras.layers.Conv2DTranspose(CLASSES, 16, 16)(x), name="pooled")
+
+    with pytest.raises(ValueError, match="pooled cannot be trained on crops of 8 x 8"):
+        run(tmp_path / "run", pooled, crop_size=(8, 8))
+    with pytest.raises(ValueError, match="at least 1 x 1 pixel"):
+        run(tmp_path / "run", pooled, crop_size=(0, 8))
+    assert not (tmp_path / "run").exists()
+
+
+def test_valid_convolutions_validate_on_images_of_mixed_sizes(tmp_path):
+    """Only 4 k + 2 loses the same border everywhere; 572, the usual tile, is not of that form."""
+
+    def valid():
+        image = keras.Input((None, None, 3), name="image")
+        x = keras.layers.Conv2D(4, 3, activation="relu")(image)
+        x = keras.layers.MaxPooling2D(4)(x)
+        return keras.Model(image, keras.layers.Conv2DTranspose(CLASSES, 4, 4)(x), name="valid")
+
+    val_samples = [data.shapes(1, size=size, seed=1)[0] for size in ((32, 32), (37, 50), (20, 45))]
+    val_data = Samples(val_samples, data.shapes(1).table)
+    result = run(
+        tmp_path / "run",
+        valid,
+        data.shapes(8, size=SIZE),
+        val_data,
+        epochs=1,
+        crop_size=(34, 34),
+    )
+    assert np.isfinite(result.history[0]["val_loss"])
+    assert sum(map(sum, result.scores["confusion_matrix"])) == 32 * 32 + 37 * 50 + 20 * 45
+    with pytest.raises(ValueError, match="leaves out the last pixels"):
+        run(tmp_path / "odd", valid, data.shapes(8, size=SIZE), val_data, crop_size=(33, 33))
+    assert not (tmp_path / "odd").exists()
