@@ -104,15 +104,17 @@ def _parser():
     command("models", _models, "list the networks and the backbones")
 
     sub = command("check-data", _check_data, "read every file of a data set and say what is wrong")
-    _add_data(sub, positional=True)
+    _add_data(sub, positional=True, channels=3)
 
     sub = command("train", _train, "train a network; the same command resumes an interrupted run")
-    _add_data(sub)
+    _add_data(sub, channels=3)
+    _add_held_out(sub)
     _add_training(sub)
 
     sub = command("evaluate", _evaluate, "score a model or an exported file on labelled images")
     sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
     _add_data(sub)
+    _add_held_out(sub)
     sub.add_argument("--json", metavar="FILE", help="write the scores there as well")
     _add_procedure(sub)
 
@@ -146,22 +148,35 @@ def _parser():
         "--calibration", metavar="FOLDER", help="images whose ranges set the int8 scales"
     )
     _add_data(sub, required=False)
+    _add_held_out(sub)
     sub.add_argument(
         "--images", type=int, default=16, metavar="N", help="images to compare on (16)"
     )
     return parser
 
 
-def _add_data(sub, *, positional=False, required=True):
+def _add_data(sub, *, positional=False, required=True, channels=None):
+    """How to find and read a data set; `channels` None: as the model has them."""
     text = "folder of the data set (images/ and masks/, CamVid, VOC, ISBI or instance layout)"
     if positional:
         sub.add_argument("data", help=text)
     else:
         sub.add_argument("--data", required=required, help=text)
+        sub.add_argument(
+            "--scale",
+            type=float,
+            metavar="FACTOR",
+            help="resize pictures and masks by it, such as 0.5",
+        )
     sub.add_argument("--split", help="train, val or test, where the data set has them")
     sub.add_argument("--layout", default="auto", help="how the folder is laid out (auto)")
     sub.add_argument("--classes", help="file with one class name a line, if not in the data folder")
-    sub.add_argument("--channels", type=int, default=3, help="channels to read (3)")
+    sub.add_argument(
+        "--channels",
+        type=int,
+        default=channels,
+        help=f"channels to read ({channels or 'those of the model'})",
+    )
     sub.add_argument(
         "--mask-values",
         nargs="+",
@@ -170,7 +185,19 @@ def _add_data(sub, *, positional=False, required=True):
         help="what the values in the masks mean, such as 0=0 255=1 for black and white masks",
     )
     sub.add_argument(
-        "--scale", type=float, metavar="FACTOR", help="resize pictures and masks by it, such as 0.5"
+        "--mask-suffix",
+        metavar="TEXT",
+        help="what mask names have more than image names, such as _mask",
+    )
+
+
+def _add_held_out(sub):
+    sub.add_argument(
+        "--held-out",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="part of the images that is the val split where the data set has none (0.2)",
     )
 
 
@@ -187,13 +214,6 @@ def _add_training(sub):
     sub.add_argument("--epochs", type=int, default=50)
     sub.add_argument("--batch-size", type=int, default=8)
     sub.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="size of the crops")
-    sub.add_argument(
-        "--held-out",
-        type=float,
-        default=0.2,
-        metavar="SHARE",
-        help="part of the images to validate on where the data set has no val split (0.2)",
-    )
     sub.add_argument("--optimizer", default="adam", choices=["adam", "sgd"])
     sub.add_argument("--learning-rate", type=float)
     sub.add_argument("--weight-decay", type=float, default=1e-4)
@@ -212,6 +232,7 @@ def _add_training(sub):
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--deterministic", action="store_true")
     sub.add_argument("--no-resume", action="store_true", help="refuse a folder that holds a run")
+    sub.add_argument("--overwrite", action="store_true", help="delete a run that the folder holds")
 
 
 def _add_procedure(sub):
@@ -245,10 +266,31 @@ def _procedure(options):
 
 
 def _open(options, split=None):
+    """A split of the data set; "val" where it has none is the part that `train` holds out."""
     from keras_seg import data
 
-    dataset = data.open_dataset(options.data, split or options.split, **_reading(options))
+    if split == "val" and not _has_val(options):
+        return _train_and_val(options)[1]
+    dataset = data.open_dataset(options.data, split, **_reading(options))
     return dataset if options.scale is None else dataset.scaled(options.scale)
+
+
+def _train_and_val(options, split=None):
+    """The train and val splits of the data set; where there is no val, or of `split`, cut in two.
+
+    The cut follows from the data and its share alone, so that `evaluate` and `export` find again
+    what `train` has held out.
+    """
+    if split or not _has_val(options):
+        return _open(options, split).split(options.held_out)
+    return _open(options, "train"), _open(options, "val")
+
+
+def _has_val(options):
+    from keras_seg import data
+
+    splits = data.list_splits(options.data, options.layout)
+    return any(split.startswith("val") for split in splits)
 
 
 def _reading(options):
@@ -260,6 +302,8 @@ def _reading(options):
     }
     if options.mask_values:
         reading["mask_values"] = dict(_parse_mask_value(text) for text in options.mask_values)
+    if options.mask_suffix:
+        reading["mask_suffix"] = options.mask_suffix
     return reading
 
 
@@ -300,9 +344,9 @@ def _check_data(options):
 def _train(options):
     from keras_seg import losses, models, training
 
-    train_data, val_data = _train_and_val(options)
+    train_data, val_data = _train_and_val(options, options.split)
     print(f"{len(train_data)} images to train on, {len(val_data)} to validate on.")
-    model_options = dict(_parse_setting(text) for text in options.set)
+    model_options = _model_options(options)
     num_classes = train_data.table.num_classes
     input_shape = (None, None, options.channels)
 
@@ -334,6 +378,7 @@ def _train(options):
         class_weights=options.class_weights,
         precision=options.precision,
         resume=not options.no_resume,
+        overwrite=options.overwrite,
         seed=options.seed,
         deterministic=options.deterministic,
         **more,
@@ -342,18 +387,13 @@ def _train(options):
     print(f"{best}everything is in {result.folder}.")
 
 
-def _train_and_val(options):
-    """The train and val splits of the data set, or its one part, cut in two."""
-    if options.split or not _has_val(options):
-        return _open(options).split(options.held_out, seed=options.seed)
-    return _open(options, "train"), _open(options, "val")
-
-
-def _has_val(options):
-    from keras_seg import data
-
-    splits = data.list_splits(options.data, options.layout)
-    return any(split.startswith("val") for split in splits)
+def _model_options(options):
+    """The options of the network from `--set`; those that the data decides are refused."""
+    found = dict(_parse_setting(text) for text in options.set)
+    for name, instead in (("num_classes", "--classes"), ("input_shape", "--channels")):
+        if name in found:
+            raise ValueError(f"--set {name}: it follows from the data; see {instead}.")
+    return found
 
 
 def _parse_setting(text):
@@ -371,14 +411,26 @@ def _evaluate(options):
     from keras_seg import inference
 
     if options.json:
+        if pathlib.Path(options.json).is_dir():
+            raise ValueError(f"--json {options.json} is a folder; give the name of a file.")
         writable_folder(pathlib.Path(options.json).absolute().parent)
-    scores = inference.evaluate(
-        inference.Predictor(options.model), _open(options), **_procedure(options)
-    )
+    predictor = inference.Predictor(options.model)
+    options.channels = options.channels or predictor.channels
+    dataset = _open(options, options.split or _split_to_score(options))
+    print(f"Scoring {dataset!r}", file=sys.stderr)
+    scores = inference.evaluate(predictor, dataset, **_procedure(options))
     print(inference.format_scores(scores))
     if options.json:
         write_json(options.json, scores)
         print(f"Scores written to {options.json}.")
+
+
+def _split_to_score(options):
+    """The split that the network was not trained on: val, else test; None where there is none."""
+    from keras_seg import data
+
+    splits = data.list_splits(options.data, options.layout)
+    return next((s for kind in ("val", "test") for s in splits if s.startswith(kind)), None)
 
 
 def _predict(options):
@@ -392,10 +444,13 @@ def _predict(options):
 
 
 def _export(options):
+    from keras_seg import inference
     from keras_seg.export import export
 
+    runner = inference.load_runner(options.model)
+    options.channels = options.channels or runner.channels
     report = export(
-        options.model,
+        runner,
         options.output,
         formats=tuple(options.formats),
         quantize=tuple(options.quantize),
@@ -413,8 +468,7 @@ def _export_images(options):
 
     found = {}
     if options.data:
-        train_data = _open(options)
-        val_data = _open(options, "val") if not options.split and _has_val(options) else train_data
+        train_data, val_data = _train_and_val(options, options.split)
         found["calibration"] = [train_data[i].image for i in _spread(len(train_data), 64)]
         samples = [val_data[i] for i in _spread(len(val_data), options.images)]
         found["images"] = [sample.image for sample in samples]

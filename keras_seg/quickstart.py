@@ -43,7 +43,7 @@ def quickstart(folder="quickstart", epochs=None):
         train_data,
         val_data,
         folder=folder / "run",
-        epochs=epochs or EPOCHS,
+        epochs=EPOCHS if epochs is None else epochs,
         batch_size=BATCH,
         learning_rate=3e-3,
         loss=losses.CrossEntropyDice(),

@@ -18,8 +18,8 @@ def options(description, *, folder, epochs, data, arguments=None):
         arguments: list of strings, or None for the command line.
 
     Returns:
-        Namespace with data_dir, folder, epochs, smoke, export and size. With `--smoke`, data_dir is
-        None, epochs 1, and the folder has `-smoke` at its end.
+        Namespace with data_dir, folder, epochs, smoke, resume and export. With `--smoke`, data_dir
+        is None, epochs 1, and the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter

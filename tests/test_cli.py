@@ -86,6 +86,63 @@ def test_export_and_evaluate_a_file(run, photos, tmp_path, capsys):
     assert main(["evaluate", file, "--data", str(photos), "--split", "val"]) == 0
 
 
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """Ten pictures of one channel in one part, and a run on them that holds out a fifth."""
+    root = tmp_path_factory.mktemp("grey")
+    table = data.write_shapes(root / "data", 10, size=(32, 32), seed=2)
+    for path in (table / "images").iterdir():
+        Image.open(path).convert("L").save(path)
+    arguments = ["--data", str(root / "data"), "--channels", "1", "--epochs", "1"]
+    network = ["--model", "UNet", "--set", "filters=2", "--batch-size", "4"]
+    assert main(["train", *arguments, *network, "--folder", str(root / "run")]) == 0
+    return root
+
+
+def test_evaluate_finds_what_train_held_out_and_the_channels(grey, tmp_path):
+    """Where the data has no splits, val is the held-out part: the run's own scores come out."""
+    scores = tmp_path / "scores.json"
+    arguments = ["evaluate", str(grey / "run"), "--data", str(grey / "data"), "--json", str(scores)]
+    assert main([*arguments, "--split", "val"]) == 0
+    found, own = (json.loads(p.read_text()) for p in (scores, grey / "run" / "metrics.json"))
+    assert found["images"] == own["images"] == 2
+    assert found["confusion_matrix"] == own["confusion_matrix"]
+    assert main(arguments) == 0
+    assert json.loads(scores.read_text())["images"] == 10
+
+
+def test_evaluate_takes_the_images_that_were_not_trained_on(run, photos, tmp_path):
+    scores = tmp_path / "scores.json"
+    assert main(["evaluate", str(run), "--data", str(photos), "--json", str(scores)]) == 0
+    assert json.loads(scores.read_text())["images"] == 4
+    assert main(["evaluate", str(run), "--data", str(photos), "--json", str(tmp_path)]) == 2
+
+
+def test_other_settings_are_refused_unless_the_run_may_go(grey, capsys, monkeypatch):
+    arguments = ["--data", str(grey / "data"), "--channels", "1", "--epochs", "1"]
+    network = ["--model", "UNet", "--set", "filters=2", "--batch-size", "2"]
+    command = ["train", *arguments, *network, "--folder", str(grey / "run")]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "batch_size: 4 before, 2 now" in message and "--overwrite" in message
+
+    def start(*_, overwrite, **__):
+        raise ValueError(f"overwrite is {overwrite}")
+
+    monkeypatch.setattr("keras_seg.training.train", start)
+    assert main([*command, "--overwrite"]) == 2
+    assert "overwrite is True" in capsys.readouterr().err
+
+
+def test_masks_may_have_an_ending_that_images_have_not(tmp_path, capsys):
+    root = data.write_shapes(tmp_path / "data", 3, size=(32, 32))
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert main(["check-data", str(root)]) == 1
+    assert "_mask" in capsys.readouterr().out
+    assert main(["check-data", str(root), "--mask-suffix", "_mask"]) == 0
+
+
 def test_check_data_fails_on_a_bad_file(photos, tmp_path, capsys):
     assert main(["check-data", str(photos)]) == 0
     assert main(["check-data", str(tmp_path / "missing")]) == 1
@@ -126,13 +183,16 @@ def file_in_the_way(tmp_path):
         (["--model", "PSPNet", "--set", "backbone=resnet51"], "Did you mean 'resnet5"),
         (["--model", "UNet", "--set", "filter=3"], "Did you mean 'filters'"),
         (["--model", "UNet", "--set", "filters"], "NAME=VALUE"),
+        (["--model", "UNet", "--set", "num_classes=7"], "--classes"),
+        (["--model", "UNet", "--crop", "8", "8"], "crops of 8 x 8"),
+        (["--model", "UNet", "--crop", "0", "8"], "at least 1 x 1"),
     ],
 )
 def test_bad_training_arguments_say_what_is_right(arguments, message, photos, tmp_path, capsys):
     folder = ["--data", str(photos), "--folder", str(tmp_path / "run")]
     assert main(["train", *folder, *arguments]) == 2
     assert message in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.keras"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_stops_before_the_first_step(photos, tmp_path, capsys):
