@@ -1,6 +1,7 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
 from keras_seg.layers.heads import inference_model, resize_logits
+from keras_seg.layers.image import CheckSize, check_size, image_input
 from keras_seg.layers.normalization import (
     BatchNormalization,
     batch_norm,
@@ -18,15 +19,18 @@ __all__ = [
     "AdaptiveAveragePooling2D",
     "BatchNormalization",
     "BilinearKernel",
+    "CheckSize",
     "CropLike",
     "PadLike",
     "Preprocess",
     "Resize",
     "batch_norm",
     "bilinear_upsampling",
+    "check_size",
     "conv",
     "conv_bn_relu",
     "he_fan_out",
+    "image_input",
     "inference_model",
     "preprocess",
     "pyramid_pooling",

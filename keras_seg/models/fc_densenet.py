@@ -34,7 +34,7 @@ the softmax. "unit" preprocessing (pixels / 255) is our reading of their data lo
 import keras
 from keras import layers
 
-from keras_seg.layers import CropLike, batch_norm, preprocess
+from keras_seg.layers import CropLike, batch_norm, check_size, image_input, preprocess
 from keras_seg.weights import load_own
 
 
@@ -73,7 +73,8 @@ def FCDenseNet(
         (N, H, W, num_classes).
 
     Raises:
-        ValueError: for a size that is too small, or a block without layers.
+        ValueError: for a size that is too small (also when the model is called), a wrong number of
+            classes, or a block without layers.
     """
     layers_per_block = tuple(layers_per_block)
     for count in (*layers_per_block, bottleneck_layers):
@@ -82,10 +83,6 @@ def FCDenseNet(
                 "layers_per_block and bottleneck_layers must be whole numbers of at least 1, got "
                 f"{layers_per_block} and {bottleneck_layers!r}."
             )
-    least = 2 ** len(layers_per_block)
-    for axis, size in zip(("height", "width"), input_shape[:2], strict=True):
-        if size is not None and size < least:
-            raise ValueError(f"The {axis} {size} is too small: at least {least} is needed.")
 
     def convolution(x, channels, kernel_size, name):
         return layers.Conv2D(
@@ -107,8 +104,8 @@ def FCDenseNet(
             x = layers.Concatenate(name=f"{name}_concat{i}")([x, new[-1]])
         return x, new
 
-    image = keras.Input(input_shape, name="image")
-    x = preprocess(image, preprocessing)
+    image = image_input(input_shape, num_classes)
+    x = preprocess(check_size(image, least=2 ** len(layers_per_block)), preprocessing)
     x = convolution(x, filters, 3, "first_conv")
 
     skips = []

@@ -41,7 +41,7 @@ import keras
 from keras import layers
 
 from keras_seg.backbones import vgg16
-from keras_seg.layers import CropLike, Resize, bilinear_upsampling, preprocess
+from keras_seg.layers import CropLike, Resize, bilinear_upsampling, image_input, preprocess
 from keras_seg.utils import unknown_name
 from keras_seg.weights import load_own
 
@@ -83,7 +83,7 @@ def FCN32s(
         (N, H, W, num_classes). They start at 0 for every class.
 
     Raises:
-        ValueError: for an unknown backbone or upsampling.
+        ValueError: for an unknown backbone or upsampling, or a wrong number of classes.
     """
     options = (backbone, filters, fc_channels, legacy_padding, upsampling, dropout, preprocessing)
     return _fcn(num_classes, input_shape, 32, options, weights, name)
@@ -167,7 +167,7 @@ def _fcn(num_classes, input_shape, stride, options, weights, name):
             x = CropLike(1, name=f"{name}_crop")(x, skip)  # half the stride of x2
         return layers.Add(name=f"fuse_{name}")([x, skip])
 
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, num_classes)
     x = preprocess(image, preprocessing)
     features = BACKBONES[backbone](x, filters=filters, first_padding=100 if legacy else 1)
 

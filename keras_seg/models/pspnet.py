@@ -37,6 +37,7 @@ from keras import layers
 from keras_seg.backbones import build_features
 from keras_seg.layers import (
     conv_bn_relu,
+    image_input,
     preprocess,
     pyramid_pooling,
     resize_logits,
@@ -88,11 +89,11 @@ def PSPNet(
         (N, H, W, num_classes); with `aux` to {"logits": ..., "aux": ...}, both of that shape.
 
     Raises:
-        ValueError: for an unknown backbone or output stride.
+        ValueError: for an unknown backbone or output stride, or a wrong number of classes.
     """
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
 
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, num_classes)
     x = preprocess(image, preprocessing)
     features = build_features(
         backbone,

@@ -36,7 +36,15 @@ channels, the paper's figure 64; this is the figure.
 import keras
 from keras import layers
 
-from keras_seg.layers import CropLike, PadLike, Resize, batch_norm, preprocess
+from keras_seg.layers import (
+    CropLike,
+    PadLike,
+    Resize,
+    batch_norm,
+    check_size,
+    image_input,
+    preprocess,
+)
 from keras_seg.weights import load_own
 
 FORMS = ("same", "paper")
@@ -79,7 +87,8 @@ def UNet(
         (N, H, W, num_classes); (N, H - 184, W - 184, num_classes) for `form="paper"` at depth 4.
 
     Raises:
-        ValueError: for an unknown form or upsampling, or a size that this form cannot take.
+        ValueError: for an unknown form or upsampling, a wrong number of classes, or a size that
+            this form cannot take, also when the model is called (`keras_seg.layers.CheckSize`).
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {FORMS}, got {form!r}.")
@@ -88,7 +97,8 @@ def UNet(
     if form == "paper" and upsampling == "bilinear":
         raise ValueError("form='paper' has transposed up-convolutions; use form='same'.")
     same = form == "same"
-    _check_size(input_shape, depth, same)
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"depth must be a whole number of at least 1, got {depth!r}.")
     if dropout is None:
         dropout = 0.0 if same else 0.5
 
@@ -108,8 +118,10 @@ def UNet(
             x = layers.ReLU(name=f"{name}_relu{i}")(x)
         return x
 
-    image = keras.Input(input_shape, name="image")
-    x = preprocess(image, preprocessing)
+    image = image_input(input_shape, num_classes)
+    # form="paper": at another size some pooling drops a row, and skips no longer lie over the maps.
+    least, step = (2**depth, 1) if same else (_smallest_tile(depth), 2**depth)
+    x = preprocess(check_size(image, least, step), preprocessing)
 
     skips = []
     for stage in range(1, depth + 1):
@@ -159,43 +171,18 @@ def he_normal():
     return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
 
 
-def _check_size(input_shape, depth, same):
-    """Raise ValueError for a height or width that some pooling or crop cannot take."""
-    step = 2**depth
-    for axis, size in zip(("height", "width"), input_shape[:2], strict=True):
-        if size is None:
-            continue
-        if same:
-            if size < step:
-                raise ValueError(f"The {axis} {size} is too small: at least {step} is needed.")
-            continue
-        # Up and down again from a bottom of n rows: 2 valid convolutions a stage take 4 rows each.
-        least = _valid_size(bottom=_smallest_bottom(depth), depth=depth)
-        below = max(least, size - (size - least) % step)
-        if size != below:
-            raise ValueError(
-                f"form='paper' cannot take the {axis} {size}: every pooling must see an even map. "
-                f"Use {below} or {below + step}."
-            )
-
-
-def _valid_size(bottom, depth):
-    """Input rows for `bottom` rows after the lowest pooling."""
-    size = bottom
+def _smallest_tile(depth):
+    """Fewest input rows of form="paper" that leave a row of output: 188 at depth 4."""
+    bottom = 1  # rows after the last convolution; a stage takes 4, on the way down and up
+    while _after_way_up(bottom, depth) < 1:
+        bottom += 1
+    size = bottom + 4
     for _ in range(depth):
         size = 2 * size + 4
     return size
 
 
-def _smallest_bottom(depth):
-    """Fewest rows after the lowest pooling that leave an output of at least one row."""
-    bottom = 5
-    while True:
-        size = bottom - 4
-        for _ in range(depth):
-            size = 2 * size - 4
-            if size < 1:
-                break
-        if size >= 1:
-            return bottom
-        bottom += 1
+def _after_way_up(size, depth):
+    for _ in range(depth):
+        size = 2 * size - 4
+    return size

@@ -1,0 +1,91 @@
+"""The beginning of every network: its input, and the sizes that it cannot work with."""
+
+import numbers
+
+import keras
+
+
+def image_input(input_shape, num_classes):
+    """The input "image" of a network, once both arguments of its builder have been checked.
+
+    Args:
+        input_shape: (H, W, C), H and W may be None.
+        num_classes: channels that the network is to return.
+
+    Returns:
+        symbolic tensor (N, H, W, C), float32.
+
+    Raises:
+        ValueError: for a shape that is not such a triple, or a number of classes that is not a
+            whole number of at least 1.
+    """
+    if not _is_count(num_classes):
+        raise ValueError(
+            "num_classes must be a whole number of at least 1 (background counts, the ignore "
+            f"label does not), got {num_classes!r}."
+        )
+    shape = tuple(input_shape) if isinstance(input_shape, list | tuple) else ()
+    free = [n for n in shape[:2] if n is not None]
+    if len(shape) != 3 or not all(map(_is_count, [*free, shape[2]])):
+        raise ValueError(
+            "input_shape must be (height, width, channels), whole numbers of at least 1; height "
+            f"and width may be None for any size. It is {input_shape!r}."
+        )
+    return keras.Input(shape, name="image", dtype="float32")
+
+
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class CheckSize(keras.layers.Layer):
+    """Images (N, H, W, C) as they are, or an error for a size that the network cannot work with.
+
+    H and W must be `least`, `least + step`, `least + 2 * step`, and so on. A size that is known
+    while the graph is made (a fixed input, a plain call, an exported file) gives a ValueError; one
+    that TensorFlow learns only when the graph runs gives its InvalidArgumentError.
+    """
+
+    def __init__(self, least, step=1, **kwargs):
+        super().__init__(**kwargs)
+        self.least, self.step = least, step
+
+    def call(self, x):
+        self.compute_output_shape(x.shape)
+        if None not in x.shape[1:3]:
+            return x
+        import tensorflow as tf  # no other backend leaves sizes open
+
+        size = tf.shape(x)[1:3]
+        works = tf.reduce_all((size >= self.least) & ((size - self.least) % self.step == 0))
+        problem = f"Height and width must be {self._rule()}, but are"
+        with tf.control_dependencies([tf.debugging.Assert(works, [problem, size])]):
+            return tf.identity(x)
+
+    def compute_output_shape(self, input_shape):
+        for axis, size in zip(("height", "width"), input_shape[1:3], strict=True):
+            if size is None:
+                continue
+            if size < self.least:
+                raise ValueError(f"The {axis} {size} is too small: {self._rule()} is needed.")
+            below = size - (size - self.least) % self.step
+            if size != below:
+                raise ValueError(
+                    f"The {axis} {size} cannot work: it must be {self._rule()}. Use {below} or "
+                    f"{below + self.step}."
+                )
+        return tuple(input_shape)
+
+    def _rule(self):
+        if self.step == 1:
+            return f"at least {self.least}"
+        return f"{self.least} plus a multiple of {self.step}"
+
+    def get_config(self):
+        return {**super().get_config(), "least": self.least, "step": self.step}
+
+
+def check_size(x, least, step=1):
+    """`CheckSize(least, step)`, in float32 so that mixed precision loses no grey level."""
+    return CheckSize(least, step, name="check_size", dtype="float32")(x)

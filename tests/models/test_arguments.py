@@ -1,0 +1,58 @@
+"""What every builder says to classes, shapes and sizes that cannot work."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_seg import models
+
+PAPER = {"form": "paper", "filters": 1}
+
+
+@pytest.mark.parametrize("name", models.list_models())
+@pytest.mark.parametrize("classes", [0, -1, 2.5, "4", None, True])
+def test_a_wrong_number_of_classes(name, classes):
+    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 1"):
+        models.build(name, classes)
+
+
+@pytest.mark.parametrize("name", models.list_models())
+@pytest.mark.parametrize(
+    "shape", [(32, 32), (1, 32, 32, 3), (32, 32, None), (0, 32, 3), 32, (32.0, 32, 3)], ids=str
+)
+def test_a_wrong_input_shape(name, shape):
+    with pytest.raises(ValueError, match=r"input_shape must be \(height, width, channels\)"):
+        models.build(name, 3, shape)
+
+
+def test_a_network_of_any_size_refuses_too_small_an_image():
+    model = models.UNet(2, filters=1)
+    with pytest.raises(ValueError, match="The height 15 is too small: at least 16 is needed"):
+        model(np.zeros((1, 15, 40, 3), "float32"))
+
+
+@pytest.mark.parametrize("shape", [(200, 204, 3), (None, None, 3)])
+def test_tiles_of_the_paper_are_even_at_every_pooling(shape):
+    """At 200 the pools would drop rows without a word, and the skips lie beside the maps."""
+    message = "The height 200 cannot work: it must be 188 plus a multiple of 16. Use 188 or 204"
+    with pytest.raises(ValueError, match=message):
+        models.UNet(2, shape, **PAPER)(np.zeros((1, 200, 204, 3), "float32"))
+
+
+@pytest.mark.parametrize(("depth", "tile", "output"), [(1, 18, 2), (2, 44, 4), (4, 188, 4)])
+def test_the_smallest_tile(depth, tile, output):
+    """By the paper's figure: a stage takes 4 rows, a pooling halves them, an up-conv doubles."""
+    model = models.UNet(2, depth=depth, **PAPER)
+    step = 2**depth
+    image = np.zeros((1, tile, tile + step, 3), "float32")
+    assert model(image).shape == (1, output, output + step, 2)
+    with pytest.raises(ValueError, match=f"The height {tile - step} is too small: {tile} plus"):
+        model(image[:, step:])
+
+
+def test_a_size_that_is_known_only_when_the_graph_runs():
+    model = models.UNet(2, **PAPER)
+    graph = tf.function(model, input_signature=[tf.TensorSpec((1, None, None, 3))])
+    assert graph(tf.zeros((1, 204, 188, 3))).shape == (1, 20, 4, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="188 plus a multiple of 16"):
+        graph(tf.zeros((1, 204, 200, 3)))
