@@ -227,9 +227,12 @@ class KerasRunner(Runner):
             raise
         except tf.errors.OpError as error:
             height, width = images.shape[1:3]
+            # What `keras_seg.layers.CheckSize` asserts.
+            rule = re.search(r"assertion failed: \[(.+?)\]", str(error))
+            reason = "most likely it is too small for the network's poolings. Give larger images."
             raise ValueError(
-                f"{self.name} cannot be run on an image of {height} x {width}: most likely it is "
-                "too small for the network's poolings. Give larger images."
+                f"{self.name} cannot be run on an image of {height} x {width}: "
+                + (f"{rule[1]}." if rule else reason)
             ) from error
 
 

@@ -59,7 +59,7 @@ class CheckSize(keras.layers.Layer):
 
         size = tf.shape(x)[1:3]
         works = tf.reduce_all((size >= self.least) & ((size - self.least) % self.step == 0))
-        problem = f"Height and width must be {self._rule()}, but are"
+        problem = f"height and width must be {self._rule()}"
         with tf.control_dependencies([tf.debugging.Assert(works, [problem, size])]):
             return tf.identity(x)
 

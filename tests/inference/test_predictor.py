@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_seg.data import LabelTable
 from keras_seg.inference import Predictor
+from keras_seg.layers import check_size
 
 
 def picture(*shape):
@@ -370,3 +371,13 @@ def test_an_image_that_is_too_small_for_the_poolings():
     assert predictor.predict(picture(8, 16, 3)).shape == (8, 16)
     with pytest.raises(ValueError, match="an image of 3 x 16.*too small"):
         predictor.predict(picture(3, 16, 3))
+
+
+def test_a_size_that_the_network_itself_refuses():
+    image = keras.Input((None, None, 3))
+    predictor = Predictor(keras.Model(image, check_size(image, least=12, step=8)))
+    assert predictor.predict(picture(12, 20, 3)).shape == (12, 20)
+    with pytest.raises(
+        ValueError, match="12 x 16: height and width must be 12 plus a multiple of 8"
+    ):
+        predictor.predict(picture(12, 16, 3))
