@@ -1,8 +1,15 @@
 """Trunks of segmentation networks: an image tensor -> a dict of features "c1".."c5"."""
 
-from keras_seg.backbones.build import build_features, list_backbones
+from keras_seg.backbones.build import backbone_preprocessing, build_features, list_backbones
 from keras_seg.backbones.from_keras import from_keras
 from keras_seg.backbones.resnet import resnet
 from keras_seg.backbones.vgg import vgg16
 
-__all__ = ["build_features", "from_keras", "list_backbones", "resnet", "vgg16"]
+__all__ = [
+    "backbone_preprocessing",
+    "build_features",
+    "from_keras",
+    "list_backbones",
+    "resnet",
+    "vgg16",
+]

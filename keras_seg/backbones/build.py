@@ -1,13 +1,29 @@
 """The trunk of a network that leaves the choice: by name, as a model, or as a function."""
 
+import re
+
 import keras
 
+from keras_seg.backbones.dilation import Standardize
 from keras_seg.backbones.from_keras import FIXED_SIZE, builders, from_keras
 from keras_seg.backbones.resnet import BLOCKS, resnet
 from keras_seg.backbones.vgg import vgg16
+from keras_seg.layers import Preprocess
 from keras_seg.utils import unknown_name
 
 RESNETS = {f"resnet{depth}": depth for depth in BLOCKS}
+
+# Layers that normalise pixels.
+SCALING = (keras.layers.Rescaling, keras.layers.Normalization, Standardize, Preprocess)
+
+# What `preprocess_input` of keras.applications does, by the network's name, as modes of
+# `keras_seg.layers.Preprocess`; "none" where the network begins with a Rescaling of its own.
+KERAS_INPUT = (
+    (r"ConvNeXt|EfficientNet|MobileNetV3", "none"),
+    (r"DenseNet", "imagenet"),
+    (r"VGG|ResNet\d+$", "keras-caffe"),
+    (r"", (127.5, 127.5)),  # -1..1: Inception, InceptionResNet, MobileNet, ResNetV2, Xception
+)
 
 
 def list_backbones():
@@ -25,8 +41,7 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
             returns a dict of features, taken as it is with its weights; or a classifier (a
             functional model, or a builder of `keras.applications`), which goes through
             `from_keras`; or a function from image to features, taken as it is.
-        image: tensor (N, H, W, C), preprocessed. Networks of keras.applications that begin with a
-            Rescaling (MobileNetV3, EfficientNet, ConvNeXt) want pixels 0..255.
+        image: tensor (N, H, W, C), preprocessed as `backbone_preprocessing` says.
         output_stride: 8, 16 or 32. Beyond it strides become dilation; a trunk that is taken as it
             is keeps its own.
         needs: the features that the caller reads, such as ("c4", "c5").
@@ -37,13 +52,15 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
 
     Raises:
         ValueError: for an unknown name, a classifier that `from_keras` refuses, a value that is no
-            backbone, or a trunk without one of the features in `needs`.
+            backbone, a model that takes other images, or a trunk without one of the features in
+            `needs`.
     """
     if isinstance(backbone, str):
         features = _named(backbone, image, output_stride, resnet_options)
     elif isinstance(backbone, keras.Model):
         if not isinstance(getattr(backbone, "output", None), dict):
             backbone = from_keras(backbone, output_stride)
+        _check_images(backbone, image)
         features = backbone(image)
     elif backbone in builders().values():
         features = _from_builder(backbone, image, output_stride)
@@ -77,3 +94,51 @@ def _named(name, image, output_stride, resnet_options):
 
 def _from_builder(builder, image, output_stride):
     return from_keras(builder, output_stride, input_shape=(None, None, image.shape[-1]))(image)
+
+
+def _check_images(model, image):
+    """Raise ValueError if `model` takes images of another size or with other channels."""
+    wanted, given = tuple(model.input.shape[1:]), tuple(image.shape[1:])
+    if any(w is not None and w != g for w, g in zip(wanted, given, strict=True)):
+        raise ValueError(
+            f"The backbone {model.name!r} takes images (H, W, C) of {wanted}, the network gives it "
+            f"{given}. Build the network with input_shape={wanted}, or the backbone with "
+            f"input_shape={given}."
+        )
+
+
+def backbone_preprocessing(backbone, channels=3, default="imagenet"):
+    """The `preprocessing` for the trunk that a builder's `backbone=` argument says.
+
+    For a network of `keras.applications`, by name or builder, what its `preprocess_input` does,
+    so that weights trained there meet the pixels they know. "none" for networks and models that
+    scale pixels themselves: normalised a second time, every image would be all but black.
+    Otherwise `default`: a model does not tell how its images were scaled outside of it.
+
+    Args:
+        backbone: as in `build_features`.
+        channels: of the image. ConvNeXt scales images of 3 channels only.
+        default: for our own trunks, functions, and models without a scaling.
+
+    Returns:
+        A mode of `keras_seg.layers.Preprocess`.
+    """
+    if isinstance(backbone, keras.Model):
+        return "none" if _scales_itself(backbone) else default
+    if isinstance(backbone, str):
+        name = backbone.removeprefix("keras:") if backbone.startswith("keras:") else None
+    else:
+        name = next((name for name, builder in builders().items() if builder is backbone), None)
+    if name is None or (name.startswith("ConvNeXt") and channels != 3):
+        return default
+    return next(mode for pattern, mode in KERAS_INPUT if re.match(pattern, name))
+
+
+def _scales_itself(model):
+    """Whether a layer before the first weights normalises the pixels."""
+    for layer in model.layers:
+        if isinstance(layer, SCALING) or (isinstance(layer, keras.Model) and _scales_itself(layer)):
+            return True
+        if layer.weights:
+            return False
+    return False

@@ -11,7 +11,9 @@ MODES = {
     "unit": ((0.0,), (255.0,)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "caffe": ((104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0)),
+    "keras-caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
 }
+BGR = ("caffe", "keras-caffe")
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -20,7 +22,8 @@ class Preprocess(layers.Layer):
 
     Args:
         mode: "none" (x as it is), "unit" (0..1), "imagenet" (torchvision's mean and deviation),
-            "caffe" (channels swapped to BGR, minus the mean pixel of ILSVRC), or a pair
+            "caffe" (channels swapped to BGR, minus the mean pixel of ILSVRC), "keras-caffe" (the
+            same with the mean of VGG's and ResNet's authors, as in keras.applications), or a pair
             (mean, std), each a number or one number a channel.
 
     With other than 3 input channels the statistics of a named mode are averaged over the channels,
@@ -48,7 +51,7 @@ class Preprocess(layers.Layer):
 
     def call(self, x):
         channels = x.shape[-1]
-        if self.mode == "caffe" and channels == 3:
+        if self.mode in BGR and channels == 3:
             # Three slices: a reversal is no operator of the mobile runtimes.
             x = ops.concatenate([x[..., 2:], x[..., 1:2], x[..., :1]], axis=-1)
         scale = [1.0 / s for s in self._per_channel(self.std, channels)]

@@ -34,7 +34,7 @@ ResNeSt-269, which add up to the depth.
 import keras
 from keras import layers
 
-from keras_seg.backbones import build_features
+from keras_seg.backbones import backbone_preprocessing, build_features
 from keras_seg.layers import (
     conv_bn_relu,
     image_input,
@@ -57,7 +57,7 @@ def PSPNet(
     aux=False,
     dropout=0.1,
     align_corners=True,
-    preprocessing="imagenet",
+    preprocessing=None,
     bn_momentum=0.9,
     bn_epsilon=1e-5,
     weights=None,
@@ -71,8 +71,7 @@ def PSPNet(
             features divide by 6: 473 and 713 (see the top of this file).
         backbone: "resnet50", "resnet101", ..., "keras:MobileNetV2" and the like, or a
             `keras.Model` or function from image to features with "c4" and "c5"; see
-            `keras_seg.backbones.build_features`. A trunk that is no ResNet of ours may want other
-            `preprocessing`.
+            `keras_seg.backbones.build_features`.
         output_stride: of the trunk: 8 (the paper), 16 or 32.
         bins: sides of the pooling grids, smallest first.
         filters: width of the trunk's first stage. The head has 8 times, the auxiliary head 4 times
@@ -81,6 +80,9 @@ def PSPNet(
         dropout: rate before the last convolution of each head; drops whole maps.
         align_corners: resize convention of the pyramid and of the logits.
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
+            Default: what the trunk was trained with where that is known: "imagenet" for our own,
+            that of each network for "keras:...", "none" for a model that scales pixels itself
+            (`keras_seg.backbones.backbone_preprocessing`); otherwise "imagenet".
         bn_momentum, bn_epsilon: of every batch normalisation.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
@@ -94,6 +96,8 @@ def PSPNet(
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
 
     image = image_input(input_shape, num_classes)
+    if preprocessing is None:
+        preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     x = preprocess(image, preprocessing)
     features = build_features(
         backbone,

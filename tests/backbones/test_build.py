@@ -1,10 +1,19 @@
 """build_features: every way to say which trunk."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 
-from keras_seg.backbones import build_features, from_keras, list_backbones, vgg16
+from keras_seg.backbones import (
+    backbone_preprocessing,
+    build_features,
+    from_keras,
+    list_backbones,
+    vgg16,
+)
+from keras_seg.layers import Preprocess
 
 KEYS = ["c1", "c2", "c3", "c4", "c5"]
 
@@ -87,6 +96,44 @@ def test_function_is_taken_as_it_is():
 
     features = build_features(halves, image_input())
     assert features["c1"].shape[1:] == (32, 48, 3)
+
+
+KERAS_NAMES = [name for name in list_backbones() if name.startswith("keras:")]
+
+
+@pytest.mark.parametrize("name", KERAS_NAMES)
+def test_networks_of_keras_get_the_pixels_that_they_know(name):
+    """Their own `preprocess_input`, in which "none" stands for a scaling inside of the network."""
+    builder = getattr(keras.applications, name.removeprefix("keras:"))
+    image = np.random.default_rng(0).uniform(0, 255, (1, 5, 7, 3)).astype("float32")
+    mode = backbone_preprocessing(name)
+    expected = sys.modules[builder.__module__].preprocess_input(image.copy())
+    np.testing.assert_allclose(Preprocess(mode)(image), expected, rtol=1e-5, atol=2e-5)
+    assert backbone_preprocessing(builder) == mode
+
+
+def test_what_scales_pixels_itself_is_not_scaled_twice():
+    image = keras.Input((None, None, 3))
+    plain = keras.Model(image, vgg16(image, filters=2)["pool5"])
+    scaled = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Rescaling(1 / 255), plain]
+    )
+    assert backbone_preprocessing(scaled) == "none"
+    assert backbone_preprocessing(from_keras(scaled)) == "none"
+    assert backbone_preprocessing(keras.Sequential([scaled])) == "none"
+    assert backbone_preprocessing(from_keras("EfficientNetV2B0")) == "none"
+    for backbone in (plain, from_keras(plain), vgg16, "resnet50", "vgg16"):
+        assert backbone_preprocessing(backbone) == "imagenet"
+    # Keras leaves the normalisation out where there are not 3 channels.
+    assert backbone_preprocessing("keras:ConvNeXtTiny", channels=4) == "imagenet"
+
+
+@pytest.mark.parametrize("taken", [(64, 64, 3), (None, None, 1)])
+def test_a_model_that_takes_other_images(taken):
+    fresh = keras.Input(taken)
+    model = keras.Model(fresh, vgg16(fresh, filters=2)["pool5"], name="mine")
+    with pytest.raises(ValueError, match="The backbone 'mine' takes images .*Build the network"):
+        build_features(model, keras.Input((None, None, 3)))
 
 
 def test_known_names():

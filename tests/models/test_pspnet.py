@@ -47,6 +47,15 @@ def test_a_keras_application_as_trunk():
         assert model(image)["logits"].shape == (1, 64, 64, 3)
 
 
+def test_the_trunk_decides_how_pixels_are_scaled():
+    def mode(**options):
+        return models.PSPNet(3, filters=4, **options).get_layer("preprocess").mode
+
+    assert mode(backbone="resnet18") == "imagenet"
+    assert mode(backbone="keras:MobileNetV3Small") == "none"
+    assert mode(backbone="keras:MobileNetV3Small", preprocessing="unit") == "unit"
+
+
 def test_unknown_trunks():
     with pytest.raises(ValueError, match="Unknown backbone 'resnet51'. Did you mean 'resnet"):
         models.PSPNet(3, backbone="resnet51")
