@@ -327,12 +327,16 @@ class _Options:
 
 
 def _read_manifest(path):
-    """The manifest that lies beside a model file, or in or beside a SavedModel folder; else {}."""
+    """Our manifest that lies beside a model file, or in or beside a SavedModel folder; else {}.
+
+    Browser applications and others have files of the same name.
+    """
     if path is None:
         return {}
     for folder in (path, path.parent):
         if (folder / "manifest.json").is_file():
-            return read_json(folder / "manifest.json")
+            found = read_json(folder / "manifest.json")
+            return found if isinstance(found, dict) and "keras_seg_manifest" in found else {}
     return {}
 
 

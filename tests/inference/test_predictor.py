@@ -250,7 +250,7 @@ def test_a_file_of_labels_votes(fake_runner):
 
 def test_the_class_table_comes_from_the_manifest(files, tmp_path):
     table = LabelTable(["sky", "road", "car", "tree", "sign"], name="street")
-    manifest = {"classes": table.to_json(), "input": {"height": 12, "width": 12}}
+    manifest = {"keras_seg_manifest": 1, "classes": table.to_json()}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     shutil.copy(files["model.keras"], tmp_path / "best.keras")
     shutil.copytree(files["saved_model"], tmp_path / "saved_model")
@@ -263,13 +263,22 @@ def test_the_class_table_comes_from_the_manifest(files, tmp_path):
         Predictor(tmp_path, table=LabelTable.default(4))
 
 
+@pytest.mark.parametrize("text", ['["classes"]', '{"name": "app", "classes": {"a": 1}}'])
+def test_a_manifest_of_something_else_does_not_matter(make_model, tmp_path, text):
+    make_model().save(tmp_path / "model.keras")
+    (tmp_path / "manifest.json").write_text(text)
+    assert Predictor(tmp_path / "model.keras").num_classes == 5
+
+
 def test_the_manifests_size_is_the_default_window(make_model, tmp_path):
     model = make_model((None, None))
     model.save(tmp_path / "best.keras")
     image = picture(30, 40, 3)
     with pytest.raises(ValueError, match="needs window="):
         Predictor(tmp_path).predict(image, mode="slide")
-    (tmp_path / "manifest.json").write_text('{"input": {"height": 12, "width": 20}}')
+    (tmp_path / "manifest.json").write_text(
+        '{"keras_seg_manifest": 1, "input": {"height": 12, "width": 20}}'
+    )
     np.testing.assert_array_equal(
         Predictor(tmp_path).predict(image, mode="slide"),
         Predictor(model).predict(image, mode="slide", window=(12, 20)),
