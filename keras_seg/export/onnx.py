@@ -31,6 +31,7 @@ def write(graph, path):
     import onnx
 
     proto, kernels = _convert(graph)
+    _erfc_to_erf(proto)
     _resize_to_sizes(proto)
     _shapes_to_initializers(proto)
     _inputs_to_initializers(proto, kernels)
@@ -78,12 +79,39 @@ def _convert(graph):
         logits, _ = model.stateless_call(values[:split], values[split:], image, training=False)
         return graph.head(logits)
 
-    proto, _ = tf2onnx.convert.from_function(
-        tf.function(call, input_signature=signature, autograph=False),
-        input_signature=signature,
-        opset=OPSET,
-    )
+    # Keras wraps grouped convolutions in a function compiled by XLA, which tf2onnx cannot open.
+    # "Eagerly" only means that functions inside of the traced one dissolve into it.
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        proto, _ = tf2onnx.convert.from_function(
+            tf.function(call, input_signature=signature, autograph=False),
+            input_signature=signature,
+            opset=OPSET,
+        )
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
     return proto, {name: keras.ops.convert_to_numpy(variables[i]) for name, i in kernels.items()}
+
+
+def _erfc_to_erf(proto):
+    """erfc(x) = 1 - erf(x): TensorFlow writes the exact GELU with the one, ONNX has the other."""
+    import onnx
+
+    nodes = []
+    for node in proto.graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        erf = f"{node.output[0]}/erf"
+        nodes.append(onnx.helper.make_node("Erf", list(node.input), [erf]))
+        nodes.append(onnx.helper.make_node("Sub", ["erfc_one", erf], list(node.output)))
+    if len(nodes) > len(proto.graph.node):
+        one = onnx.numpy_helper.from_array(np.float32(1), "erfc_one")
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+        proto.graph.initializer.append(one)
 
 
 def _resize_to_sizes(proto):
@@ -284,7 +312,6 @@ def _refuse_unknown_operators(proto, graph):
     )
     if unknown:
         raise ValueError(
-            f"ONNX has no operator for {', '.join(unknown)} of the model {graph.model.name!r} "
-            "(grouped convolution and exact GELU are known cases). Replace the layer that uses it, "
-            "or leave 'onnx' out of `formats`."
+            f"ONNX has no operator for {', '.join(unknown)} of the model {graph.model.name!r}. "
+            "Replace the layer that uses it, or leave 'onnx' out of `formats`."
         )
