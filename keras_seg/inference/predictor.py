@@ -244,7 +244,10 @@ class Predictor:
         if window not in self._tile_outputs:
             output = self._output_size(window)
             if self.input_size is None:
-                smaller = self._output_size((window[0] - 1, window[1] - 1))
+                try:
+                    smaller = self._output_size((window[0] - 1, window[1] - 1))
+                except ValueError:  # The network checks its size itself, as `UNet` does.
+                    smaller = (None, None)
                 if output[0] == smaller[0] or output[1] == smaller[1]:
                     raise ValueError(
                         f"For a window of {window} {self.runner.name} returns a map of {output}, as"
