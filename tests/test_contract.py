@@ -155,7 +155,7 @@ def test_one_fit_step_moves_the_weights(row):
     x = picture(row.sizes[1], batch=2)
     height, width = logits_of(model.compute_output_shape(x.shape))[1:3]
     labels = np.random.default_rng(0).integers(0, CLASSES, (2, height, width)).astype("int32")
-    labels[:, :5] = 255
+    labels[:, :1] = 255
     is_dict = isinstance(model.output, dict)
     target = {name: labels for name in model.output} if is_dict else labels
     loss = {name: losses.CrossEntropy() for name in target} if is_dict else losses.CrossEntropy()

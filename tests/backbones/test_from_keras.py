@@ -1,6 +1,5 @@
 """from_keras: the dilated network computes what the original does, at every pixel and size."""
 
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -389,9 +388,6 @@ def test_tflite_has_builtin_operators_without_batch_shuffling(name, dilated):
     close({"c5": got}, {"c5": model(value, training=False)["c5"]}, 1e-4)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="needs jax, which the extra `test` installs"
-)
 def test_on_jax():
     settings = {
         "KERAS_BACKEND": "jax",
