@@ -4,9 +4,12 @@
 imported, `keras.saving.load_model` opens every file of such a model, also a compiled one.
 """
 
-import importlib
 import inspect
 
+# Losses and metrics are not used here. Keras finds what a file was compiled with by its registered
+# name, and registered is what has been imported.
+import keras_seg.losses
+import keras_seg.metrics  # noqa: F401
 from keras_seg.layers import inference_model
 from keras_seg.models.fc_densenet import (
     FCDenseNet,
@@ -30,11 +33,6 @@ _BUILDERS = (
     PSPNet,
     UNet,
 )
-
-# The builders use neither, and may not import them. But Keras finds the losses and metrics that a
-# file was compiled with by their registered names, and registered is what has been imported.
-for _part in ("losses", "metrics"):
-    importlib.import_module(f"keras_seg.{_part}")
 
 __all__ = ["build", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
 
