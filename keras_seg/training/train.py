@@ -48,6 +48,7 @@ from keras_seg.utils import read_json, sha256, unknown_name, write_json
 
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
 SCHEDULES = ("poly", "constant")
+LARGEST_CROP = 512  # by default: photos of 12 megapixels fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,8 @@ def train(
         folder: of the run; made if missing.
         epochs: number of epochs, in all.
         batch_size: images in a batch, over all devices together.
-        crop_size: (H, W) of the training crops; default: the size of the first image.
+        crop_size: (H, W) of the training crops; default: the size of the first image, with
+            augment="default" at most 512 x 512.
         augment: "default" (scale 0.5 to 2, crop, mirror), None (a random crop if `crop_size` is
             given, else the images as they are), or a `keras_seg.data.Augment`.
         val_size: (H, W) cut from the centre of validation images while training, for networks that
@@ -488,6 +490,8 @@ def _crop_size(model, train_data, crop_size, augment):
     size = size or fixed
     if size is None and is_dataset(train_data):
         size = train_data[0].image.shape[:2]
+        if augment == "default":
+            size = [min(n, LARGEST_CROP) for n in size]
     return None if size is None else (int(size[0]), int(size[1]))
 
 

@@ -274,6 +274,25 @@ def test_images_of_any_size_are_validated_whole(tmp_path):
     assert np.sum(result.scores["confusion_matrix"]) == 2 * 40 * 24 + 3 * 24 * 52
 
 
+def test_default_crops_of_large_photos_stay_small(tmp_path):
+    """Whole photos of 12 megapixels in batches would fill the memory."""
+    seen = set()
+
+    class Look(keras.layers.Layer):
+        def call(self, x, training=None):
+            if training:
+                seen.add(tuple(x.shape[1:3]))
+            return x
+
+    def build():
+        image = keras.Input((None, None, 3))
+        return keras.Model(image, keras.layers.Conv2D(CLASSES, 1)(Look()(image)))
+
+    photos = data.shapes(2, size=(600, 40))
+    run(tmp_path, build, photos, None, epochs=1, batch_size=2, previews=0)
+    assert seen == {(512, 40)}
+
+
 def test_a_damaged_image_is_named(tmp_path):
     """Whether TensorFlow or Python reads it, it is a ValueError with the file's name."""
     data.write_shapes(tmp_path / "shapes", 8, size=SIZE)
