@@ -14,10 +14,11 @@ Measured: see docs/results.md.
 from keras_seg import data, losses, models, recipe, training
 
 FILTERS = 16
-CROP = (256, 256)
+CROP = (192, 192)
+SIZE = (256, 256)  # of the exported files; larger pictures go through a sliding window
 BATCH = 8
 LEARNING_RATE = 2e-3
-EPOCHS = 12
+EPOCHS = 8
 
 
 def main(arguments=None):
@@ -28,10 +29,10 @@ def main(arguments=None):
         data="the pictures (images/ and instances/)",
         arguments=arguments,
     )
-    filters, crop = FILTERS, CROP
+    filters, crop, size = FILTERS, CROP, SIZE
     if options.smoke:
         train_data, val_data = data.shapes(16, seed=0), data.shapes(8, seed=1)
-        filters, crop = 4, (96, 96)
+        filters, crop, size = 4, (96, 96), (96, 96)
     else:
         train_data, val_data = data.instances(options.data_dir).split(0.2, seed=0)
     result = training.train(
@@ -44,13 +45,14 @@ def main(arguments=None):
         augment=data.Augment(
             crop=crop, scale=(0.7, 1.4), flip=True, vertical_flip=True, rotation=15.0, color=0.2
         ),
+        val_size=size,
         learning_rate=LEARNING_RATE,
         loss=losses.CrossEntropyDice(),
         resume=options.resume,
     )
     if options.export:
-        # The pictures are larger than the files' input: the same sliding window for each of them.
-        recipe.export_and_score(result, train_data, val_data, crop, mode="slide", window=crop)
+        # The same sliding window for the Keras model and for each file.
+        recipe.export_and_score(result, train_data, val_data, size, mode="slide", window=size)
 
 
 if __name__ == "__main__":
