@@ -1,4 +1,4 @@
-"""U-Net on CamVid at half resolution: street scenes in an hour on two CPU cores.
+"""U-Net on CamVid at half resolution: street scenes in about an hour on two CPU cores.
 
     python recipes/unet_camvid.py --data-dir camvid --folder runs/unet_camvid --export
 
@@ -20,7 +20,7 @@ SCALE = 8 / 15  # 360 x 480 -> 192 x 256
 BATCH = 8
 LEARNING_RATE = 2e-3
 PRECISION = "mixed_bfloat16"
-EPOCHS = 40
+EPOCHS = 24
 
 
 def main(arguments=None):
