@@ -1,4 +1,4 @@
-"""U-Net on CamVid at half resolution: street scenes in about an hour on two CPU cores.
+"""U-Net on CamVid at half resolution: street scenes on two CPU cores.
 
     python recipes/unet_camvid.py --data-dir camvid --folder runs/unet_camvid --export
 
