@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seg
-from keras_seg import losses, metrics, models
+from keras_seg import data, losses, metrics, models
 
 CLASSES = 3
 
@@ -27,6 +27,7 @@ class Row:
     options: dict
     sizes: tuple = ((37, 50), (64, 48))  # odd and even, both within every model's reach
     shrink: int = 0  # rows that a network of valid convolutions loses
+    learning_rate: float = 1e-3  # of the ten steps that must lower the loss
 
     @property
     def id(self):
@@ -150,23 +151,24 @@ def test_mixed_precision_gives_float32_logits(row, policy):
 
 
 @each_row
-def test_one_fit_step_moves_the_weights(row):
+def test_fit_lowers_the_loss(row):
+    """Ten steps on one batch of the synthetic set, some pixels ignored."""
     model = row.build()
-    x = picture(row.sizes[1], batch=2)
+    size = row.sizes[1]
+    samples = list(data.shapes(2, size=size, seed=0))
+    x = np.stack([sample.image for sample in samples]).astype("float32")
     height, width = logits_of(model.compute_output_shape(x.shape))[1:3]
-    labels = np.random.default_rng(0).integers(0, CLASSES, (2, height, width)).astype("int32")
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    labels = np.stack([sample.label for sample in samples])
+    labels = (labels[:, top : top + height, left : left + width] % CLASSES).astype("int32")
     labels[:, :1] = 255
     is_dict = isinstance(model.output, dict)
     target = {name: labels for name in model.output} if is_dict else labels
     loss = {name: losses.CrossEntropy() for name in target} if is_dict else losses.CrossEntropy()
-    model.compile(keras.optimizers.Adam(1e-3), loss=loss, jit_compile=False)
-    before = [np.array(v) for v in model.trainable_variables]
-    history = model.fit(x, target, batch_size=2, epochs=1, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
-    moved = [
-        not np.array_equal(b, v) for b, v in zip(before, model.trainable_variables, strict=True)
-    ]
-    assert any(moved)
+    # Eager: to trace a graph of a hundred layers takes longer than ten steps through them.
+    model.compile(keras.optimizers.Adam(row.learning_rate), loss=loss, run_eagerly=True)
+    history = model.fit(x, target, batch_size=2, epochs=10, verbose=0).history["loss"]
+    assert history[-1] < 0.95 * history[0], history
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +242,10 @@ def test_export_computes_the_same(row, tmp_path):
         progress=False,
     )
     assert report.ok, str(report)
+    for name, operators in report.manifest["operators"].items():
+        # A static batch of 1 lets each dilated convolution be one operator.
+        slow = ("FLEX", "Flex", "CUSTOM", "SPACE_TO_BATCH", "BATCH_TO_SPACE", "VAR_HANDLE")
+        assert operators and not [op for op in operators if op.startswith(slow)], name
 
 
 def test_unknown_names_offer_the_nearest():

@@ -2,6 +2,7 @@
 
 from keras_seg.layers.heads import inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, check_size, image_input
+from keras_seg.layers.lrn import LocalResponseNormalization
 from keras_seg.layers.normalization import (
     BatchNormalization,
     batch_norm,
@@ -21,6 +22,7 @@ __all__ = [
     "BilinearKernel",
     "CheckSize",
     "CropLike",
+    "LocalResponseNormalization",
     "PadLike",
     "Preprocess",
     "Resize",

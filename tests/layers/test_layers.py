@@ -9,6 +9,7 @@ from keras_seg.layers import (
     AdaptiveAveragePooling2D,
     BatchNormalization,
     CropLike,
+    LocalResponseNormalization,
     PadLike,
     Preprocess,
     Resize,
@@ -211,3 +212,19 @@ def test_inference_model_drops_the_auxiliary_output():
     assert [layer.name for layer in single.layers] == ["image", "a"]
     with pytest.raises(ValueError, match="'logits'"):
         inference_model(keras.Model(image, {"main": logits, "aux": aux}))
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+def test_local_response_normalization_sums_over_neighbouring_channels(channels):
+    x = 30 * picture(1, 3, 4, channels)
+    expected = np.empty(x.shape)
+    for c in range(channels):
+        near = x[..., max(c - 2, 0) : c + 3].astype("float64")
+        expected[..., c] = x[..., c] / (1 + 1e-2 / 5 * (near**2).sum(axis=-1)) ** 0.75
+    layer = LocalResponseNormalization(5, alpha=1e-2)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5)
+    half = LocalResponseNormalization(5, alpha=1e-2, dtype="mixed_float16")(x)
+    assert keras.backend.standardize_dtype(half.dtype) == "float16"
+    np.testing.assert_allclose(half, expected, rtol=2e-2)
+    with pytest.raises(ValueError, match="odd"):
+        LocalResponseNormalization(4)
