@@ -5,14 +5,14 @@ Dilation: Yu, Koltun, Funkhouser, CVPR 2017 (1705.09914); multi-grid: DeepLab v3
 
 What the references do differently is an argument here:
 
-=====================  ================  =========  ====================
-                       stem              stride_in  first_block_dilation
-=====================  ================  =========  ====================
-torchvision            7x7               3x3        half
-hszhao/semseg          deep              3x3        full
-PyTorch-Encoding       deep              3x3        half
-Caffe, DeepLab v2      7x7               1x1        full
-=====================  ================  =========  ====================
+=====================  =====  =========  ====================  =========
+                       stem   stride_in  first_block_dilation  stem_pool
+=====================  =====  =========  ====================  =========
+torchvision            7x7    3x3        half                  floor
+hszhao/semseg          deep   3x3        full                  floor
+PyTorch-Encoding       deep   3x3        half                  floor
+Caffe, DeepLab v2      7x7    1x1        full                  ceil
+=====================  =====  =========  ====================  =========
 
 Parameters without batch-normalisation statistics, depth 50: 23,508,032 (7x7), 23,631,808 (deep).
 """
@@ -41,6 +41,7 @@ def resnet(
     *,
     block=None,
     stem="7x7",
+    stem_pool="floor",
     output_stride=32,
     multi_grid=(1, 1, 1),
     stride_in="3x3",
@@ -60,6 +61,8 @@ def resnet(
             By default what belongs to the depth; bottleneck when `depth` lists the blocks.
         stem: "7x7" (one convolution, `filters` channels) or "deep" (three 3x3, the last with
             2 * `filters` channels).
+        stem_pool: how the pool after the stem rounds an even H: "floor" (PyTorch) to H / 2, "ceil"
+            (Caffe) to H / 2 + 1. Of an odd H both make (H + 1) / 2.
         output_stride: 8, 16 or 32. Strides beyond it become dilation: 2 in stage 4 and 4 in
             stage 5 at 8, 2 in stage 5 at 16.
         multi_grid: factors on the dilation of the blocks of stage 5, one a block, or all 1.
@@ -86,6 +89,8 @@ def resnet(
     blocks, basic = _blocks(depth, block)
     if stem not in ("7x7", "deep"):
         raise unknown_name("stem", stem, ("7x7", "deep"))
+    if stem_pool not in ("floor", "ceil"):
+        raise unknown_name("stem_pool", stem_pool, ("floor", "ceil"))
     if stride_in not in ("3x3", "1x1"):
         raise unknown_name("stride_in", stride_in, ("3x3", "1x1"))
     if first_block_dilation not in ("full", "half"):
@@ -135,8 +140,10 @@ def resnet(
         for i, (channels, strides) in enumerate([(filters, 2), (filters, 1), (2 * filters, 1)]):
             x = relu(conv_bn(x, channels, 3, "stem", i + 1, strides), f"stem_relu{i + 1}")
     features = {"c1": x}
-    # Zeros are as good as minus infinity here: they follow a ReLU.
-    x = layers.ZeroPadding2D(1, name=f"{prefix}stem_pool_pad")(x)
+    # Zeros are as good as minus infinity here: they follow a ReLU. With two behind, the pool has
+    # one window more on an even size, and the same windows on an odd one.
+    padding = 1 if stem_pool == "floor" else ((1, 2), (1, 2))
+    x = layers.ZeroPadding2D(padding, name=f"{prefix}stem_pool_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name=f"{prefix}stem_pool")(x)
 
     stride, dilation = 4, 1

@@ -1,5 +1,6 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
+from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
 from keras_seg.layers.heads import inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, check_size, image_input
 from keras_seg.layers.lrn import LocalResponseNormalization
@@ -26,6 +27,7 @@ __all__ = [
     "PadLike",
     "Preprocess",
     "Resize",
+    "aspp_sum",
     "batch_norm",
     "bilinear_upsampling",
     "check_size",
@@ -34,8 +36,10 @@ __all__ = [
     "he_fan_out",
     "image_input",
     "inference_model",
+    "large_fov",
     "preprocess",
     "pyramid_pooling",
     "resize_logits",
+    "score_conv",
     "uniform_fan_in",
 ]

@@ -45,7 +45,8 @@ def load(model, state, layout="semseg"):
         model: a model of `keras_seg.models`, built with the options of the reference.
         state: {reference name: array} in the reference's own axis order (PyTorch: OIHW), or the
             path of an `.npz`, `.safetensors` or PyTorch (`.pth`, `.pt`) file. A prefix "module."
-            before every name (DataParallel) is dropped.
+            before every name (DataParallel) is dropped, and so is a wrapper's that the layout
+            knows.
         layout: whose names these are, one of `keras_seg.weights.LAYOUTS`.
 
     Returns:
@@ -62,7 +63,8 @@ def load(model, state, layout="semseg"):
     source = "state"
     if not isinstance(state, collections.abc.Mapping):
         source, state = str(state), read_state(state)
-    state = _without_module(state)
+    for wrapper in ("module.", *rules.wrappers):
+        state = _unwrapped(state, wrapper)
 
     layers = layers_with_weights(model)
     prefixes = rules.names(list(layers))
@@ -107,9 +109,10 @@ def load(model, state, layout="semseg"):
     return Report(source, layout, tuple(used), tuple(ignored), tuple(kept))
 
 
-def _without_module(state):
-    if state and all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): array for name, array in state.items()}
+def _unwrapped(state, prefix):
+    """The state without `prefix` if every name begins with it."""
+    if state and all(name.startswith(prefix) for name in state):
+        return {name.removeprefix(prefix): array for name, array in state.items()}
     return state
 
 

@@ -112,6 +112,19 @@ def test_odd_sizes_round_up():
     assert tuple(shape) == (1, 3, 4, 128)  # 65 -> 33 -> 17 -> 9 -> 5 -> 3
 
 
+def test_caffe_rounds_the_pool_up():
+    """torch.nn.MaxPool2d(3, 2, 1, ceil_mode=True): 32 -> 17 and 26 -> 14, but 33 -> 17."""
+    model = build((1, 1, 1, 1), stem_pool="ceil", output_stride=8, filters=2)
+    pool = keras.Model(model.input, model.get_layer("stem_pool").output)
+    for size, side in [((64, 51), (17, 14)), ((65, 66), (17, 17))]:
+        assert pool(np.zeros((1, *size, 3), "float32")).shape[1:3] == side
+    # Where both take the same windows they are the same network.
+    floor = build((1, 1, 1, 1), output_stride=8, filters=2)
+    floor.set_weights(model.get_weights())
+    image = np.random.default_rng(1).normal(size=(1, 65, 97, 3)).astype("float32")
+    np.testing.assert_array_equal(model(image)["c5"], floor(image)["c5"])
+
+
 def test_basic_blocks_of_any_depth():
     model = build((1, 1, 1, 1), block="basic", filters=4)
     assert model.output["c5"].shape[-1] == 32
@@ -143,6 +156,7 @@ def test_options_reach_every_normalisation():
         ({"output_stride": 4}, "output_stride must be 8, 16 or 32"),
         ({"stem": "depe"}, "Did you mean 'deep'"),
         ({"stride_in": "7x7"}, "stride_in"),
+        ({"stem_pool": "round"}, "stem_pool"),
         ({"first_block_dilation": "quarter"}, "first_block_dilation"),
         ({"block": "bottle"}, "Did you mean 'bottleneck'"),
         ({"depth": 18, "multi_grid": (1, 2, 4)}, "multi_grid must have 2"),

@@ -110,6 +110,17 @@ def test_pyramid_pooling(map_name):
         assert error <= 1e-6, output
 
 
+def test_aspp_sum():
+    """DeepLab v2: rates of up to 24 on a 33x41 map."""
+    case, reference = cases.load("layer_aspp_v2")
+    x = keras.Input((None, None, 24))
+    model = keras.Model(x, layers.aspp_sum(x, 7))
+    state = {f"aspp.{name}": array for name, array in cases.state(case).items()}
+    weights.load(model, state, layout="kazuto1011")
+    got = model(cases.inputs(case)["features"].transpose(0, 2, 3, 1))
+    assert cases.relative_error(case, "output", got, reference["output"]) <= 1e-6
+
+
 def test_bilinear_resize():
     """Both conventions, up, down and from a single pixel."""
     case, reference = cases.load("layer_bilinear_resize")

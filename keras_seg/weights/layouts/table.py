@@ -19,12 +19,14 @@ class Layout:
             layer that is not in the result has no name in this reference, which is an error.
         ignored: patterns of reference names that are never read, with the counters of BatchNorm.
         heads: prefixes of whole heads that may be left out: ignored when the model has none of it.
+        wrappers: prefixes that every name has where the reference's network sat in another module.
     """
 
     reference: str
     names: Callable
     ignored: tuple = ()
     heads: tuple = ()
+    wrappers: tuple = ()
 
     def ignores(self, name, used):
         """Whether the reference's `name` may be left over, when the names in `used` were read."""
