@@ -1,5 +1,6 @@
 """Trunks of segmentation networks: an image tensor -> a dict of features "c1".."c5"."""
 
+from keras_seg.backbones.adapters import from_pyramid
 from keras_seg.backbones.build import backbone_preprocessing, build_features, list_backbones
 from keras_seg.backbones.from_keras import from_keras
 from keras_seg.backbones.resnet import resnet
@@ -9,6 +10,7 @@ __all__ = [
     "backbone_preprocessing",
     "build_features",
     "from_keras",
+    "from_pyramid",
     "list_backbones",
     "resnet",
     "vgg16",

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_seg.backbones.adapters import from_pyramid, has_pyramid
 from keras_seg.backbones.dilation import Standardize
 from keras_seg.backbones.from_keras import FIXED_SIZE, builders, from_keras
 from keras_seg.backbones.resnet import BLOCKS, resnet
@@ -38,9 +39,10 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
     Args:
         backbone: one of `list_backbones()`: "resnet50" and "vgg16" are our own, "keras:MobileNetV2"
             is that network of `keras.applications` with new weights; or a `keras.Model` that
-            returns a dict of features, taken as it is with its weights; or a classifier (a
-            functional model, or a builder of `keras.applications`), which goes through
-            `from_keras`; or a function from image to features, taken as it is.
+            returns a dict of features, taken as it is with its weights; or a backbone of
+            `keras_hub` or `keras_cv` (`from_pyramid`); or a classifier (a functional model, or a
+            builder of `keras.applications`), which goes through `from_keras`; or a function from
+            image to features, taken as it is.
         image: tensor (N, H, W, C), preprocessed as `backbone_preprocessing` says.
         output_stride: 8, 16 or 32. Beyond it strides become dilation; a trunk that is taken as it
             is keeps its own.
@@ -58,7 +60,9 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
     if isinstance(backbone, str):
         features = _named(backbone, image, output_stride, resnet_options)
     elif isinstance(backbone, keras.Model):
-        if not isinstance(getattr(backbone, "output", None), dict):
+        if has_pyramid(backbone):
+            backbone = from_pyramid(backbone, output_stride)
+        elif not isinstance(getattr(backbone, "output", None), dict):
             backbone = from_keras(backbone, output_stride)
         _check_images(backbone, image)
         features = backbone(image)

@@ -641,7 +641,8 @@ def _report(root, errors, problems):
     elif errors:
         listed = "\n".join(f"  {path}: {message}" for path, message in errors[:8])
         more = f"\n  and {len(errors) - 8} more" * (len(errors) > 8)
-        raise ValueError(f"{root}: {len(errors)} files are not in order:\n{listed}{more}")
+        count = "1 file is" if len(errors) == 1 else f"{len(errors)} files are"
+        raise ValueError(f"{root}: {count} not in order:\n{listed}{more}")
 
 
 def _classes(root, split, classes, ignore_label, default=None):

@@ -46,8 +46,8 @@ def build(model, num_classes, input_shape=(None, None, 3), **options):
     """Call the builder named `model`; `options` are its own arguments.
 
     Raises:
-        ValueError: for an unknown name, or an option that this builder does not have, with the
-            nearest ones that exist.
+        ValueError: for an unknown name, an option that this builder does not have, with the
+            nearest ones that exist, or a value of a type that it cannot work with.
     """
     builders = {builder.__name__: builder for builder in _BUILDERS}
     if model not in builders:
@@ -57,4 +57,7 @@ def build(model, num_classes, input_shape=(None, None, 3), **options):
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {model}", option, known)
-    return builder(num_classes, input_shape, **options)
+    try:
+        return builder(num_classes, input_shape, **options)
+    except TypeError as error:  # Keras' own, deep in some layer: a width "abc", a list for a number
+        raise ValueError(f"{model} cannot be built with the options {options}: {error}") from error
