@@ -324,13 +324,17 @@ def _quickstart(options):
 
 def _models(options):
     from keras_seg import backbones, models
+    from keras_seg.models import catalog
 
-    for title, names in (
-        ("models", models.list_models()),
-        ("backbones, where a model leaves the choice", backbones.list_backbones()),
-    ):
-        print(f"{title}:")
-        print(textwrap.fill("  ".join(names), 96, initial_indent="  ", subsequent_indent="  "))
+    print(catalog.format_table(models.cards()))
+    names = "  ".join(backbones.list_backbones())
+    print("\nbackbones, where a model leaves the choice:")
+    print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
+    print(
+        "\nParameters and GMAC (1e9 multiply-accumulates) with the default options and 21 classes, "
+        "GMAC for one\nimage of the size in the next column; smallest: rows and columns of the "
+        "smallest image that works."
+    )
 
 
 def _check_data(options):

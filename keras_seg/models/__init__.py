@@ -11,6 +11,7 @@ import inspect
 import keras_seg.losses
 import keras_seg.metrics  # noqa: F401
 from keras_seg.layers import inference_model
+from keras_seg.models import catalog
 from keras_seg.models.fc_densenet import (
     FCDenseNet,
     FCDenseNet56,
@@ -34,12 +35,17 @@ _BUILDERS = (
     UNet,
 )
 
-__all__ = ["build", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
+__all__ = ["build", "cards", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
 
 
 def list_models():
     """Names of all builders, in the order of the alphabet."""
     return sorted(builder.__name__ for builder in _BUILDERS)
+
+
+def cards():
+    """Paper, parameters, smallest image, GMAC of each network: a list of `catalog.Card`."""
+    return catalog.read_table(_BUILDERS)
 
 
 def build(model, num_classes, input_shape=(None, None, 3), **options):

@@ -1,0 +1,169 @@
+"""Write `keras_seg/models/table.csv`: figures of every network at full size.
+
+    python benchmarks/model_table.py                 # all of them, about ten minutes on 2 cores
+    python benchmarks/model_table.py PSPNet UNet     # only these rows anew
+
+Each network is built with its builder's defaults, 21 classes and images of 3 channels. Its graph is
+traced by TensorFlow for one image of 512 x 512, or of the nearest size that works, and the
+multiply-accumulates of convolutions and matrix products are counted operator by operator.
+"""
+
+import argparse
+import csv
+import math
+
+import keras
+import tensorflow as tf
+
+from keras_seg import models
+from keras_seg.models import catalog
+
+CLASSES = 21
+SIZE = 512
+COLUMNS = (
+    "name",
+    "classes",
+    "parameters",
+    "output_stride",
+    "smallest",
+    "size",
+    "gmac",
+    "dynamic",
+    "files",
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="networks to measure (all)")
+    names = parser.parse_args().names or models.list_models()
+    rows = {}
+    if catalog.TABLE.exists():
+        with catalog.TABLE.open(newline="", encoding="utf-8") as file:
+            rows = {row["name"]: row for row in csv.DictReader(file)}
+    for name in names:
+        rows[name] = measure(name)
+        print(rows[name], flush=True)
+        keras.backend.clear_session()
+        with catalog.TABLE.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows[n] for n in models.list_models() if n in rows)
+
+
+def measure(name):
+    """One row of the table."""
+    builder = getattr(models, name)
+    model = models.inference_model(builder(CLASSES))
+    dynamic = None in model.inputs[0].shape[1:3]
+    smallest = smallest_size(model)
+    size = working_size(model)
+    low = low_size(model, size)
+    return {
+        "name": name,
+        "classes": CLASSES,
+        "parameters": sum(math.prod(v.shape) for v in model.trainable_weights),
+        "output_stride": 2 ** round(math.log2(size / low)),
+        "smallest": smallest,
+        "size": size,
+        "gmac": f"{macs(model, size) / 1e9:.2f}",
+        "dynamic": "yes" if dynamic else "no",
+        # The contract test exports a slim form of every network to each.
+        "files": " ".join(catalog.FILES),
+    }
+
+
+def works(model, size):
+    """Whether the network takes an image of this size, by its shapes."""
+    fixed = model.inputs[0].shape[1:3]
+    if None not in fixed:
+        return tuple(fixed) == (size, size)
+    channels = [tensor.shape[-1] for tensor in model.inputs]
+    images = [keras.KerasTensor((1, size, size, c)) for c in channels]
+    try:
+        output = model.compute_output_spec(images if len(images) > 1 else images[0])
+    except ValueError:
+        return False
+    return min(output.shape[1:3]) > 0
+
+
+def smallest_size(model):
+    """Rows of the smallest square image that works."""
+    for layer in model.layers:
+        if type(layer).__name__ == "CheckSize":
+            return next(n for n in range(layer.least, 10 * SIZE) if works(model, n))
+    fixed = model.inputs[0].shape[1]
+    if fixed is not None:
+        return fixed
+    low, high = 0, 1
+    while not works(model, high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(model, middle) else (middle, high)
+    return high
+
+
+def working_size(model):
+    """The size nearest to SIZE that works."""
+    fixed = model.inputs[0].shape[1]
+    if fixed is not None:
+        return fixed
+    nearest = sorted(range(1, 2 * SIZE), key=lambda size: abs(size - SIZE))
+    return next(size for size in nearest if works(model, size))
+
+
+def low_size(model, size):
+    """Rows of the last map before the final resize."""
+    names = [layer.name for layer in model.layers]
+    tensor = model.get_layer("logits_low").output if "logits_low" in names else model.output
+    probe = keras.Model(model.inputs, tensor)
+    images = [keras.KerasTensor((1, size, size, t.shape[-1])) for t in model.inputs]
+    return probe.compute_output_spec(images if len(images) > 1 else images[0]).shape[1]
+
+
+def macs(model, size):
+    """Multiply-accumulates of one image."""
+    specs = [tf.TensorSpec((1, size, size, t.shape[-1])) for t in model.inputs]
+
+    @tf.function
+    def run(*images):
+        return model(list(images) if len(images) > 1 else images[0], training=False)
+
+    graph = run.get_concrete_function(*specs).graph
+    functions = [graph, *(f.graph for f in _inner_functions(graph))]
+    return sum(_macs(op) for g in functions for op in g.get_operations())
+
+
+def _inner_functions(graph):
+    return [f for f in getattr(graph, "_functions", {}).values() if hasattr(f, "graph")]
+
+
+def _macs(op):
+    """Of one operator: elements of its output times what goes into each."""
+    if op.type in ("Conv2D", "DepthwiseConv2dNative"):
+        rows, columns, inputs, _ = op.inputs[1].shape
+        depthwise = op.type != "Conv2D"
+        return math.prod(op.outputs[0].shape) * rows * columns * (1 if depthwise else inputs)
+    if op.type == "Conv2DBackpropInput":  # a transposed convolution: each input makes a window
+        rows, columns, outputs, _ = op.inputs[1].shape
+        return math.prod(op.inputs[2].shape) * rows * columns * outputs
+    if op.type == "MatMul":
+        inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
+        return math.prod(op.outputs[0].shape) * inner
+    if op.type in ("BatchMatMulV2", "BatchMatMul"):
+        inner = op.inputs[0].shape[-2 if op.get_attr("adj_x") else -1]
+        return math.prod(op.outputs[0].shape) * inner
+    if op.type == "Einsum":
+        equation = op.get_attr("equation").decode()
+        sizes = {}
+        for letters, tensor in zip(equation.split("->")[0].split(","), op.inputs, strict=True):
+            sizes.update(zip(letters, tensor.shape, strict=True))
+        return math.prod(sizes.values())
+    return 0
+
+
+if __name__ == "__main__":
+    main()
