@@ -80,7 +80,7 @@ def format_scores(result):
     means = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
     lines += [f"{name.replace('_', ' '):24}{_cell(result[name])}" for name in means]
     model = result["model"]
-    lines.append(f"{result['images']} images, {model['kind']}: {model['name']}")
+    lines.append(f"{model['name']} ({model['kind']}), {result['images']} images")
     return "\n".join(lines)
 
 
