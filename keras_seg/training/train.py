@@ -293,7 +293,8 @@ def train(
         if val_data is not None and is_dataset(val_data):
             # Valid convolutions take few sizes, and lose a border that differs between them.
             val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
-            val_data = EvaluationBatches(val_data, batch_size, targets, val_size)
+            together = batch_size if val_size else _val_batch(batch_size, size, val_data, replicas)
+            val_data = EvaluationBatches(val_data, together, targets, val_size)
         recorder = Recorder(
             folder,
             manifest,
@@ -493,6 +494,15 @@ def _crop_size(model, train_data, crop_size, augment):
         if augment == "default":
             size = [min(n, LARGEST_CROP) for n in size]
     return None if size is None else (int(size[0]), int(size[1]))
+
+
+def _val_batch(batch_size, crop, val_data, replicas):
+    """Whole images in a batch of about as many pixels as one of the crops, shared by replicas."""
+    if crop is None:
+        return batch_size
+    height, width = val_data[0].label.shape
+    images = batch_size * crop[0] * crop[1] // (height * width)
+    return max(replicas, min(batch_size, images) // replicas * replicas)
 
 
 def _targets(model, size):

@@ -274,6 +274,28 @@ def test_images_of_any_size_are_validated_whole(tmp_path):
     assert np.sum(result.scores["confusion_matrix"]) == 2 * 40 * 24 + 3 * 24 * 52
 
 
+def test_large_photos_are_validated_one_by_one(tmp_path):
+    """A batch of whole photos holds about as many pixels as one of crops, so that memory does."""
+    seen = set()
+
+    class Look(keras.layers.Layer):
+        def call(self, x, training=None):
+            if not training:
+                seen.add(x.shape[0])
+            return x
+
+    def build():
+        image = keras.Input((None, None, 3))
+        return keras.Model(image, keras.layers.Conv2D(CLASSES, 1)(Look()(image)))
+
+    small, photos = data.shapes(4, size=(32, 32)), data.shapes(3, size=(64, 96))
+    run(tmp_path / "large", build, small, photos, epochs=1, batch_size=4, previews=0)
+    assert seen == {None, 1}  # None: while the network is built
+    seen.clear()
+    run(tmp_path / "small", build, small, small, epochs=1, batch_size=4, previews=0)
+    assert 4 in seen
+
+
 def test_default_crops_of_large_photos_stay_small(tmp_path):
     """Whole photos of 12 megapixels in batches would fill the memory."""
     seen = set()
