@@ -11,17 +11,18 @@ CONVOLUTIONS = (2, 2, 3, 3, 3)
 WIDTHS = (1, 2, 4, 8, 8)
 
 
-def vgg16(image, *, filters=64, first_padding=1, prefix=""):
+def vgg16(image, *, filters=64, first_padding=1, bn=None, prefix=""):
     """Apply VGG16's convolutions and pools.
 
-    Convolutions have a bias and no batch normalisation. Pools round up, as Caffe's do: each halves
-    H to ceil(H / 2).
+    Convolutions have a bias. Pools round up, as Caffe's do: each halves H to ceil(H / 2).
 
     Args:
         image: tensor (N, H, W, C), normalised.
         filters: channels of the first block; the last two have 8 times as many.
         first_padding: zeros around the image, for the first convolution: 1 keeps the size,
             FCN's 100 makes every map larger by 99 pixels on each side of the image.
+        bn: None, as in the paper, or a function from a name ("bn1_1") to the batch normalisation
+            between a convolution and its ReLU.
         prefix: put before every layer's name.
 
     Returns:
@@ -49,6 +50,8 @@ def vgg16(image, *, filters=64, first_padding=1, prefix=""):
                 kernel_initializer="he_normal",
                 name=f"{prefix}conv{block}_{i}",
             )(x)
+            if bn is not None:
+                x = bn(f"{prefix}bn{block}_{i}")(x)
             x = layers.ReLU(name=f"{prefix}relu{block}_{i}")(x)
         features[f"conv{block}_{count}"] = x
         x = layers.MaxPooling2D(2, padding="same", name=f"{prefix}pool{block}")(x)

@@ -1,8 +1,10 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
 from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
+from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.heads import inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, check_size, image_input
+from keras_seg.layers.lcn import LocalContrastNormalization
 from keras_seg.layers.lrn import LocalResponseNormalization
 from keras_seg.layers.normalization import (
     BatchNormalization,
@@ -15,6 +17,7 @@ from keras_seg.layers.normalization import (
 from keras_seg.layers.pooling import AdaptiveAveragePooling2D, pyramid_pooling
 from keras_seg.layers.preprocessing import Preprocess, preprocess
 from keras_seg.layers.resize import CropLike, PadLike, Resize
+from keras_seg.layers.unpooling import MaxUnpooling2D
 from keras_seg.layers.upsampling import BilinearKernel, bilinear_upsampling
 
 __all__ = [
@@ -23,7 +26,10 @@ __all__ = [
     "BilinearKernel",
     "CheckSize",
     "CropLike",
+    "LocalContrastNormalization",
     "LocalResponseNormalization",
+    "MaxUnpooling2D",
+    "MonteCarloDropout",
     "PadLike",
     "Preprocess",
     "Resize",

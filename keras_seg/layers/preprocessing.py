@@ -12,8 +12,9 @@ MODES = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "caffe": ((104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0)),
     "keras-caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
+    "bgr": ((0.0,), (1.0,)),
 }
-BGR = ("caffe", "keras-caffe")
+BGR = ("caffe", "keras-caffe", "bgr")
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -23,8 +24,9 @@ class Preprocess(layers.Layer):
     Args:
         mode: "none" (x as it is), "unit" (0..1), "imagenet" (torchvision's mean and deviation),
             "caffe" (channels swapped to BGR, minus the mean pixel of ILSVRC), "keras-caffe" (the
-            same with the mean of VGG's and ResNet's authors, as in keras.applications), or a pair
-            (mean, std), each a number or one number a channel.
+            same with the mean of VGG's and ResNet's authors, as in keras.applications), "bgr"
+            (channels swapped, nothing subtracted), or a pair (mean, std), each a number or one
+            number a channel.
 
     With other than 3 input channels the statistics of a named mode are averaged over the channels,
     and no channels are swapped.

@@ -20,6 +20,7 @@ from keras_seg.models.fc_densenet import (
 )
 from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_seg.models.pspnet import PSPNet
+from keras_seg.models.segnet import SegNet, SegNetBasic
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
 
@@ -32,6 +33,8 @@ _BUILDERS = (
     FCN16s,
     FCN32s,
     PSPNet,
+    SegNet,
+    SegNetBasic,
     UNet,
 )
 

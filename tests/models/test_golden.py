@@ -3,7 +3,10 @@
 One row a case: the builder call, the layout of the state, and which layer gives which output.
 """
 
+import re
+
 import keras
+import numpy as np
 import pytest
 from golden import cases
 
@@ -36,6 +39,10 @@ def pspnet50():
     return models.PSPNet(21, aux=True, preprocessing="none")
 
 
+def segnet():
+    return models.SegNet(11, preprocessing="none")
+
+
 # case, builder call, layout, {output of the case: layer of ours}
 LIGHT = [
     ("unet_transposed", unet, "milesial", {"logits": "logits"}),
@@ -62,6 +69,17 @@ LIGHT = [
             "ppm_every32": "ppm",
         },
     ),
+    (
+        "segnet_vgg16",
+        segnet,
+        "segnet",
+        {
+            "logits": "logits",
+            "pool5": "pool5",
+            "conv5_1_D": "relu5_1_D",
+            "conv3_1_D": "relu3_1_D",
+        },
+    ),
 ]
 HEAVY = [
     ("fcn32s_vgg16", fcn32s, "wkentaro", {"score": "logits"}),
@@ -76,7 +94,8 @@ def check(name, model, layout, taps):
     outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
     got = keras.Model(model.input, outputs)(image, training=False)
     for output in taps:
-        ours = got[output][..., ::32] if output.endswith("_every32") else got[output]
+        every = re.search(r"_every(\d+)$", output)  # a case that stores every n-th channel
+        ours = got[output][..., :: int(every[1])] if every else got[output]
         error = cases.relative_error(case, output, ours, reference[output])
         print(f"{name} {output}: {error:.1e}")
         assert error <= TOLERANCE, output
@@ -131,3 +150,22 @@ def test_bilinear_resize():
         resize = layers.Resize(expected.shape[2:], align_corners=convention == "corners")
         got = resize(images[name].transpose(0, 2, 3, 1))
         assert cases.relative_error(case, output, got, expected) <= 5e-6, output
+
+
+@pytest.mark.parametrize("name", ["even", "coarse", "odd", "fixture"])
+def test_max_unpool(name):
+    """The places of the maxima, also of equal ones, and sizes that do not divide by 2."""
+    case, reference = cases.load("layer_max_unpool")
+    x = np.maximum(cases.inputs(case)[name], 0)
+    if name == "coarse":
+        x = np.round(2 * x) / 2
+    x = x.transpose(0, 2, 3, 1)
+    pooled = keras.layers.MaxPooling2D(2, padding="same")(x)
+    assert cases.relative_error(case, f"{name}_pooled", pooled, reference[f"{name}_pooled"]) == 0
+    unpooled = layers.MaxUnpooling2D()(0.5 * pooled + 1, x)
+    expected = reference[f"{name}_unpooled"]
+    assert cases.relative_error(case, f"{name}_unpooled", unpooled, expected) <= 1e-6
+    # Each value that is not 0 stands at the place whose index the reference recorded.
+    places = np.nonzero(np.moveaxis(np.asarray(unpooled), -1, 1).reshape(*expected.shape[:2], -1))
+    indices = np.sort(reference[f"{name}_indices"].reshape(*expected.shape[:2], -1))
+    np.testing.assert_array_equal(places[2].reshape(indices.shape), indices)

@@ -33,6 +33,16 @@ COUNTS = [
     ("PSPNet", 19, {"backbone": "resnet152"}, 81_351_123, None),
     ("PSPNet", 150, {"aux": True, "backbone": "resnet269"}, 125_697_260, None),
     ("PSPNet", 150, {"backbone": "resnet269"}, 123_298_902, None),
+    ("SegNet", 11, {}, 29_449_355, None),
+    ("SegNet", 12, {}, 29_449_932, None),
+    ("SegNet", 21, {}, 29_455_125, None),
+    ("SegNet", 37, {}, 29_464_357, None),
+    ("SegNet", 21, {"dropout": 0.5}, 29_455_125, None),
+    ("SegNet", 11, {"use_bias": False}, 29_441_419, None),
+    ("SegNet", 21, {"use_bias": False}, 29_447_189, None),
+    ("SegNetBasic", 11, {}, 1_416_587, None),
+    ("SegNetBasic", 21, {}, 1_417_237, None),
+    ("SegNetBasic", 11, {"use_bias": False}, 1_416_075, None),
 ]
 
 

@@ -1,11 +1,12 @@
 """Whose names a state has. One module a reference; a further one is a table and an entry here."""
 
-from keras_seg.weights.layouts import kazuto1011, milesial, semseg, tiramisu, wkentaro
+from keras_seg.weights.layouts import kazuto1011, milesial, segnet, semseg, tiramisu, wkentaro
 
 # Keys of LAYOUTS are the names that `keras_seg.weights.load` takes.
 LAYOUTS = {
     "kazuto1011": kazuto1011.LAYOUT,
     "milesial": milesial.LAYOUT,
+    "segnet": segnet.LAYOUT,
     "semseg": semseg.LAYOUT,
     "tiramisu": tiramisu.LAYOUT,
     "wkentaro": wkentaro.LAYOUT,

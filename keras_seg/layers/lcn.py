@@ -1,0 +1,55 @@
+"""Local contrast normalisation of images."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class LocalContrastNormalization(keras.layers.Layer):
+    """Images (N, H, W, C) with local mean 0, over their local standard deviation.
+
+    Jarrett et al., "What is the best multi-stage architecture for object recognition?", ICCV 2009,
+    section 2: v = x - mean of x and y = v / max(s, c), with s = sqrt(mean of v ** 2) and c the mean
+    of s over the image. Both local means run over all channels and a Gaussian window; at the border
+    the part of the window inside the image counts. Computed in float32.
+
+    Args:
+        size: rows and columns of the window, an odd number; 9 in the paper.
+        deviation: of the Gaussian, in pixels. The paper states none; the default is ours.
+    """
+
+    def __init__(self, size=9, deviation=2.0, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(size, int) or size < 1 or size % 2 == 0:
+            raise ValueError(f"size must be an odd number of pixels, got {size!r}.")
+        if not deviation > 0:
+            raise ValueError(f"deviation must be positive, got {deviation!r}.")
+        self.size, self.deviation = size, deviation
+
+    def call(self, x):
+        image = ops.cast(x, "float32")
+        centred = image - self._local_mean(image)
+        # The bound is below one grey level: a blank image stays near 0.
+        spread = ops.sqrt(ops.maximum(self._local_mean(ops.square(centred)), 1e-5))
+        spread = ops.maximum(spread, ops.mean(spread, axis=(1, 2), keepdims=True))
+        return ops.cast(centred / spread, x.dtype)
+
+    def _local_mean(self, x):
+        """(N, H, W, C) -> (N, H, W, 1)."""
+        distance = np.arange(self.size) - self.size // 2
+        line = np.exp(-0.5 * (distance / self.deviation) ** 2)
+        window = np.outer(line, line)[:, :, None, None] / line.sum() ** 2
+        window = ops.convert_to_tensor(window, "float32")
+        x = ops.mean(x, axis=-1, keepdims=True)
+        total, inside = (
+            ops.conv(y, window, padding="same", data_format="channels_last")
+            for y in (x, ops.ones_like(x))
+        )
+        return total / inside
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "deviation": self.deviation}
