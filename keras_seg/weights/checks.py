@@ -1,6 +1,8 @@
 """What both importers need: the layers that hold weights, and one message for all that misfits."""
 
 import lzma
+import os
+import pathlib
 import zipfile
 import zlib
 
@@ -22,6 +24,20 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def as_path(path, what):
+    """`path` as a `pathlib.Path`, which should be that of `what`; ValueError if it is no path."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise ValueError(f"Expected the path of {what}, got {path!r}.")
+    return pathlib.Path(path)
+
+
+def check_size(path, sizes, max_bytes):
+    """Raise ValueError if the sizes add up to more than `max_bytes`."""
+    total = sum(sizes)
+    if total > max_bytes:
+        raise ValueError(f"{path} holds {total} bytes; at most {max_bytes} are read.")
 
 
 def layers_with_weights(model):

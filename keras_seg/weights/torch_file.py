@@ -1,20 +1,30 @@
 """PyTorch's `.pth` files without PyTorch, and without running what they contain.
 
-A `.pth` file (PyTorch 1.6 and later) is a zip archive: `data.pkl`, a pickle that says how the
-tensors are put together, and `data/0`, `data/1`, ..., the raw bytes. A pickle may name any function
-of the machine and call it. The reader here knows a fixed table of names, none of which does more
-than note down its arguments, and refuses every other by name.
+A `.pth` file of PyTorch 1.6 and later is a zip archive: `data.pkl`, a pickle that says how the
+tensors are put together, and `data/0`, `data/1`, ..., the raw bytes. An older one is a stream: five
+pickles (a magic number, a version, the machine, the tensors, the order of their bytes), then for
+each run of raw bytes its length and itself. A pickle may name any function of the machine and call
+it. The reader here knows a fixed table of names, none of which does more than note down its
+arguments, and refuses every other by name.
 """
 
 import collections
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 
 import numpy as np
 
 from keras_seg.weights.checks import DAMAGE
+
+# How an old file begins: the first two of its pickles.
+MAGIC = 0x1950A86A20F9469CFC6C
+STREAM_VERSION = 1001
+
+# The opcodes that write a numbered entry of a pickle's memo. A pickle numbers them one by one.
+MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 # The pickle holds names and shapes only: megabytes at most, even with an optimizer's state.
 MAX_PICKLE = 64 * 2**20
@@ -47,16 +57,22 @@ def read(path, max_bytes):
             or whose arrays would take more than `max_bytes`.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(path, archive, max_bytes)
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path} is no zip archive: it is damaged, no PyTorch file, or was written before "
-            "PyTorch 1.6. Convert an old file with PyTorch: "
-            "torch.save(torch.load(old, map_location='cpu', weights_only=True), new)."
-        ) from error
+        with open(path, "rb") as file:
+            start = file.read(2)
+            file.seek(0)
+            if start == b"PK":
+                with zipfile.ZipFile(file) as archive:
+                    return _read_archive(path, archive, max_bytes)
+            if start[:1] == b"\x80":
+                return _read_stream(path, file, max_bytes)
+    except _RefusedError as error:
+        raise ValueError(f"{path} {error}") from error
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
+    raise ValueError(
+        f"{path} is damaged or no file of torch.save (or one from before PyTorch 0.1.10, which "
+        "was a tar archive)."
+    )
 
 
 def _read_archive(path, archive, max_bytes):
@@ -76,15 +92,50 @@ def _read_archive(path, archive, max_bytes):
         raise ValueError(f"{path} was written on a big-endian machine; convert it with PyTorch.")
     if entries[pickles[0]].file_size > MAX_PICKLE:
         raise ValueError(f"{path}: its data.pkl is larger than {MAX_PICKLE} bytes.")
+    content = _unpickle(path, io.BytesIO(archive.read(pickles[0])))
 
-    unpickler = _Unpickler(io.BytesIO(archive.read(pickles[0])))
-    try:
-        content = unpickler.load()
-    except _RefusedError as error:
-        raise ValueError(f"{path} {error}") from error
-    except Exception as error:  # A damaged pickle may fail in any way; none of them ran its code.
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
+    def read_storage(name, key):
+        entry = entries.get(f"{root}data/{key}")
+        # PyTorch stores bytes as they are. Compressed ones could unpack to any size.
+        if entry is None or entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{path}: the bytes of {name} are missing or compressed.")
+        return archive.read(entry)
 
+    return _arrays(path, content, read_storage, max_bytes)
+
+
+def _read_stream(path, file, max_bytes):
+    if _unpickle(path, file) != MAGIC or _unpickle(path, file) != STREAM_VERSION:
+        raise ValueError(f"{path} is a pickle, but not one of torch.save.")
+    machine = _unpickle(path, file)
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise ValueError(f"{path} was written on a big-endian machine; convert it with PyTorch.")
+    storages = {}
+    content = _unpickle(path, file, storages)
+    keys = _unpickle(path, file)
+    if not isinstance(keys, list) or set(keys) != storages.keys():
+        raise ValueError(f"{path} is damaged: it lists other bytes than its tensors need.")
+
+    places = {}
+    size = path.stat().st_size
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little", signed=True)
+        places[key] = (file.tell(), storages[key].itemsize * count)
+        if count != storages[key].whole or sum(places[key]) > size:
+            raise ValueError(f"{path} is damaged: it ends early or a length is wrong.")
+        file.seek(sum(places[key]))
+
+    def read_storage(name, key):
+        del name
+        start, length = places[key]
+        file.seek(start)
+        return file.read(length)
+
+    return _arrays(path, content, read_storage, max_bytes)
+
+
+def _arrays(path, content, read_storage, max_bytes):
+    """{name: array}; `read_storage(name, key)` gives the raw bytes that a tensor lies in."""
     storages, total, state = {}, 0, {}
     for name, tensor in _state(path, content).items():
         total += tensor.count * tensor.storage.itemsize
@@ -92,13 +143,30 @@ def _read_archive(path, archive, max_bytes):
             raise ValueError(f"{path} holds more than {max_bytes} bytes of arrays.")
         key = tensor.storage.key
         if key not in storages:
-            entry = entries.get(f"{root}data/{key}")
-            # PyTorch stores bytes as they are. Compressed ones could unpack to any size.
-            if entry is None or entry.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{path}: the bytes of {name} are missing or compressed.")
-            storages[key] = archive.read(entry)
+            storages[key] = read_storage(name, key)
         state[name] = _array(path, name, tensor, storages[key])
     return state
+
+
+def _unpickle(path, file, storages=None):
+    """The object of the next pickle in `file`; its runs of raw bytes are noted in `storages`."""
+    start = file.tell()
+    try:
+        # Look before the leap: a number for the memo may make the reader fill the memory.
+        for opcode, argument, position in pickletools.genops(file):
+            if opcode.name in MEMO and int(argument) > position - start:
+                raise ValueError(f"the memo has no entry {argument}")
+            if position - start > MAX_PICKLE:
+                raise ValueError(f"it is larger than {MAX_PICKLE} bytes")
+        length = file.tell() - start
+        file.seek(start)
+        unpickler = _Unpickler(io.BytesIO(file.read(length)), encoding="latin1")
+        unpickler.storages = {} if storages is None else storages
+        return unpickler.load()
+    except _RefusedError:
+        raise
+    except Exception as error:  # A damaged pickle may fail in any way; none of them ran its code.
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
 
 
 def _state(path, content):
@@ -124,13 +192,14 @@ def _state(path, content):
 def _array(path, name, tensor, raw):
     """The tensor as a contiguous NumPy array of its own."""
     storage = tensor.storage
-    if len(raw) != storage.count * storage.itemsize:
+    if len(raw) != storage.whole * storage.itemsize:
         raise ValueError(
-            f"{path} is damaged: {name} needs {storage.count} numbers, there are "
+            f"{path} is damaged: {name} needs {storage.whole} numbers, there are "
             f"{len(raw) // storage.itemsize}."
         )
     bits = storage.dtype == "bfloat16"
-    values = np.frombuffer(raw, "uint16" if bits else storage.dtype)[tensor.offset :]
+    start = storage.start + tensor.offset
+    values = np.frombuffer(raw, "uint16" if bits else storage.dtype)[start:]
     strides = [step * storage.itemsize for step in tensor.strides]
     # `_rebuild_tensor` has checked that no index leaves the storage.
     array = np.lib.stride_tricks.as_strided(values, tensor.shape, strides).copy()
@@ -150,10 +219,10 @@ class _Inert:
 
 
 class _Storage(_Inert):
-    """Name, type and length of a run of raw numbers."""
+    """A run of `count` raw numbers: from `start` on, of the `whole` that are stored as `key`."""
 
-    def __init__(self, key, dtype, count):
-        self.key, self.dtype, self.count = key, dtype, count
+    def __init__(self, key, dtype, count, start, whole):
+        self.key, self.dtype, self.count, self.start, self.whole = key, dtype, count, start, whole
         self.itemsize = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
@@ -176,7 +245,7 @@ class _Ignored:
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest):
-    """torch._utils._rebuild_tensor_v2: check every index before any memory is read."""
+    """torch._utils._rebuild_tensor and _v2: check every index before any memory is read."""
     del rest  # requires_grad, hooks, metadata
     whole = [offset, *shape, *strides]
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in whole):
@@ -202,11 +271,13 @@ def _rebuild_parameter(tensor, *rest):
 
 _TABLE = {
     ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     # Scores and settings that checkpoints carry.
     ("torch", "device"): _Ignored,
     ("torch", "Size"): _Ignored,
+    ("argparse", "Namespace"): _Ignored,
     ("numpy", "dtype"): _Ignored,
     ("numpy.core.multiarray", "scalar"): _Ignored,
     ("numpy._core.multiarray", "scalar"): _Ignored,
@@ -228,10 +299,15 @@ class _Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid):
-        if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
+        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
             raise _RefusedError("refers to something other than the bytes of a tensor.")
-        _, dtype, key, _, count = pid
+        _, dtype, key, _, whole, *view = pid
         known = isinstance(dtype, str) and dtype in _STORAGES.values()
-        if not known or not isinstance(key, str) or type(count) is not int or count < 0:
+        # PyTorch 0.3 and before stored a part of other bytes as (its name, start, count).
+        _, start, count = view[0] if view and view[0] is not None else (key, 0, whole)
+        numbers = all(type(n) is int and n >= 0 for n in (whole, start, count))
+        if not known or not isinstance(key, str) or not numbers or start + count > whole:
             raise _RefusedError(f"describes the bytes of a tensor by {pid[1:]!r}.")
-        return _Storage(key, dtype, count)
+        storage = _Storage(key, dtype, count, start, whole)
+        self.storages.setdefault(key, storage)
+        return storage
