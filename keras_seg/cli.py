@@ -8,7 +8,7 @@ import pathlib
 import sys
 import textwrap
 
-from keras_seg.utils import silence, writable_folder, write_json
+from keras_seg.utils import atomic_path, silence, writable_folder, write_json
 
 EXAMPLES = {
     None: """\
@@ -53,6 +53,16 @@ examples:
   keras-seg export runs/photos --data photos/ --size 256 256 --output files/
   keras-seg export best.keras --calibration photos/images --formats tflite --size 256 256 \\
       --quantize int8 --output files/""",
+    "import-weights": """\
+examples:
+  keras-seg import-weights --model PSPNet --set backbone=resnet50 --classes 21 --layout semseg \\
+      train_epoch_50.pth --output pspnet50.keras
+  keras-seg import-weights --model FCN8s --classes 21 --layout caffe \\
+      fcn8s-heavy-pascal.caffemodel --output fcn8s.keras
+  keras-seg import-weights --model UNet --classes 3 --channels 1 --transfer \\
+      runs/photos/best.keras --output start.keras
+  with --transfer, layers that do not fit, such as those for other classes, keep their start values\
+""",
 }
 
 
@@ -152,7 +162,37 @@ def _parser():
     sub.add_argument(
         "--images", type=int, default=16, metavar="N", help="images to compare on (16)"
     )
+
+    sub = command("import-weights", _import_weights, "make a .keras file of a reference's weights")
+    sub.add_argument("file", help="weights: .pth .pt .safetensors .npz .caffemodel .h5 .keras")
+    _add_network(sub)
+    sub.add_argument("--classes", type=int, required=True, metavar="K", help="number of classes")
+    sub.add_argument("--channels", type=int, default=3, help="channels of the images (3)")
+    sub.add_argument(
+        "--size", nargs=2, type=int, metavar=("H", "W"), help="input size, where a network has one"
+    )
+    sub.add_argument("--layout", help="whose names the weights have: semseg, milesial, smp, ...")
+    sub.add_argument("--transfer", action="store_true", help="load what fits, leave the rest")
+    sub.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="with --transfer: a layer to leave alone, * for any part; may be repeated",
+    )
+    sub.add_argument("--output", required=True, metavar="FILE", help="the .keras file to write")
     return parser
+
+
+def _add_network(sub):
+    sub.add_argument("--model", required=True, help="name of the network: see keras-seg models")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the network, such as filters=32; may be repeated",
+    )
 
 
 def _add_data(sub, *, positional=False, required=True, channels=None):
@@ -202,14 +242,7 @@ def _add_held_out(sub):
 
 
 def _add_training(sub):
-    sub.add_argument("--model", required=True, help="name of the network: see keras-seg models")
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="option of the network, such as filters=32; may be repeated",
-    )
+    _add_network(sub)
     sub.add_argument("--folder", required=True, help="the run's folder: everything goes there")
     sub.add_argument("--epochs", type=int, default=50)
     sub.add_argument("--batch-size", type=int, default=8)
@@ -392,11 +425,11 @@ def _train(options):
 
 
 def _model_options(options):
-    """The options of the network from `--set`; those that the data decides are refused."""
+    """The options of the network from `--set`; those with an option of their own are refused."""
     found = dict(_parse_setting(text) for text in options.set)
     for name, instead in (("num_classes", "--classes"), ("input_shape", "--channels")):
         if name in found:
-            raise ValueError(f"--set {name}: it follows from the data; see {instead}.")
+            raise ValueError(f"--set {name}: use {instead} instead.")
     return found
 
 
@@ -483,6 +516,27 @@ def _export_images(options):
             data.read_image(paths[i], options.channels) for i in _spread(len(paths), 64)
         ]
     return found
+
+
+def _import_weights(options):
+    from keras_seg import models, weights
+
+    output = pathlib.Path(options.output)
+    if output.suffix != ".keras":
+        raise ValueError(f"--output {output}: the file's name must end in .keras.")
+    if not options.transfer and (options.layout is None or options.skip):
+        missing = "--skip needs --transfer" if options.layout else "name the --layout"
+        raise ValueError(f"{missing}. Layouts: {', '.join(weights.LAYOUTS)}.")
+    writable_folder(output.absolute().parent)
+    input_shape = (*(options.size or (None, None)), options.channels)
+    model = models.build(options.model, options.classes, input_shape, **_model_options(options))
+    if options.transfer:
+        weights.transfer(model, options.file, options.layout, skip=options.skip)
+    else:
+        print(weights.load(model, options.file, layout=options.layout))
+    with atomic_path(output) as temporary:
+        model.save(temporary)
+    print(f"{model.name} written to {output}.")
 
 
 def _spread(count, wanted):

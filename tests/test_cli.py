@@ -3,11 +3,12 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_seg import data
+from keras_seg import data, models
 from keras_seg.cli import main
 
 SIZE = (64, 64)
@@ -35,7 +36,17 @@ def run(photos, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["predict"], ["evaluate"], ["export"], ["check-data"], ["models"]]
+    "command",
+    [
+        [],
+        ["train"],
+        ["predict"],
+        ["evaluate"],
+        ["export"],
+        ["check-data"],
+        ["models"],
+        ["import-weights"],
+    ],
 )
 def test_help_shows_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -168,6 +179,60 @@ def test_black_and_white_masks_need_one_option(tmp_path, capsys):
     assert "class 1" in capsys.readouterr().out
     assert main(["check-data", str(root), "--mask-values", "white"]) == 2
     assert "VALUE=ID" in capsys.readouterr().err
+
+
+@pytest.fixture()
+def fcn(tmp_path):
+    """The arguments that build a slim FCN-32s, and a file of weights for it under Caffe's names."""
+    settings = {"filters": 2, "fc_channels": 4}
+    model = models.FCN32s(3, **settings)
+    rng = np.random.default_rng(0)
+    state = {}
+    for layer in model.layers:
+        for variable, suffix in zip(layer.weights, ("weight", "bias"), strict=False):
+            array = rng.normal(size=variable.shape).astype("float32")
+            axes = (3, 2, 0, 1) if array.ndim == 4 else (0,)
+            state[f"{layer.name}.{suffix}"] = array.transpose(axes)
+    np.savez(tmp_path / "fcn.npz", **state)
+    arguments = ["--model", "FCN32s", *(f"--set={k}={v}" for k, v in settings.items())]
+    return ["import-weights", *arguments], tmp_path / "fcn.npz", state
+
+
+def test_import_weights_and_start_another_network_with_them(fcn, tmp_path, capsys):
+    command, file, state = fcn
+    output = str(tmp_path / "fcn.keras")
+    whole = [str(file), "--classes", "3", "--layout", "caffe", "--output", output]
+    assert main([*command, *whole]) == 0
+    assert "arrays loaded by layout 'caffe'" in capsys.readouterr().out
+    kernel = keras.saving.load_model(output).get_layer("fc6").kernel
+    np.testing.assert_array_equal(kernel, state["fc6.weight"].transpose(2, 3, 1, 0))
+
+    other = str(tmp_path / "other.keras")
+    part = [output, "--classes", "5", "--channels", "1", "--transfer", "--output", other]
+    assert main([*command, *part, "--skip", "fc7"]) == 0
+    printed = capsys.readouterr().out
+    assert "conv1_1 (3 -> 1 channels of the image)" in printed and "fc7 (as asked)" in printed
+    model = keras.saving.load_model(other)
+    assert model.output_shape[-1] == 5
+    np.testing.assert_array_equal(model.get_layer("fc6").kernel, kernel)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layout", "caffe", "--output", "{}/fcn.h5"], "must end in .keras"),
+        (["--output", "{}/fcn.keras"], "name the --layout. Layouts: caffe, "),
+        (["--layout", "caffe", "--skip", "fc7", "--output", "{}/fcn.keras"], "needs --transfer"),
+        (["--layout", "cafe", "--output", "{}/fcn.keras"], "Did you mean 'caffe'"),
+        (["--layout", "semseg", "--output", "{}/fcn.keras"], "does not fit fcn32s"),
+    ],
+)
+def test_import_weights_that_cannot_be_leaves_no_file(fcn, tmp_path, capsys, arguments, message):
+    command, file, _ = fcn
+    arguments = [argument.format(tmp_path) for argument in arguments]
+    assert main([*command, str(file), "--classes", "3", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["fcn.npz"]
 
 
 def file_in_the_way(tmp_path):

@@ -1,14 +1,16 @@
 """Weights from files: those that a reference implementation published, and our own.
 
 `load(model, state, layout)` fits the state of a reference implementation by name;
-`load_own(model, path)` reads what `model.save` or `model.save_weights` wrote;
-`read_state(path)` reads `.npz`, `.safetensors`, `.pth` as {name: array} and never runs code from a
-file. Each checks everything before it changes the first weight.
+`load_own(model, path)` reads what `model.save` or `model.save_weights` wrote; `transfer` takes of
+either what fits. `read_state(path)` reads `.pth`, `.caffemodel`, `.h5`, `.npz`, `.safetensors` as
+{name: array} and never runs code from a file. Each checks everything before it changes the first
+weight.
 """
 
 from keras_seg.weights.files import read_state
 from keras_seg.weights.importer import Report, load
 from keras_seg.weights.layouts import LAYOUTS
 from keras_seg.weights.own import load_own
+from keras_seg.weights.transfer import TransferReport, transfer
 
-__all__ = ["LAYOUTS", "Report", "load", "load_own", "read_state"]
+__all__ = ["LAYOUTS", "Report", "TransferReport", "load", "load_own", "read_state", "transfer"]

@@ -44,9 +44,8 @@ def load(model, state, layout="semseg"):
     Args:
         model: a model of `keras_seg.models`, built with the options of the reference.
         state: {reference name: array} in the reference's own axis order (PyTorch: OIHW), or the
-            path of an `.npz`, `.safetensors` or PyTorch (`.pth`, `.pt`) file. A prefix "module."
-            before every name (DataParallel) is dropped, and so is a wrapper's that the layout
-            knows.
+            path of a file that `keras_seg.weights.read_state` reads. A prefix "module." before
+            every name (DataParallel) is dropped, and so is a wrapper's that the layout knows.
         layout: whose names these are, one of `keras_seg.weights.LAYOUTS`.
 
     Returns:
@@ -55,18 +54,10 @@ def load(model, state, layout="semseg"):
     Raises:
         ValueError: for an unknown layout; when an array is left over or missing, has another
             shape, or holds NaN or infinity (the first ten names of each kind). The model is
-            untouched then.
+            untouched then. `keras_seg.weights.transfer` loads what fits and leaves the rest.
     """
-    if layout not in LAYOUTS:
-        raise unknown_name("layout", layout, LAYOUTS)
-    rules = LAYOUTS[layout]
-    source = "state"
-    if not isinstance(state, collections.abc.Mapping):
-        source, state = str(state), read_state(state)
-    for wrapper in ("module.", *rules.wrappers):
-        state = _unwrapped(state, wrapper)
-
     layers = layers_with_weights(model)
+    source, state, rules = open_state(state, layout, layers)
     prefixes = rules.names(list(layers))
     kept = [name for name in layers if prefixes.get(name, "") is None]
     unknown = [name for name in layers if name not in prefixes]
@@ -76,15 +67,12 @@ def load(model, state, layout="semseg"):
     for name, prefix in prefixes.items():
         if prefix is None:
             continue
-        for variable in layers[name].weights:
-            suffix, change = _rule(layers[name], variable)
-            reference = prefix + suffix
+        for variable, reference, change in references(layers[name], prefix, state, rules):
             if reference not in state:
                 missing.append(f"{reference} for {name}/{variable.name}")
                 continue
             used[reference] = None
-            array = np.asarray(state[reference])
-            array, problem = _fit(array, change, variable)
+            array, problem = fit(state[reference], change, variable)
             if problem:
                 misfits.append(f"{reference} {problem}")
             else:
@@ -95,8 +83,8 @@ def load(model, state, layout="semseg"):
     left_over = [name for name in rest if not rules.ignores(name, used)]
     raise_misfits(
         f"{source} does not fit {model.name} by layout {layout!r} ({rules.reference}). Build the "
-        "model with the options of the reference (number of classes, backbone, aux) or name the "
-        "right layout. Nothing was changed.",
+        "model with the options of the reference (number of classes, backbone, aux), name the "
+        "right layout, or load what fits with keras_seg.weights.transfer. Nothing was changed.",
         {
             "layers that the layout has no name for": unknown,
             "not in the state": missing,
@@ -109,6 +97,47 @@ def load(model, state, layout="semseg"):
     return Report(source, layout, tuple(used), tuple(ignored), tuple(kept))
 
 
+def open_state(state, layout, layers):
+    """(name for messages, state, `Layout`) of a state or file whose names are those of `layout`."""
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+    rules = LAYOUTS[layout]
+    source = "state"
+    if not isinstance(state, collections.abc.Mapping):
+        if str(state).endswith((".keras", ".weights.h5")) and not rules.keras:
+            raise ValueError(
+                f"{state} is a file of Keras, not of {rules.reference}: give it to a builder's "
+                "weights=, to keras_seg.weights.load_own(model, path), or to "
+                "keras_seg.weights.transfer(model, path) without a layout."
+            )
+        source, state = str(state), read_state(state)
+    for wrapper in ("module.", *rules.wrappers):
+        state = _unwrapped(state, wrapper)
+    if rules.prepare is not None:
+        state = rules.prepare(dict(state), set(layers))
+    return source, state, rules
+
+
+def references(layer, prefix, state, rules):
+    """[(variable, its name in the state, change of axes)] of what the state calls `prefix`."""
+    if rules.keras:
+        return [
+            (variable, _keras_name(prefix, variable.name, i, state), _same)
+            for i, variable in enumerate(layer.weights)
+        ]
+    found = []
+    for variable in layer.weights:
+        suffix, change = _rule(layer, variable)
+        found.append((variable, prefix + suffix, change))
+    return found
+
+
+def _keras_name(prefix, variable, index, state):
+    """Of "conv/kernel", "conv/depthwise_kernel" (Keras 2) and "conv/0", what the state has."""
+    names = [f"{prefix}/{variable}", f"{prefix}/depthwise_{variable}", f"{prefix}/{index}"]
+    return next((name for name in names if name in state), names[0])
+
+
 def _unwrapped(state, prefix):
     """The state without `prefix` if every name begins with it."""
     if state and all(name.startswith(prefix) for name in state):
@@ -116,10 +145,17 @@ def _unwrapped(state, prefix):
     return state
 
 
-def _fit(array, change, variable):
-    """(array in our axis order, None), or (None, what is wrong)."""
+def fit(array, change, variable):
+    """(array in our axis order, None), or (None, what is wrong).
+
+    The matrix of a fully connected layer becomes the kernel of a convolution that computes the
+    same, as FCN and DeepLab make fc6 and fc7 of VGG16.
+    """
+    array = np.asarray(array)
     shape = array.shape
     try:
+        if array.ndim == 2 and len(variable.shape) == 4:
+            array = _as_convolution(array, change, tuple(variable.shape))
         array = change(array)
     except ValueError:
         return None, f"has shape {shape}, which is not that of a {variable.path.split('/')[-1]}"
@@ -128,6 +164,14 @@ def _fit(array, change, variable):
     if not finite(array):
         return None, "holds NaN or infinity"
     return array, None
+
+
+def _as_convolution(matrix, change, shape):
+    """A matrix as a kernel of the axes that `change` takes, to become one of `shape`."""
+    height, width, inputs, outputs = shape
+    if change is _same:
+        return matrix.reshape(shape)
+    return matrix.reshape(outputs, inputs, height, width)
 
 
 def _convolution(array):

@@ -1,10 +1,14 @@
 """`weights.load`: names, axes, and nothing changed unless everything fits."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
+from golden import cases
+from weight_writers import write_caffe_state
 
-from keras_seg import models, weights
+from keras_seg import layers, models, weights
 from keras_seg.weights.layouts.table import Layout
 
 RNG = np.random.default_rng(0)
@@ -125,6 +129,57 @@ def test_a_layout_of_another_network_says_so(model, state):
         weights.load(model, state, layout="semseg")
 
 
+TORCH_FILES = pathlib.Path(__file__).parent / "torch_files"
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["a.npz", "a.safetensors", "a.caffemodel", "pyramid_pooling.pth", "pyramid_pooling_old.pth"],
+)
+def test_a_golden_case_through_each_kind_of_file(tmp_path, file):
+    """The drawn state written by the format's own library (PyTorch wrote the `.pth` files)."""
+    case, reference = cases.load("layer_pyramid_pooling")
+    state = cases.state(case)
+    path = tmp_path / file
+    if file.endswith(".npz"):
+        np.savez(path, **state)
+    elif file.endswith(".safetensors"):
+        pytest.importorskip("safetensors.numpy").save_file(state, path)
+    elif file.endswith(".caffemodel"):
+        write_caffe_state(path, state)
+    else:
+        path = TORCH_FILES / file
+    found = weights.read_state(path)
+    assert found.keys() == state.keys()
+    image = keras.Input((None, None, 16))
+    model = keras.Model(image, layers.pyramid_pooling(image, (1, 2, 3, 6), 4))
+    weights.load(model, {f"ppm.{name}": array for name, array in found.items()}, layout="semseg")
+    got = model(cases.inputs(case)["map13"].transpose(0, 2, 3, 1), training=False)
+    assert cases.relative_error(case, "map13", got, reference["map13"]) <= 1e-6
+
+
+def test_what_is_no_state_and_no_path_is_named(model):
+    for value in (None, True, 3):
+        with pytest.raises(ValueError, match=f"Expected the path of a weight file, got {value!r}"):
+            weights.load(model, value, layout="tiramisu")
+
+
+def test_a_file_of_keras_is_sent_elsewhere(model, tmp_path):
+    with pytest.raises(ValueError, match="weights=, to keras_seg.weights.load_own"):
+        weights.load(model, tmp_path / "a.weights.h5", layout="tiramisu")
+
+
+def test_a_fully_connected_layer_becomes_a_convolution():
+    """VGG16's fc6 of Caffe multiplies the flattened map in the order (channel, y, x)."""
+    model = models.FCN32s(2, filters=2, fc_channels=5)
+    state = {"fc6.weight": RNG.normal(size=(5, 16 * 7 * 7)), "fc6.bias": np.zeros(5)}
+    report = weights.transfer(model, state, "caffe", verbose=False)
+    assert report.loaded == ("fc6",)
+    x = RNG.normal(size=(1, 7, 7, 16)).astype("float32")
+    expected = x.transpose(0, 3, 1, 2).reshape(1, -1) @ state["fc6.weight"].T
+    np.testing.assert_allclose(model.get_layer("fc6")(x)[0, 0], expected, rtol=1e-4)
+
+
 def test_unknown_layout_offers_the_nearest(model):
     with pytest.raises(ValueError, match="Unknown layout 'semsec'. Did you mean 'semseg'"):
         weights.load(model, {}, layout="semsec")
@@ -159,7 +214,8 @@ def test_pyramid_levels_are_numbered_in_the_order_of_the_bins():
     )
 
 
-def test_bilinear_kernels_stay_as_they_are():
+@pytest.mark.parametrize("layout", ["caffe", "wkentaro"])
+def test_bilinear_kernels_stay_as_they_are(layout):
     model = models.FCN8s(2, filters=2, fc_channels=4)
     state = {}
     for layer in model.layers:
@@ -169,7 +225,7 @@ def test_bilinear_kernels_stay_as_they_are():
             state[f"{layer.name}.bias"] = RNG.normal(size=layer.bias.shape)
     before = np.array(model.get_layer("upscore8").kernel)
     state["upscore8.weight"] = np.zeros((2, 2, 16, 16))
-    report = weights.load(model, state, layout="wkentaro")
+    report = weights.load(model, state, layout=layout)
     assert set(report.kept) == {"upscore2", "upscore_pool4", "upscore8"}
     assert report.ignored == ("upscore8.weight",)
     np.testing.assert_array_equal(model.get_layer("upscore8").kernel, before)

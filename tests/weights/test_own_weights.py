@@ -120,6 +120,29 @@ def test_damaged_files_are_named(tmp_path, trained):
             unet(weights=tmp_path / name)
 
 
+def pspnet(aux):
+    return models.PSPNet(3, backbone="resnet18", filters=2, aux=aux)
+
+
+def test_an_auxiliary_head_stays_in_the_file_of_a_model_that_has_one(tmp_path):
+    trained = pspnet(aux=True)
+    trained.save_weights(tmp_path / "a.weights.h5")
+    model = pspnet(aux=False)
+    weights.load_own(model, tmp_path / "a.weights.h5")
+    for layer in model.layers:
+        for one, two in zip(layer.weights, trained.get_layer(layer.name).weights, strict=True):
+            np.testing.assert_array_equal(one, two)
+    model.save_weights(tmp_path / "b.weights.h5")
+    with pytest.raises(ValueError, match=r"not in the file \(\d\): aux_head_conv"):
+        weights.load_own(trained, tmp_path / "b.weights.h5")
+
+
+@pytest.mark.parametrize("value", [True, False, 3, {"a": 1}])
+def test_what_is_no_path_is_named(value):
+    with pytest.raises(ValueError, match=f"weight file that Keras wrote .* got {value!r}"):
+        unet(weights=value)
+
+
 def test_other_kinds_and_missing_files(tmp_path):
     with pytest.raises(ValueError, match="No weight file at .*a.keras"):
         unet(weights=tmp_path / "a.keras")

@@ -10,8 +10,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from golden import cases
-from weight_writers import write_caffe_state, write_caffemodel, write_keras_1
+from weight_writers import write_caffemodel, write_keras_1
 
 from keras_seg import weights
 from keras_seg.weights import files
@@ -434,24 +433,6 @@ def test_files_of_keras_that_end_early(tmp_path, name):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=f"{name} .*is damaged"):
             weights.read_state(path)
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".caffemodel"])
-def test_a_whole_state_survives_each_format(tmp_path, suffix):
-    """The drawn state of a golden case, written by the format's own library."""
-    case, _ = cases.load("layer_pyramid_pooling")
-    state = cases.state(case)
-    path = tmp_path / f"state{suffix}"
-    if suffix == ".npz":
-        np.savez(path, **state)
-    elif suffix == ".safetensors":
-        pytest.importorskip("safetensors.numpy").save_file(state, path)
-    else:
-        write_caffe_state(path, state)
-    found = weights.read_state(path)
-    assert found.keys() == state.keys()
-    for name, array in state.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 class Payload:

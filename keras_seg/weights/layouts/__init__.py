@@ -1,10 +1,21 @@
 """Whose names a state has. One module a reference; a further one is a table and an entry here."""
 
-from keras_seg.weights.layouts import kazuto1011, milesial, segnet, semseg, tiramisu, wkentaro
+from keras_seg.weights.layouts import (
+    caffe,
+    kazuto1011,
+    keras_applications,
+    milesial,
+    segnet,
+    semseg,
+    tiramisu,
+    wkentaro,
+)
 
 # Keys of LAYOUTS are the names that `keras_seg.weights.load` takes.
 LAYOUTS = {
+    "caffe": caffe.LAYOUT,
     "kazuto1011": kazuto1011.LAYOUT,
+    "keras_applications": keras_applications.LAYOUT,
     "milesial": milesial.LAYOUT,
     "segnet": segnet.LAYOUT,
     "semseg": semseg.LAYOUT,

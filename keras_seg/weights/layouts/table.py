@@ -20,6 +20,10 @@ class Layout:
         ignored: patterns of reference names that are never read, with the counters of BatchNorm.
         heads: prefixes of whole heads that may be left out: ignored when the model has none of it.
         wrappers: prefixes that every name has where the reference's network sat in another module.
+        keras: the names are those of Keras' variables, "conv/kernel" or "conv/0", and the axes are
+            in Keras' order; otherwise they are PyTorch's.
+        prepare: None, or a function of (state, names of our layers) that returns the state in the
+            form that the names are for.
     """
 
     reference: str
@@ -27,6 +31,8 @@ class Layout:
     ignored: tuple = ()
     heads: tuple = ()
     wrappers: tuple = ()
+    keras: bool = False
+    prepare: Callable | None = None
 
     def ignores(self, name, used):
         """Whether the reference's `name` may be left over, when the names in `used` were read."""
