@@ -42,6 +42,7 @@ class Row:
 
 FCN = {"filters": 4, "fc_channels": 8}
 ROWS = [
+    Row("DRN", {"variant": "D-22", "filters": 4}),
     Row(
         "FCDenseNet",
         {"growth_rate": 2, "layers_per_block": (2, 2), "bottleneck_layers": 2, "filters": 4},

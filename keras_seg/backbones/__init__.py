@@ -2,6 +2,7 @@
 
 from keras_seg.backbones.adapters import from_pyramid
 from keras_seg.backbones.build import backbone_preprocessing, build_features, list_backbones
+from keras_seg.backbones.drn import drn
 from keras_seg.backbones.from_keras import from_keras
 from keras_seg.backbones.resnet import resnet
 from keras_seg.backbones.vgg import vgg16
@@ -9,6 +10,7 @@ from keras_seg.backbones.vgg import vgg16
 __all__ = [
     "backbone_preprocessing",
     "build_features",
+    "drn",
     "from_keras",
     "from_pyramid",
     "list_backbones",

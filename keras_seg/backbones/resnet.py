@@ -69,7 +69,7 @@ def resnet(
         stride_in: which convolution of a bottleneck has the stride: "3x3" or "1x1" (the first).
             In a basic block it is the first one in any case.
         first_block_dilation: dilation of the first block of a stage whose stride was removed:
-            "full" as in the other blocks, or "half": still that of the stage before. With
+            "full" as in the other blocks, "half": still that of the stage before, or "none". With
             stride_in="3x3", "half" computes what the undilated network computes, at more positions
             (Yu and Koltun's transformation); with "1x1", "full" does.
         filters: channels of the stem and of the first stage's 3x3 convolutions.
@@ -93,52 +93,26 @@ def resnet(
         raise unknown_name("stem_pool", stem_pool, ("floor", "ceil"))
     if stride_in not in ("3x3", "1x1"):
         raise unknown_name("stride_in", stride_in, ("3x3", "1x1"))
-    if first_block_dilation not in ("full", "half"):
-        raise unknown_name("first_block_dilation", first_block_dilation, ("full", "half"))
+    if first_block_dilation not in ("full", "half", "none"):
+        raise unknown_name("first_block_dilation", first_block_dilation, ("full", "half", "none"))
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
     grid = _grid(multi_grid, blocks[-1])
 
-    def conv_bn(x, channels, kernel_size, name, index, strides=1, dilation_rate=1):
-        x = conv(
-            x,
-            channels,
-            kernel_size,
-            strides=strides,
-            dilation_rate=dilation_rate,
-            name=f"{prefix}{name}_conv{index}",
-        )
-        return batch_norm(f"{prefix}{name}_bn{index}", bn_momentum, bn_epsilon)(x)
+    normalisation = {"bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon}
+    block_options = {"basic": basic, "stride_in": stride_in, **normalisation}
 
-    def relu(x, name):
-        return layers.ReLU(name=f"{prefix}{name}")(x)
-
-    def residual_block(x, width, name, strides, dilation_rate):
-        """One block. ReLU follows every convolution but the last, and the sum."""
-        if basic:
-            convolutions = [(width, 3, strides, dilation_rate), (width, 3, 1, dilation_rate)]
-        else:
-            first, second = (strides, 1) if stride_in == "1x1" else (1, strides)
-            convolutions = [
-                (width, 1, first, 1),
-                (width, 3, second, dilation_rate),
-                (4 * width, 1, 1, 1),
-            ]
-        y = x
-        for i, (channels, kernel_size, stride, rate) in enumerate(convolutions, start=1):
-            y = conv_bn(y, channels, kernel_size, name, i, stride, rate)
-            if i < len(convolutions):
-                y = relu(y, f"{name}_relu{i}")
-        if strides > 1 or x.shape[-1] != channels:
-            x = conv_bn(x, channels, 1, f"{name}_shortcut", "", strides)
-        return relu(layers.Add(name=f"{prefix}{name}_add")([x, y]), f"{name}_out")
+    def stem_conv(x, channels, kernel_size, index, strides):
+        name = f"{prefix}stem"
+        x = conv_bn(x, channels, kernel_size, name, index, strides=strides, **normalisation)
+        return layers.ReLU(name=f"{name}_relu{index}")(x)
 
     x = image
     if stem == "7x7":
-        x = relu(conv_bn(x, filters, 7, "stem", 1, strides=2), "stem_relu1")
+        x = stem_conv(x, filters, 7, 1, 2)
     else:
         for i, (channels, strides) in enumerate([(filters, 2), (filters, 1), (2 * filters, 1)]):
-            x = relu(conv_bn(x, channels, 3, "stem", i + 1, strides), f"stem_relu{i + 1}")
+            x = stem_conv(x, channels, 3, i + 1, strides)
     features = {"c1": x}
     # Zeros are as good as minus infinity here: they follow a ReLU. With two behind, the pool has
     # one window more on an even size, and the same windows on an odd one.
@@ -153,15 +127,96 @@ def resnet(
         if stride * strides > output_stride:
             dilation, strides = dilation * strides, 1
         stride *= strides
+        first = {"full": dilation, "half": previous, "none": 1}[first_block_dilation]
         for i in range(count):
-            rate = previous if i == 0 and first_block_dilation == "half" else dilation
+            rate = first if i == 0 else dilation
             if stage == 5:
                 rate *= grid[i]
-            name = f"stage{stage}_block{i + 1}"
-            width = filters * 2 ** (stage - 2)
-            x = residual_block(x, width, name, strides if i == 0 else 1, rate)
+            x = residual_block(
+                x,
+                filters * 2 ** (stage - 2),
+                f"{prefix}stage{stage}_block{i + 1}",
+                strides=strides if i == 0 else 1,
+                dilation_rate=rate,
+                **block_options,
+            )
         features[f"c{stage}"] = x
     return features
+
+
+def residual_block(
+    x,
+    width,
+    name,
+    *,
+    basic,
+    strides=1,
+    dilation_rate=1,
+    stride_in="3x3",
+    residual=True,
+    bn_momentum=0.9,
+    bn_epsilon=1e-5,
+):
+    """One block of a ResNet. ReLU follows every convolution but the last, and the sum.
+
+    The shortcut is a 1x1 convolution with batch normalisation where size or channels change.
+
+    Args:
+        x: map (N, H, W, C).
+        width: channels of the 3x3 convolutions; a bottleneck returns 4 times as many.
+        name: before the layers' names: `{name}_conv1`, `{name}_bn1`, ..., `{name}_out`.
+        basic: 3x3, 3x3, both dilated; otherwise 1x1, 3x3, 1x1, the 3x3 dilated.
+        strides, dilation_rate: of the block.
+        stride_in: as in `resnet`.
+        residual: False leaves the shortcut and the sum out.
+        bn_momentum, bn_epsilon: of every batch normalisation.
+    """
+    normalisation = {"bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon}
+    if basic:
+        convolutions = [(width, 3, strides, dilation_rate), (width, 3, 1, dilation_rate)]
+    else:
+        first, second = (strides, 1) if stride_in == "1x1" else (1, strides)
+        convolutions = [
+            (width, 1, first, 1),
+            (width, 3, second, dilation_rate),
+            (4 * width, 1, 1, 1),
+        ]
+    y = x
+    for i, (channels, kernel_size, stride, rate) in enumerate(convolutions, start=1):
+        y = conv_bn(
+            y, channels, kernel_size, name, i, strides=stride, dilation_rate=rate, **normalisation
+        )
+        if i < len(convolutions):
+            y = layers.ReLU(name=f"{name}_relu{i}")(y)
+    if residual:
+        if strides > 1 or x.shape[-1] != channels:
+            x = conv_bn(x, channels, 1, f"{name}_shortcut", strides=strides, **normalisation)
+        y = layers.Add(name=f"{name}_add")([x, y])
+    return layers.ReLU(name=f"{name}_out")(y)
+
+
+def conv_bn(
+    x,
+    channels,
+    kernel_size,
+    name,
+    index="",
+    *,
+    strides=1,
+    dilation_rate=1,
+    bn_momentum=0.9,
+    bn_epsilon=1e-5,
+):
+    """`{name}_conv{index}` without bias, symmetrically padded, and `{name}_bn{index}`."""
+    x = conv(
+        x,
+        channels,
+        kernel_size,
+        strides=strides,
+        dilation_rate=dilation_rate,
+        name=f"{name}_conv{index}",
+    )
+    return batch_norm(f"{name}_bn{index}", bn_momentum, bn_epsilon)(x)
 
 
 def _blocks(depth, block):

@@ -10,6 +10,7 @@ MODES = {
     "none": ((0.0,), (1.0,)),
     "unit": ((0.0,), (255.0,)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "cityscapes": ((73.9758, 83.6607, 73.1758), (46.6533, 47.5743, 47.0411)),
     "caffe": ((104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0)),
     "keras-caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
     "bgr": ((0.0,), (1.0,)),
@@ -23,10 +24,11 @@ class Preprocess(layers.Layer):
 
     Args:
         mode: "none" (x as it is), "unit" (0..1), "imagenet" (torchvision's mean and deviation),
-            "caffe" (channels swapped to BGR, minus the mean pixel of ILSVRC), "keras-caffe" (the
-            same with the mean of VGG's and ResNet's authors, as in keras.applications), "bgr"
-            (channels swapped, nothing subtracted), or a pair (mean, std), each a number or one
-            number a channel.
+            "cityscapes" (those of its training images, as DRN's authors use them), "caffe"
+            (channels swapped to BGR, minus the mean pixel of ILSVRC), "keras-caffe" (the same with
+            the mean of VGG's and ResNet's authors, as in keras.applications), "bgr" (channels
+            swapped, nothing subtracted), or a pair (mean, std), each a number or one number a
+            channel.
 
     With other than 3 input channels the statistics of a named mode are averaged over the channels,
     and no channels are swapped.

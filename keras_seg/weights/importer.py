@@ -185,7 +185,9 @@ def _depthwise(array):
 
 
 def _dense(array):
-    """(out, in) -> (in, out)."""
+    """(out, in), or a 1x1 convolution's (out, in, 1, 1), -> (in, out)."""
+    if array.shape[2:] == (1, 1):
+        array = array[:, :, 0, 0]
     return array.transpose(1, 0)
 
 

@@ -44,6 +44,17 @@ def test_resnet_options():
     assert "stem_conv3" in names
 
 
+def test_drn_by_name_keeps_its_stride():
+    image = image_input()
+    features = build_features(
+        "drn-d-22", image, output_stride=32, stem="deep", filters=8, bn_epsilon=1e-3
+    )
+    assert sides(features) == [32, 16, 8, 8, 8]
+    model = keras.Model(image, features)
+    assert model.get_layer("level8_bn1").epsilon == 1e-3
+    assert features["c5"].shape[-1] == 64
+
+
 def test_dilated_vgg_is_our_vgg():
     plain_input, dilated_input = image_input(), image_input()
     plain = keras.Model(plain_input, build_features("vgg16", plain_input, filters=4))
@@ -138,7 +149,14 @@ def test_a_model_that_takes_other_images(taken):
 
 def test_known_names():
     names = list_backbones()
-    assert {"resnet18", "resnet269", "vgg16", "keras:MobileNetV2", "keras:ConvNeXtTiny"} <= {*names}
+    assert {
+        "resnet18",
+        "resnet269",
+        "drn-d-105",
+        "vgg16",
+        "keras:MobileNetV2",
+        "keras:ConvNeXtTiny",
+    } <= {*names}
     assert len(names) == len(set(names))
 
 

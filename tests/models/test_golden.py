@@ -19,6 +19,14 @@ def unet():
     return models.UNet(2, preprocessing="none")
 
 
+def drn_c26():
+    return models.DRN(19, variant="C-26", preprocessing="none")
+
+
+def drn_classifier(variant):
+    return models.DRN(1000, variant=variant, task="classification", preprocessing="none")
+
+
 def fc_densenet56():
     return models.FCDenseNet56(11, preprocessing="none", bn_epsilon=1e-5)
 
@@ -43,8 +51,34 @@ def segnet():
     return models.SegNet(11, preprocessing="none")
 
 
-# case, builder call, layout, {output of the case: layer of ours}
+# case, builder call, layout, {output of the case: layer of ours, or (layer, what is stored of it)}
 LIGHT = [
+    (
+        "drn_a50_classifier",
+        lambda: drn_classifier("A-50"),
+        "drn",
+        {
+            "logits": "logits",
+            "layer3_every4": ("stage4_block6_out", lambda y: y[:, ::4, ::4]),
+            "layer4_every4": ("features", lambda y: y[:, ::4, ::4]),
+        },
+    ),
+    (
+        "drn_d22_classifier",
+        lambda: drn_classifier("D-22"),
+        "drn",
+        {"logits": "logits", "features": "features"},
+    ),
+    (
+        "drn_c26_seg",
+        drn_c26,
+        "drn",
+        {
+            "logits_stride8": "logits_low",
+            "features": "features",
+            "log_softmax": ("logits", keras.ops.log_softmax),
+        },
+    ),
     ("unet_transposed", unet, "milesial", {"logits": "logits"}),
     (
         "fc_densenet56",
@@ -87,16 +121,21 @@ HEAVY = [
 ]
 
 
+def channels(output):
+    """What a case stores as `output`: of "..._every8" each 8th channel, otherwise the whole map."""
+    every = re.search(r"_every(\d+)$", output)
+    return lambda y: y[..., :: int(every[1])] if every else y
+
+
 def check(name, model, layout, taps):
     case, reference = cases.load(name)
     weights.load(model, cases.state(case), layout=layout)
     image = cases.inputs(case)["image"].transpose(0, 2, 3, 1)
-    outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
+    taps = {k: tap if isinstance(tap, tuple) else (tap, channels(k)) for k, tap in taps.items()}
+    outputs = {output: model.get_layer(layer).output for output, (layer, _) in taps.items()}
     got = keras.Model(model.input, outputs)(image, training=False)
-    for output in taps:
-        every = re.search(r"_every(\d+)$", output)  # a case that stores every n-th channel
-        ours = got[output][..., :: int(every[1])] if every else got[output]
-        error = cases.relative_error(case, output, ours, reference[output])
+    for output, (_, stored) in taps.items():
+        error = cases.relative_error(case, output, stored(got[output]), reference[output])
         print(f"{name} {output}: {error:.1e}")
         assert error <= TOLERANCE, output
 

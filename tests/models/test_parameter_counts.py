@@ -10,8 +10,32 @@ import pytest
 
 from keras_seg import models
 
+
+def drn(variant, classifier, segmenter, statistics=None):
+    """The rows of a variant: the classifier of 1000 classes and the segmenter of 19."""
+    for task, classes, count in (
+        ("classification", 1000, classifier),
+        ("segmentation", 19, segmenter),
+    ):
+        options = {"variant": variant, "task": task}
+        yield "DRN", classes, options, count, statistics and count + statistics
+
+
 # builder, classes, options: trainable parameters, all (with BN statistics and fixed kernels)
 COUNTS = [
+    *drn("A-18", 11_689_512, 11_186_259),
+    *drn("A-34", 21_797_672, 21_294_419),
+    *drn("A-50", 25_557_032, 23_546_963, 53_120),
+    *drn("B-26", 21_126_584, 20_623_331, 13_984),
+    *drn("C-26", 21_126_584, 20_623_331, 13_984),
+    *drn("C-42", 31_234_744, 30_731_491, 21_408),
+    # The reference's weights without those of a projection that it never adds.
+    *drn("C-58", 41_591_608 - 1_049_600, 41_088_355 - 1_049_600, 58_400 - 1_024),
+    *drn("D-22", 16_393_752, 15_890_499, 11_776),
+    *drn("D-24", 16_393_752 + 4_720_640, 15_890_499 + 4_720_640),
+    *drn("D-38", 26_501_912, 25_998_659, 19_200),
+    *drn("D-54", 35_809_176, 35_305_923, 55_168),
+    *drn("D-105", 54_801_304, 54_298_051, 107_392),
     ("FCDenseNet56", 11, {}, 1_376_795, 1_397_963),
     ("FCDenseNet56", 12, {}, 1_376_988, 1_398_156),
     ("FCDenseNet67", 11, {}, 3_463_243, 3_502_923),

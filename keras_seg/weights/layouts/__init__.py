@@ -2,6 +2,7 @@
 
 from keras_seg.weights.layouts import (
     caffe,
+    drn,
     kazuto1011,
     keras_applications,
     milesial,
@@ -14,6 +15,7 @@ from keras_seg.weights.layouts import (
 # Keys of LAYOUTS are the names that `keras_seg.weights.load` takes.
 LAYOUTS = {
     "caffe": caffe.LAYOUT,
+    "drn": drn.LAYOUT,
     "kazuto1011": kazuto1011.LAYOUT,
     "keras_applications": keras_applications.LAYOUT,
     "milesial": milesial.LAYOUT,
