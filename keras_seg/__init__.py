@@ -8,6 +8,7 @@ and a machine without TensorFlow can still build and train:
     models      one builder a paper
     losses      from logits and integer labels, exact on any number of replicas
     metrics     from one int64 confusion matrix
+    crf         mean-field inference in a fully connected CRF, as a layer
     weights     weights of the reference implementations, by name
     data        folders of images and masks, augmentation, batches
     training    train(): fit with atomic checkpoints, resume, previews
@@ -25,6 +26,7 @@ _PARTS = (
     "models",
     "losses",
     "metrics",
+    "crf",
     "weights",
     "data",
     "training",

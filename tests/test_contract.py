@@ -43,6 +43,7 @@ class Row:
 FCN = {"filters": 4, "fc_channels": 8}
 ROWS = [
     Row("DRN", {"variant": "D-22", "filters": 4}),
+    Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-4),
     Row(
         "FCDenseNet",
         {"growth_rate": 2, "layers_per_block": (2, 2), "bottleneck_layers": 2, "filters": 4},
@@ -50,6 +51,7 @@ ROWS = [
     Row("FCN8s", FCN),
     Row("FCN16s", {**FCN, "upsampling": "resize"}),
     Row("FCN32s", {**FCN, "legacy_padding": False}),
+    Row("Pix2PixGenerator", {"filters": 4, "depth": 4}),
     Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("SegNet", {"filters": 4}, percentile=90),
     Row("SegNetBasic", {"filters": 4}, percentile=90),

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "backbones": {"layers", "utils"},
     "weights": {"utils"},
     # Losses and metrics only so that files of compiled models open: no builder uses them.
-    "models": {"layers", "backbones", "weights", "losses", "metrics", "utils"},
+    "models": {"layers", "backbones", "weights", "crf", "losses", "metrics", "utils"},
+    "crf": {"layers", "utils"},
     "losses": {"layers", "utils"},
     "metrics": {"layers", "utils"},
     "data": {"utils"},

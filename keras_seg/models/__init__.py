@@ -13,6 +13,7 @@ import keras_seg.metrics  # noqa: F401
 from keras_seg.layers import inference_model
 from keras_seg.models import catalog
 from keras_seg.models.drn import DRN
+from keras_seg.models.crf_rnn import CRFRNN
 from keras_seg.models.fc_densenet import (
     FCDenseNet,
     FCDenseNet56,
@@ -20,6 +21,8 @@ from keras_seg.models.fc_densenet import (
     FCDenseNet103,
 )
 from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s
+from keras_seg.models.luc_adversarial import LargeFOVAdversary, SmallFOVAdversary
+from keras_seg.models.pix2pix import PatchGAN, Pix2PixGenerator, PixelGAN
 from keras_seg.models.pspnet import PSPNet
 from keras_seg.models.segnet import SegNet, SegNetBasic
 from keras_seg.models.unet import UNet
@@ -27,6 +30,7 @@ from keras_seg.utils import unknown_name
 
 _BUILDERS = (
     DRN,
+    CRFRNN,
     FCDenseNet,
     FCDenseNet56,
     FCDenseNet67,
@@ -34,13 +38,17 @@ _BUILDERS = (
     FCN8s,
     FCN16s,
     FCN32s,
+    Pix2PixGenerator,
     PSPNet,
     SegNet,
     SegNetBasic,
     UNet,
 )
+# They judge label maps and make none, so they are in no list of segmentation networks.
+_ADVERSARIES = (LargeFOVAdversary, PatchGAN, PixelGAN, SmallFOVAdversary)
 
-__all__ = ["build", "cards", "inference_model", "list_models", *(b.__name__ for b in _BUILDERS)]
+__all__ = ["build", "cards", "inference_model", "list_models"]
+__all__ += [builder.__name__ for builder in (*_BUILDERS, *_ADVERSARIES)]
 
 
 def list_models():

@@ -52,6 +52,15 @@ def segnet():
 
 
 # case, builder call, layout, {output of the case: layer of ours, or (layer, what is stored of it)}
+def pix2pix_unet256():
+    return models.Pix2PixGenerator(3, output="image", preprocessing="none")
+
+
+def pix2pix_patchgan70():
+    return models.PatchGAN(6)
+
+
+# case, builder call, layout, {output of the case: layer of ours}
 LIGHT = [
     (
         "drn_a50_classifier",
@@ -114,6 +123,8 @@ LIGHT = [
             "conv3_1_D": "relu3_1_D",
         },
     ),
+    ("pix2pix_unet256", pix2pix_unet256, "pix2pix", {"image": "tanh"}),
+    ("pix2pix_patchgan70", pix2pix_patchgan70, "pix2pix", {"logits": "logits"}),
 ]
 HEAVY = [
     ("fcn32s_vgg16", fcn32s, "wkentaro", {"score": "logits"}),
@@ -133,6 +144,8 @@ def check(name, model, layout, taps):
     image = cases.inputs(case)["image"].transpose(0, 2, 3, 1)
     taps = {k: tap if isinstance(tap, tuple) else (tap, channels(k)) for k, tap in taps.items()}
     outputs = {output: model.get_layer(layer).output for output, (layer, _) in taps.items()}
+    (image,) = (array.transpose(0, 2, 3, 1) for array in cases.inputs(case).values())
+    outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
     got = keras.Model(model.input, outputs)(image, training=False)
     for output, (_, stored) in taps.items():
         error = cases.relative_error(case, output, stored(got[output]), reference[output])
