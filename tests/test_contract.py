@@ -42,9 +42,8 @@ class Row:
 
 FCN = {"filters": 4, "fc_channels": 8}
 ROWS = [
-    Row("DRN", {"variant": "D-22", "filters": 4}),
-    Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-4),
     Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-5),
+    Row("DRN", {"variant": "D-22", "filters": 4}),
     Row(
         "FCDenseNet",
         {"growth_rate": 2, "layers_per_block": (2, 2), "bottleneck_layers": 2, "filters": 4},

@@ -12,8 +12,8 @@ import keras_seg.losses
 import keras_seg.metrics  # noqa: F401
 from keras_seg.layers import inference_model
 from keras_seg.models import catalog
-from keras_seg.models.drn import DRN
 from keras_seg.models.crf_rnn import CRFRNN
+from keras_seg.models.drn import DRN
 from keras_seg.models.fc_densenet import (
     FCDenseNet,
     FCDenseNet56,
@@ -29,8 +29,8 @@ from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
 
 _BUILDERS = (
-    DRN,
     CRFRNN,
+    DRN,
     FCDenseNet,
     FCDenseNet56,
     FCDenseNet67,

@@ -51,7 +51,6 @@ def segnet():
     return models.SegNet(11, preprocessing="none")
 
 
-# case, builder call, layout, {output of the case: layer of ours, or (layer, what is stored of it)}
 def pix2pix_unet256():
     return models.Pix2PixGenerator(3, output="image", preprocessing="none")
 
@@ -60,7 +59,7 @@ def pix2pix_patchgan70():
     return models.PatchGAN(6)
 
 
-# case, builder call, layout, {output of the case: layer of ours}
+# case, builder call, layout, {output of the case: layer of ours, or (layer, what is stored of it)}
 LIGHT = [
     (
         "drn_a50_classifier",
