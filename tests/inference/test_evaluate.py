@@ -66,7 +66,7 @@ def test_the_table_of_scores(predictor):
     assert lines[2].split() == ["road", "0.6667", "0.6667", "1.0000", "0.8000", "2"]
     assert lines[3].split() == ["car", "-", "-", "-", "-", "0"]
     assert lines[5].split() == ["mean", "iou", "0.5833"]
-    assert lines[-1] == "2 images, keras: fake"
+    assert lines[-1] == "fake (keras), 2 images"
 
 
 def test_each_kind_of_file_gets_the_same_scores(files):
