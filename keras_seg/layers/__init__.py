@@ -1,9 +1,10 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
 from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
+from keras_seg.layers.context import IdentityKernel, context_module
 from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.heads import inference_model, resize_logits
-from keras_seg.layers.image import CheckSize, check_size, image_input
+from keras_seg.layers.image import CheckSize, ReflectMargin, check_size, image_input
 from keras_seg.layers.lcn import LocalContrastNormalization
 from keras_seg.layers.lrn import LocalResponseNormalization
 from keras_seg.layers.normalization import (
@@ -26,17 +27,20 @@ __all__ = [
     "BilinearKernel",
     "CheckSize",
     "CropLike",
+    "IdentityKernel",
     "LocalContrastNormalization",
     "LocalResponseNormalization",
     "MaxUnpooling2D",
     "MonteCarloDropout",
     "PadLike",
     "Preprocess",
+    "ReflectMargin",
     "Resize",
     "aspp_sum",
     "batch_norm",
     "bilinear_upsampling",
     "check_size",
+    "context_module",
     "conv",
     "conv_bn_relu",
     "he_fan_out",

@@ -1,8 +1,9 @@
-"""The beginning of every network: its input, and the sizes that it cannot work with."""
+"""The beginning of every network: its input, a margin, the sizes that it cannot work with."""
 
 import numbers
 
 import keras
+from keras import ops
 
 
 def image_input(input_shape, num_classes):
@@ -89,3 +90,39 @@ class CheckSize(keras.layers.Layer):
 def check_size(x, least, step=1):
     """`CheckSize(least, step)`, in float32 so that mixed precision loses no grey level."""
     return CheckSize(least, step, name="check_size", dtype="float32")(x)
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class ReflectMargin(keras.layers.Layer):
+    """Images (N, H, W, C) with `margin` pixels around them, mirrored at the first and last pixel.
+
+    Behind the last row and column there are as many more as make H and W multiples of `multiple`.
+    The border pixel itself is not repeated (OpenCV's BORDER_REFLECT_101); a margin wider than the
+    image goes back and forth.
+    """
+
+    def __init__(self, margin, multiple=1, **kwargs):
+        super().__init__(**kwargs)
+        self.margin, self.multiple = margin, multiple
+
+    def call(self, x):
+        for axis, size in ((1, ops.shape(x)[1]), (2, ops.shape(x)[2])):
+            x = ops.take(x, self._source(size), axis=axis)
+        return x
+
+    def _source(self, size):
+        """Which row of the image each row of the result shows."""
+        last = size - 1
+        period = ops.maximum(2 * last, 1)
+        place = ops.mod(ops.arange(self._padded(size)) - self.margin, period)
+        return last - ops.abs(last - place)
+
+    def _padded(self, size):
+        return size + 2 * self.margin + (-size) % self.multiple
+
+    def compute_output_shape(self, input_shape):
+        height, width = (None if n is None else self._padded(n) for n in input_shape[1:3])
+        return (input_shape[0], height, width, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "margin": self.margin, "multiple": self.multiple}

@@ -14,8 +14,12 @@ MODES = {
     "caffe": ((104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0)),
     "keras-caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
     "bgr": ((0.0,), (1.0,)),
+    "bgr-voc": ((102.93, 111.36, 116.52), (1.0, 1.0, 1.0)),
+    "bgr-cityscapes": ((72.39, 82.91, 73.16), (1.0, 1.0, 1.0)),
+    "bgr-camvid": ((110.70313206, 108.77808759, 105.41212523), (1.0, 1.0, 1.0)),
+    "bgr-kitti": ((96.19429688, 95.55136972, 91.34692262), (1.0, 1.0, 1.0)),
 }
-BGR = ("caffe", "keras-caffe", "bgr")
+BGR = tuple(mode for mode in MODES if "caffe" in mode or mode.startswith("bgr"))
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -27,8 +31,9 @@ class Preprocess(layers.Layer):
             "cityscapes" (those of its training images, as DRN's authors use them), "caffe"
             (channels swapped to BGR, minus the mean pixel of ILSVRC), "keras-caffe" (the same with
             the mean of VGG's and ResNet's authors, as in keras.applications), "bgr" (channels
-            swapped, nothing subtracted), or a pair (mean, std), each a number or one number a
-            channel.
+            swapped, nothing subtracted), "bgr-voc", "bgr-cityscapes", "bgr-camvid", "bgr-kitti"
+            (channels swapped, minus the mean pixel of that data set as in the release of dilated
+            convolutions), or a pair (mean, std), each a number or one number a channel.
 
     With other than 3 input channels the statistics of a named mode are averaged over the channels,
     and no channels are swapped.

@@ -21,11 +21,19 @@ class Resize(keras.layers.Layer):
         align_corners: where output pixel o looks. False: at (o + 0.5) * in / out - 0.5, clamped
             (half-pixel centres: TensorFlow 2, torch default). True: at o * (in - 1) / (out - 1),
             so that corner falls on corner (DeepLab, PSPNet).
+        half_pixel: False, with align_corners False: at o * in / out, clamped, so that each source
+            pixel is the first of its block (dilated convolutions).
         interpolation: "bilinear" or "nearest" (nearest has half-pixel centres only).
     """
 
     def __init__(
-        self, size=None, scale=None, align_corners=False, interpolation="bilinear", **kwargs
+        self,
+        size=None,
+        scale=None,
+        align_corners=False,
+        interpolation="bilinear",
+        half_pixel=True,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if size is not None and scale is not None:
@@ -36,14 +44,17 @@ class Resize(keras.layers.Layer):
             raise ValueError(
                 f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}."
             )
-        if interpolation == "nearest" and align_corners:
-            raise ValueError("interpolation='nearest' has no align_corners form.")
+        if interpolation == "nearest" and (align_corners or not half_pixel):
+            raise ValueError("interpolation='nearest' has half-pixel centres only.")
+        if align_corners and not half_pixel:
+            raise ValueError("align_corners=True and half_pixel=False exclude each other.")
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"size must be (height, width), each at least 1, got {size!r}.")
         self.size = None if size is None else tuple(int(n) for n in size)
         self.scale = scale
         self.align_corners = align_corners
         self.interpolation = interpolation
+        self.half_pixel = half_pixel
 
     def call(self, x, reference=None):
         if (self.size is None and self.scale is None) == (reference is None):
@@ -64,8 +75,9 @@ class Resize(keras.layers.Layer):
             return self._with_tensorflow(x, size)
         if self.interpolation == "nearest":
             return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
-        rows = _bilinear_matrix(ops.shape(x)[1], size[0], self.align_corners, x.dtype)
-        columns = _bilinear_matrix(ops.shape(x)[2], size[1], self.align_corners, x.dtype)
+        convention = (self.align_corners, x.dtype, self.half_pixel)
+        rows = _bilinear_matrix(ops.shape(x)[1], size[0], *convention)
+        columns = _bilinear_matrix(ops.shape(x)[2], size[1], *convention)
         return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
 
     def _with_tensorflow(self, x, size):
@@ -76,8 +88,8 @@ class Resize(keras.layers.Layer):
             size = tf.stack(size)
         if self.interpolation == "nearest":
             return tf.image.resize(x, size, method="nearest")
-        if self.align_corners:
-            y = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
+        if self.align_corners or not self.half_pixel:
+            y = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=self.align_corners)
         else:
             y = tf.image.resize(x, size)
         return tf.cast(y, x.dtype)
@@ -96,16 +108,18 @@ class Resize(keras.layers.Layer):
             "scale": self.scale,
             "align_corners": self.align_corners,
             "interpolation": self.interpolation,
+            "half_pixel": self.half_pixel,
         }
 
 
-def _bilinear_matrix(source, target, align_corners, dtype):
+def _bilinear_matrix(source, target, align_corners, dtype, half_pixel=True):
     """(target, source) matrix whose row o holds the bilinear weights of output o."""
     position = ops.cast(ops.arange(target), "float32")
     if align_corners:
         position = position * ((source - 1) / max(target - 1, 1))
     else:
-        position = ops.clip((position + 0.5) * (source / target) - 0.5, 0, source - 1)
+        shift = 0.5 if half_pixel else 0.0
+        position = ops.clip((position + shift) * (source / target) - shift, 0, source - 1)
     distance = ops.abs(position[:, None] - ops.cast(ops.arange(source), "float32")[None])
     return ops.cast(ops.relu(1.0 - distance), dtype)
 

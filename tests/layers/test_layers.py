@@ -25,27 +25,34 @@ def picture(*shape):
 
 
 @pytest.mark.parametrize(
-    ("align_corners", "row"),
-    [(False, [0, 0.25, 0.75, 1]), (True, [0, 1 / 3, 2 / 3, 1])],
+    ("convention", "row"),
+    [
+        ({}, [0, 0.25, 0.75, 1]),
+        ({"align_corners": True}, [0, 1 / 3, 2 / 3, 1]),
+        ({"half_pixel": False}, [0, 0.5, 1, 1]),
+    ],
+    ids=str,
 )
-def test_resize_follows_the_convention(align_corners, row):
+def test_resize_follows_the_convention(convention, row):
     x = np.array([[0, 1], [2, 3]], "float32")[None, :, :, None]
-    y = Resize(size=(4, 4), align_corners=align_corners)(x)
+    y = Resize(size=(4, 4), **convention)(x)
     np.testing.assert_allclose(np.asarray(y)[0, 0, :, 0], row, atol=1e-6)
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("align_corners", "half_pixel"), [(False, True), (True, True), (False, False)]
+)
 @pytest.mark.parametrize(
     ("source", "target"), [((7, 9), (25, 65)), ((33, 12), (5, 1)), ((1, 1), (4, 6))]
 )
-def test_matrix_form_of_other_backends_equals_tensorflow(source, target, align_corners):
+def test_matrix_form_of_other_backends_equals_tensorflow(source, target, align_corners, half_pixel):
     x = picture(2, *source, 3)
     rows, columns = (
-        np.asarray(_bilinear_matrix(s, t, align_corners, "float32"))
+        np.asarray(_bilinear_matrix(s, t, align_corners, "float32", half_pixel))
         for s, t in zip(source, target, strict=True)
     )
     ours = np.einsum("oh,nhwc,pw->nopc", rows, x, columns)
-    theirs = Resize(size=target, align_corners=align_corners)(x)
+    theirs = Resize(size=target, align_corners=align_corners, half_pixel=half_pixel)(x)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -79,7 +86,8 @@ def test_resize_to_its_own_size_is_free():
         ({"size": (3, 3), "scale": 2}, "not both"),
         ({"scale": 1.5}, "whole number"),
         ({"interpolation": "cubic"}, "'bilinear' or 'nearest'"),
-        ({"interpolation": "nearest", "align_corners": True}, "no align_corners"),
+        ({"interpolation": "nearest", "align_corners": True}, "half-pixel centres only"),
+        ({"align_corners": True, "half_pixel": False}, "exclude each other"),
     ],
 )
 def test_resize_refuses(arguments, message):

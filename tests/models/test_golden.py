@@ -47,6 +47,15 @@ def pspnet50():
     return models.PSPNet(21, aux=True, preprocessing="none")
 
 
+def dilated_front_end():
+    return models.DilatedFrontEnd(21, padding="valid", preprocessing="none")
+
+
+def context(form, channels, name, **options):
+    scores = keras.Input((None, None, channels))
+    return keras.Model(scores, layers.context_module(scores, form, name=name, **options))
+
+
 def segnet():
     return models.SegNet(11, preprocessing="none")
 
@@ -112,6 +121,18 @@ LIGHT = [
         },
     ),
     (
+        "dilated_context_basic",
+        lambda: context("basic", 11, "ctx"),
+        "dilation",
+        {"output": "ctx_final"},
+    ),
+    (
+        "dilated_context_large",
+        lambda: context("large", 21, "ct"),
+        "dilation",
+        {"output": "ct_final", "ct_conv5_1_every8": "ct_conv5_1_relu"},
+    ),
+    (
         "segnet_vgg16",
         segnet,
         "segnet",
@@ -126,6 +147,12 @@ LIGHT = [
     ("pix2pix_patchgan70", pix2pix_patchgan70, "pix2pix", {"logits": "logits"}),
 ]
 HEAVY = [
+    (
+        "dilated_frontend",
+        dilated_front_end,
+        "dilation",
+        {"scores": "logits_low", "conv5_3_every4": "conv5_3_relu", "fc7_every4": "features"},
+    ),
     ("fcn32s_vgg16", fcn32s, "wkentaro", {"score": "logits"}),
     ("fcn8s_vgg16", fcn8s, "wkentaro", {"score": "logits"}),
 ]
@@ -140,15 +167,17 @@ def channels(output):
 def check(name, model, layout, taps):
     case, reference = cases.load(name)
     weights.load(model, cases.state(case), layout=layout)
-    image = cases.inputs(case)["image"].transpose(0, 2, 3, 1)
+    compare(case, reference, model, taps)
+
+
+def compare(case, reference, model, taps):
     taps = {k: tap if isinstance(tap, tuple) else (tap, channels(k)) for k, tap in taps.items()}
-    outputs = {output: model.get_layer(layer).output for output, (layer, _) in taps.items()}
     (image,) = (array.transpose(0, 2, 3, 1) for array in cases.inputs(case).values())
-    outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
+    outputs = {output: model.get_layer(layer).output for output, (layer, _) in taps.items()}
     got = keras.Model(model.input, outputs)(image, training=False)
     for output, (_, stored) in taps.items():
         error = cases.relative_error(case, output, stored(got[output]), reference[output])
-        print(f"{name} {output}: {error:.1e}")
+        print(f"{case['name']} {output}: {error:.1e}")
         assert error <= TOLERANCE, output
 
 
@@ -161,6 +190,18 @@ def test_light(name, build, layout, taps):
 @pytest.mark.parametrize(("name", "build", "layout", "taps"), HEAVY, ids=[row[0] for row in HEAVY])
 def test_heavy(name, build, layout, taps):
     check(name, build(), layout, taps)
+
+
+def test_dilated_context_starts_as_the_identity():
+    """Whose weights are all fixed: ours are the initial ones."""
+    case, reference = cases.load("dilated_context_identity")
+    model = context("large", 21, "ct", deviation=0.0)
+    taps = {
+        "output": "ct_final",
+        "ct_conv1_1": "ct_conv1_1_relu",
+        "ct_conv2_1": "ct_conv2_1_relu",
+    }
+    compare(case, reference, model, taps)
 
 
 @pytest.mark.parametrize("map_name", ["map13", "map60", "map9x14"])

@@ -2,6 +2,7 @@
 
 from keras_seg.weights.layouts import (
     caffe,
+    dilation,
     drn,
     kazuto1011,
     keras_applications,
@@ -16,6 +17,7 @@ from keras_seg.weights.layouts import (
 # Keys of LAYOUTS are the names that `keras_seg.weights.load` takes.
 LAYOUTS = {
     "caffe": caffe.LAYOUT,
+    "dilation": dilation.LAYOUT,
     "drn": drn.LAYOUT,
     "kazuto1011": kazuto1011.LAYOUT,
     "keras_applications": keras_applications.LAYOUT,
