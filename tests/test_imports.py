@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "utils": set(),
     "layers": {"utils"},
     "backbones": {"layers", "utils"},
-    "weights": {"utils"},
+    "weights": {"layers", "utils"},
     # Losses and metrics only so that files of compiled models open: no builder uses them.
     "models": {"layers", "backbones", "weights", "crf", "losses", "metrics", "utils"},
     "crf": {"layers", "utils"},

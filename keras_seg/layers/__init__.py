@@ -3,6 +3,7 @@
 from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
 from keras_seg.layers.context import IdentityKernel, context_module
 from keras_seg.layers.dropout import MonteCarloDropout
+from keras_seg.layers.encoding import Encoding
 from keras_seg.layers.heads import inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, ReflectMargin, check_size, image_input
 from keras_seg.layers.lcn import LocalContrastNormalization
@@ -28,6 +29,7 @@ __all__ = [
     "CheckSize",
     "CropLike",
     "IdentityKernel",
+    "Encoding",
     "LocalContrastNormalization",
     "LocalResponseNormalization",
     "MaxUnpooling2D",

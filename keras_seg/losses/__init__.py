@@ -4,6 +4,7 @@ from keras_seg.losses.base import SegmentationLoss, WeightedSum
 from keras_seg.losses.combine import CrossEntropyDice, CrossEntropyLogIoU
 from keras_seg.losses.cross_entropy import CrossEntropy, class_weights
 from keras_seg.losses.overlap import Dice, IoU, OverlapLoss, Tversky
+from keras_seg.losses.semantic_encoding import SemanticEncoding
 
 __all__ = [
     "CrossEntropy",
@@ -13,6 +14,7 @@ __all__ = [
     "IoU",
     "OverlapLoss",
     "SegmentationLoss",
+    "SemanticEncoding",
     "Tversky",
     "WeightedSum",
     "class_weights",

@@ -15,6 +15,7 @@ from keras_seg.models import catalog
 from keras_seg.models.crf_rnn import CRFRNN
 from keras_seg.models.dilated import DilatedFrontEnd, Dilation7, Dilation8, Dilation10
 from keras_seg.models.drn import DRN
+from keras_seg.models.encnet import EncNet
 from keras_seg.models.fc_densenet import (
     FCDenseNet,
     FCDenseNet56,
@@ -36,6 +37,7 @@ _BUILDERS = (
     Dilation7,
     Dilation8,
     Dilation10,
+    EncNet,
     FCDenseNet,
     FCDenseNet56,
     FCDenseNet67,

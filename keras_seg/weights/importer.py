@@ -6,6 +6,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_seg.layers import Encoding
 from keras_seg.utils import unknown_name
 from keras_seg.weights.checks import finite, layers_with_weights, raise_misfits
 from keras_seg.weights.files import read_state
@@ -210,6 +211,7 @@ _RULES = {
     keras.layers.DepthwiseConv2D: {"kernel": (".weight", _depthwise), "bias": _BIAS},
     keras.layers.Dense: {"kernel": (".weight", _dense), "bias": _BIAS},
     keras.layers.BatchNormalization: _NORMALIZATION,
+    Encoding: {"codewords": (".codewords", _same), "scale": (".scale", _same)},
 }
 
 

@@ -59,12 +59,14 @@ def _parameter(seed, shape, kind):
 
 
 def relative_error(case, output, ours, reference):
-    """max |ours - reference| / max |reference|; `ours` is the whole output (N, H, W, C).
+    """max |ours - reference| / max |reference|; `ours` is the whole output, a map as (N, H, W, C).
 
     The stored reference may be thinned: the case says by which step on each axis.
     """
     rule = case["outputs"][output]
-    ours = np.moveaxis(np.asarray(ours), -1, 1)
+    ours = np.asarray(ours)
+    if ours.ndim == 4:
+        ours = np.moveaxis(ours, -1, 1)
     if list(ours.shape) != rule["shape"]:
         raise ValueError(f"{output} has shape {ours.shape}, the reference {rule['shape']}.")
     ours = ours[tuple(slice(None, None, step) for step in rule["step"])]

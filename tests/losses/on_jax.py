@@ -5,7 +5,15 @@ import keras
 import numpy as np
 from conftest import Y, Z
 
-from keras_seg.losses import CrossEntropy, CrossEntropyDice, CrossEntropyLogIoU, Dice, IoU, Tversky
+from keras_seg.losses import (
+    CrossEntropy,
+    CrossEntropyDice,
+    CrossEntropyLogIoU,
+    Dice,
+    IoU,
+    SemanticEncoding,
+    Tversky,
+)
 from keras_seg.metrics import ConfusionMatrix, MeanIoU, confusion_matrix, scores
 
 LABELS, LOGITS = np.array(Y, "uint8"), np.array(Z, "float32")
@@ -41,6 +49,10 @@ def check_losses():
         perfect = 100 * np.eye(4, dtype="float32")[np.where(LABELS == 255, 0, LABELS)]
         value, slope = step(perfect, LABELS)
         assert abs(value) < 1e-6 and np.all(np.isfinite(slope)), loss.name
+
+    presence = np.array([[2, -1, 0.5, -3], [0, 1, -2, 1]], "float32")
+    value = jax.jit(lambda z, y: SemanticEncoding()(y, z))(presence, LABELS)
+    np.testing.assert_allclose(value, 0.551182, atol=2e-6)
 
 
 def check_counts():

@@ -10,6 +10,7 @@ from keras_seg.losses import (
     CrossEntropyLogIoU,
     Dice,
     IoU,
+    SemanticEncoding,
     Tversky,
     WeightedSum,
     class_weights,
@@ -312,6 +313,60 @@ def test_bad_options(make, match):
 def test_bad_input(loss, labels, logits, match):
     with pytest.raises(ValueError, match=match):
         loss(np.zeros(labels, "int32"), np.zeros(logits, "float32"))
+
+
+PRESENCE = [[2, -1, 0.5, -3], [0, 1, -2, 1]]  # classes 0, 1, 2 are in the first image; 0, 1
+
+
+class TestSemanticEncoding:
+    """Logits of an image, not of a pixel; otherwise what every loss promises."""
+
+    def test_value_and_gradient(self, labels):
+        value, slope = gradient(SemanticEncoding(), labels, PRESENCE)
+        assert value == pytest.approx(0.551182, abs=2e-6)
+        truth = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
+        expected = (1 / (1 + np.exp(-np.array(PRESENCE))) - truth) / 8
+        np.testing.assert_allclose(slope, expected, atol=1e-6)
+        assert float(SemanticEncoding(ignore_label=[255, 2])(labels, PRESENCE)) > value
+        assert float(SemanticEncoding()(labels[..., None].astype("uint8"), PRESENCE)) == value
+
+    def test_images_without_labels(self, labels):
+        more = np.concatenate([labels, np.full_like(labels[:1], 255)])
+        value = float(SemanticEncoding()(more, [*PRESENCE, [9, 9, 9, 9]]))
+        assert value == pytest.approx(0.551182, abs=2e-6)
+        value, slope = gradient(SemanticEncoding(), np.full_like(labels, 255), PRESENCE)
+        assert value == 0 and np.all(slope == 0)
+
+    @pytest.mark.parametrize("xla", [False, True])
+    def test_in_a_graph_and_an_illegal_label(self, labels, xla):
+        import tensorflow as tf
+
+        def step(labels, logits):
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = SemanticEncoding()(labels, logits)
+            return value, tape.gradient(value, logits)
+
+        step = tf.function(step, jit_compile=xla)
+        logits = tf.constant(PRESENCE, "float32")
+        assert float(step(tf.constant(labels), logits)[0]) == pytest.approx(0.551182, abs=2e-6)
+        broken = labels.copy()
+        broken[1, 0, 1] = 4
+        value, slope = step(tf.constant(broken), logits)
+        assert np.isnan(value) and np.all(slope.numpy() == 0)
+
+    def test_sure_logits_in_half_precision(self, labels):
+        logits = keras.ops.cast(np.array(PRESENCE) * 20000, "float16")
+        assert np.isfinite(float(SemanticEncoding()(labels, logits)))
+
+    def test_file_and_bad_input(self, labels, logits):
+        loss = SemanticEncoding(ignore_label=[255, 3], name="se")
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+        assert again.get_config() == loss.get_config()
+        with pytest.raises(ValueError, match=r"\(N, K\).*CrossEntropy"):
+            loss(labels, logits)
+        with pytest.raises(ValueError, match="integer"):
+            loss(labels.astype("float32"), PRESENCE)
 
 
 HISTOGRAM = [50000, 30000, 15000, 5000]

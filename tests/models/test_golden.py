@@ -15,6 +15,10 @@ from keras_seg import layers, models, weights
 TOLERANCE = 1e-4  # of the largest value; a wrong epsilon alone costs 2e-3 and more
 
 
+def encnet():
+    return models.EncNet(150, aux=True, se_loss=True, preprocessing="none")
+
+
 def unet():
     return models.UNet(2, preprocessing="none")
 
@@ -94,6 +98,19 @@ LIGHT = [
             "logits_stride8": "logits_low",
             "features": "features",
             "log_softmax": ("logits", keras.ops.log_softmax),
+        },
+    ),
+    (
+        "encnet_resnet50s",
+        encnet,
+        "encoding",
+        {
+            "logits": "logits",
+            "se_logits": "se",
+            "logits_stride8": "logits_low",
+            "aux_stride8": "aux_low",
+            "encoding": "encoding",
+            "encoded_mean": "encoding_mean",
         },
     ),
     ("unet_transposed", unet, "milesial", {"logits": "logits"}),
@@ -261,3 +278,16 @@ def test_max_unpool(name):
     places = np.nonzero(np.moveaxis(np.asarray(unpooled), -1, 1).reshape(*expected.shape[:2], -1))
     indices = np.sort(reference[f"{name}_indices"].reshape(*expected.shape[:2], -1))
     np.testing.assert_array_equal(places[2].reshape(indices.shape), indices)
+
+
+def test_encoding():
+    """Assignment and sum of residuals, on a map that is not square."""
+    case, reference = cases.load("layer_encoding")
+    features = keras.Input((None, None, 24))
+    layer = layers.Encoding(8, name="encoding")
+    model = keras.Model(features, layer(features))
+    state = {f"head.encmodule.encoding.3.{name}": a for name, a in cases.state(case).items()}
+    weights.load(model, state, layout="encoding")
+    x = cases.inputs(case)["features"].transpose(0, 2, 3, 1)
+    for output, ours in {"encoding": model(x), "assignment": layer.assign(x)}.items():
+        assert cases.relative_error(case, output, ours, reference[output]) <= 2e-6, output

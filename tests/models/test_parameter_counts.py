@@ -10,6 +10,8 @@ import pytest
 
 from keras_seg import models
 
+RESNET101 = {"backbone": "resnet101"}
+
 
 def drn(variant, classifier, segmenter, statistics=None):
     """The rows of a variant: the classifier of 1000 classes and the segmenter of 19."""
@@ -43,6 +45,30 @@ COUNTS = [
     ("Dilation8", 21, {"context": "basic"}, 134_374_973, None),
     ("Dilation8", 11, {"context": "basic"}, 134_313_443, None),
     ("Dilation10", 19, {}, 134_368_179, None),
+    ("EncNet", 150, {"aux": True, "se_loss": True}, 36_164_578, None),
+    ("EncNet", 150, {}, 33_689_270, None),
+    ("EncNet", 59, {"aux": True, "se_loss": True, "lateral": True}, 43_915_217, None),
+    ("EncNet", 59, {"lateral": True}, 41_509_979, None),
+    ("EncNet", 21, {"aux": True, "se_loss": True, "lateral": True}, 43_866_463, None),
+    ("EncNet", 21, {"lateral": True}, 41_490_485, None),
+    ("EncNet", 150, {**RESNET101, "aux": True, "se_loss": True}, 55_156_706, None),
+    ("EncNet", 150, RESNET101, 52_681_398, None),
+    (
+        "EncNet",
+        59,
+        {**RESNET101, "aux": True, "se_loss": True, "lateral": True},
+        62_907_345,
+        None,
+    ),
+    ("EncNet", 59, {**RESNET101, "lateral": True}, 60_502_107, None),
+    (
+        "EncNet",
+        21,
+        {**RESNET101, "aux": True, "se_loss": True, "lateral": True},
+        62_858_591,
+        None,
+    ),
+    ("EncNet", 21, {**RESNET101, "lateral": True}, 60_482_613, None),
     ("FCDenseNet56", 11, {}, 1_376_795, 1_397_963),
     ("FCDenseNet56", 12, {}, 1_376_988, 1_398_156),
     ("FCDenseNet67", 11, {}, 3_463_243, 3_502_923),
