@@ -42,7 +42,6 @@ class Row:
 
 
 FCN = {"filters": 4, "fc_channels": 8}
-SLIM_RESNET = {"backbone": "resnet18", "filters": 4}
 ROWS = [
     Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-5),
     Row("DRN", {"variant": "D-22", "filters": 4}),
@@ -51,7 +50,14 @@ ROWS = [
     Row("Dilation10", {"filters": 2, "fc_channels": 8, "padding": "same"}, seed=6),
     Row(
         "EncNet",
-        {**SLIM_RESNET, "codewords": 4, "lateral": True, "se_loss": True, "aux": True},
+        {
+            "backbone": "resnet18",
+            "filters": 4,
+            "codewords": 4,
+            "lateral": True,
+            "se_loss": True,
+            "aux": True,
+        },
         sizes=((41, 57), (57, 41)),
     ),
     Row(
@@ -63,7 +69,6 @@ ROWS = [
     Row("FCN32s", {**FCN, "legacy_padding": False}),
     Row("Pix2PixGenerator", {"filters": 4, "depth": 4}),
     Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
-    Row("PSPNet", {**SLIM_RESNET, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("SegNet", {"filters": 4}, percentile=90),
     Row("SegNetBasic", {"filters": 4}, percentile=90),
     Row("UNet", {"filters": 4}),
