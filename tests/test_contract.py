@@ -45,6 +45,13 @@ FCN = {"filters": 4, "fc_channels": 8}
 ROWS = [
     Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-5),
     Row("DRN", {"variant": "D-22", "filters": 4}),
+    Row(
+        "DeconvNet",
+        {"filters": 2, "fc_channels": 8},
+        sizes=((193, 200), (200, 196)),
+        learning_rate=1e-2,
+        percentile=90,
+    ),
     Row("DilatedFrontEnd", {"filters": 2, "fc_channels": 8}),
     Row("Dilation8", {"filters": 2, "fc_channels": 8, "padding": "same"}),
     Row("Dilation10", {"filters": 2, "fc_channels": 8, "padding": "same"}, seed=6),

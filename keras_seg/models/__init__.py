@@ -13,6 +13,7 @@ import keras_seg.metrics  # noqa: F401
 from keras_seg.layers import inference_model
 from keras_seg.models import catalog
 from keras_seg.models.crf_rnn import CRFRNN
+from keras_seg.models.deconvnet import DeconvNet
 from keras_seg.models.dilated import DilatedFrontEnd, Dilation7, Dilation8, Dilation10
 from keras_seg.models.drn import DRN
 from keras_seg.models.encnet import EncNet
@@ -33,6 +34,7 @@ from keras_seg.utils import unknown_name
 _BUILDERS = (
     CRFRNN,
     DRN,
+    DeconvNet,
     DilatedFrontEnd,
     Dilation7,
     Dilation8,

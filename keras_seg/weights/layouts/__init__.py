@@ -2,6 +2,7 @@
 
 from keras_seg.weights.layouts import (
     caffe,
+    deconvnet,
     dilation,
     drn,
     encoding,
@@ -18,6 +19,7 @@ from keras_seg.weights.layouts import (
 # Keys of LAYOUTS are the names that `keras_seg.weights.load` takes.
 LAYOUTS = {
     "caffe": caffe.LAYOUT,
+    "deconvnet": deconvnet.LAYOUT,
     "dilation": dilation.LAYOUT,
     "drn": drn.LAYOUT,
     "encoding": encoding.LAYOUT,
