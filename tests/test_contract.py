@@ -44,6 +44,9 @@ class Row:
 FCN = {"filters": 4, "fc_channels": 8}
 ROWS = [
     Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-5),
+    Row("DeepLabV1", {"filters": 4, "fc_channels": 16, "multiscale": True}),
+    Row("DeepLabV1", {"filters": 2, "fc_channels": 16, "variant": "base"}),
+    Row("DeepLabV2", {"backbone": "resnet18", "filters": 4, "scales": (0.75,), "aux": True}),
     Row("DRN", {"variant": "D-22", "filters": 4}),
     Row(
         "DeconvNet",
@@ -74,6 +77,7 @@ ROWS = [
     Row("FCN8s", FCN),
     Row("FCN16s", {**FCN, "upsampling": "resize"}),
     Row("FCN32s", {**FCN, "legacy_padding": False}),
+    Row("ParseNet", {"filters": 4, "fc_channels": 64}),
     Row("Pix2PixGenerator", {"filters": 4, "depth": 4}),
     Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("SegNet", {"filters": 4}, percentile=90),

@@ -6,8 +6,10 @@ from keras_seg.backbones.drn import drn
 from keras_seg.backbones.from_keras import from_keras
 from keras_seg.backbones.resnet import resnet
 from keras_seg.backbones.vgg import vgg16
+from keras_seg.backbones.vgg_atrous import atrous_vgg16
 
 __all__ = [
+    "atrous_vgg16",
     "backbone_preprocessing",
     "build_features",
     "drn",

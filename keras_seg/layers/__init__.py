@@ -6,6 +6,7 @@ from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.encoding import Encoding
 from keras_seg.layers.heads import inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, ReflectMargin, check_size, image_input
+from keras_seg.layers.l2_normalization import L2Normalization
 from keras_seg.layers.lcn import LocalContrastNormalization
 from keras_seg.layers.lrn import LocalResponseNormalization
 from keras_seg.layers.normalization import (
@@ -18,7 +19,7 @@ from keras_seg.layers.normalization import (
 )
 from keras_seg.layers.pooling import AdaptiveAveragePooling2D, pyramid_pooling
 from keras_seg.layers.preprocessing import Preprocess, preprocess
-from keras_seg.layers.resize import CropLike, PadLike, Resize
+from keras_seg.layers.resize import CropLike, PadLike, PadToStep, RepeatEdge, Resize, ResizeBy
 from keras_seg.layers.unpooling import MaxUnpooling2D
 from keras_seg.layers.upsampling import BilinearKernel, bilinear_upsampling
 
@@ -30,14 +31,18 @@ __all__ = [
     "CropLike",
     "Encoding",
     "IdentityKernel",
+    "L2Normalization",
     "LocalContrastNormalization",
     "LocalResponseNormalization",
     "MaxUnpooling2D",
     "MonteCarloDropout",
     "PadLike",
+    "PadToStep",
     "Preprocess",
     "ReflectMargin",
+    "RepeatEdge",
     "Resize",
+    "ResizeBy",
     "aspp_sum",
     "batch_norm",
     "bilinear_upsampling",

@@ -34,7 +34,7 @@ def large_fov(x, filters=1024, kernel_size=3, dilation_rate=12, *, dropout=0.5, 
     """VGG16's fc6 and fc7 as DeepLab has them: (N, H, W, C) -> (N, H, W, filters).
 
     fc6 looks at a `kernel_size` window with `dilation_rate`, fc7 at one position; each is followed
-    by ReLU and dropout of single units (Chen et al. 2015, section 3.1). Layers: `fc6`, `fc6_relu`,
+    by ReLU and dropout of single units (Chen et al. 2015, section 3.2). Layers: `fc6`, `fc6_relu`,
     `fc6_dropout`, `fc7`, ..., each with `suffix` after "fc6" or "fc7".
     """
     for name, size, rate in (("fc6", kernel_size, dilation_rate), ("fc7", 1, 1)):

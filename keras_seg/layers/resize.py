@@ -4,6 +4,8 @@ Keras resizes with half-pixel centres only, its layer refuses to be exported whe
 known, and `keras.layers.Resizing` inside a model switches later normalisations to training mode.
 """
 
+import fractions
+
 import keras
 from keras import ops
 
@@ -68,31 +70,7 @@ class Resize(keras.layers.Layer):
             size = tuple(n * self.scale for n in ops.shape(x)[1:3])
         else:
             size = tuple(ops.shape(reference)[1:3])
-        known = all(isinstance(n, int) for n in size)
-        if known and size == tuple(x.shape[1:3]):
-            return x
-        if keras.backend.backend() == "tensorflow":
-            return self._with_tensorflow(x, size)
-        if self.interpolation == "nearest":
-            return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
-        convention = (self.align_corners, x.dtype, self.half_pixel)
-        rows = _bilinear_matrix(ops.shape(x)[1], size[0], *convention)
-        columns = _bilinear_matrix(ops.shape(x)[2], size[1], *convention)
-        return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
-
-    def _with_tensorflow(self, x, size):
-        """TensorFlow's own kernels: one builtin operator in TFLite and ONNX."""
-        import tensorflow as tf
-
-        if not all(isinstance(n, int) for n in size):
-            size = tf.stack(size)
-        if self.interpolation == "nearest":
-            return tf.image.resize(x, size, method="nearest")
-        if self.align_corners or not self.half_pixel:
-            y = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=self.align_corners)
-        else:
-            y = tf.image.resize(x, size)
-        return tf.cast(y, x.dtype)
+        return _resize(x, size, self.align_corners, self.interpolation, self.half_pixel)
 
     def compute_output_shape(self, x_shape, reference_shape=None):
         if self.scale is not None:
@@ -110,6 +88,72 @@ class Resize(keras.layers.Layer):
             "interpolation": self.interpolation,
             "half_pixel": self.half_pixel,
         }
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class ResizeBy(keras.layers.Layer):
+    """Resize (N, H, W, C) bilinearly to a fraction of its size. Keeps the dtype.
+
+    Args:
+        scale: the fraction, such as 0.75; a number of few digits.
+        align_corners: as in `Resize`. False: the output has floor(H * scale) rows. True:
+            floor((H - 1) * scale) + 1, so that the rows lie exactly 1 / scale apart where that is
+            whole: at 0.75, 321 -> 241 (DeepLab v2).
+    """
+
+    def __init__(self, scale, align_corners=False, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
+            raise ValueError(f"scale must be a number above 0, got {scale!r}.")
+        self.scale, self.align_corners = scale, align_corners
+
+    def _size(self, sizes):
+        # A quotient of whole numbers: 0.7 * 10 must not become 6 by rounding.
+        ratio = fractions.Fraction(self.scale).limit_denominator(1000)
+        last = int(self.align_corners)
+        return tuple(
+            None if n is None else (n - last) * ratio.numerator // ratio.denominator + last
+            for n in sizes
+        )
+
+    def call(self, x):
+        return _resize(x, self._size(ops.shape(x)[1:3]), self.align_corners)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self._size(input_shape[1:3]), input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "align_corners": self.align_corners}
+
+
+def _resize(x, size, align_corners, interpolation="bilinear", half_pixel=True):
+    """x at `size`, a pair of numbers or of scalar tensors."""
+    known = all(isinstance(n, int) for n in size)
+    if known and tuple(size) == tuple(x.shape[1:3]):
+        return x
+    if keras.backend.backend() == "tensorflow":
+        return _resize_with_tensorflow(x, size, align_corners, interpolation, half_pixel)
+    if interpolation == "nearest":
+        return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
+    convention = (align_corners, x.dtype, half_pixel)
+    rows = _bilinear_matrix(ops.shape(x)[1], size[0], *convention)
+    columns = _bilinear_matrix(ops.shape(x)[2], size[1], *convention)
+    return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
+
+
+def _resize_with_tensorflow(x, size, align_corners, interpolation, half_pixel):
+    """TensorFlow's own kernels: one builtin operator in TFLite and ONNX."""
+    import tensorflow as tf
+
+    if not all(isinstance(n, int) for n in size):
+        size = tf.stack(size)
+    if interpolation == "nearest":
+        return tf.image.resize(x, size, method="nearest")
+    if align_corners or not half_pixel:
+        y = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=align_corners)
+    else:
+        y = tf.image.resize(x, size)
+    return tf.cast(y, x.dtype)
 
 
 def _bilinear_matrix(source, target, align_corners, dtype, half_pixel=True):
@@ -178,3 +222,53 @@ class PadLike(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, reference_shape):
         return (x_shape[0], *reference_shape[1:3], x_shape[3])
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class PadToStep(keras.layers.Layer):
+    """Pad (N, H, W, C) with zeros below and on the right to the next size `first + k * step`.
+
+    DeepLab's data layer does so with the mean pixel, which is zero after the preprocessing: only
+    sizes 8 k + 1 have a grid of stride 8 whose corners are the image's.
+
+    Args:
+        step: distance of the sizes that fit.
+        first: the smallest size that fits.
+    """
+
+    def __init__(self, step=8, first=1, **kwargs):
+        super().__init__(**kwargs)
+        if not (isinstance(step, int) and isinstance(first, int) and step > 0 and first > 0):
+            raise ValueError(
+                f"step and first must be whole numbers above 0, got {step!r} and {first!r}."
+            )
+        self.step, self.first = step, first
+
+    def _missing(self, sizes):
+        return [(self.first - n) % self.step for n in sizes]
+
+    def call(self, x):
+        missing = self._missing(ops.shape(x)[1:3])
+        if all(isinstance(n, int) and n == 0 for n in missing):
+            return x
+        return ops.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)])
+
+    def compute_output_shape(self, input_shape):
+        height, width = (None if n is None else n + self._missing([n])[0] for n in input_shape[1:3])
+        return (input_shape[0], height, width, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "step": self.step, "first": self.first}
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class RepeatEdge(keras.layers.Layer):
+    """Repeat the first row and the first column of (N, H, W, C): (N, H + 1, W + 1, C)."""
+
+    def call(self, x):
+        x = ops.concatenate([x[:, :1], x], axis=1)
+        return ops.concatenate([x[:, :, :1], x], axis=2)
+
+    def compute_output_shape(self, input_shape):
+        height, width = (None if n is None else n + 1 for n in input_shape[1:3])
+        return (input_shape[0], height, width, input_shape[3])

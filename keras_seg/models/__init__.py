@@ -14,6 +14,8 @@ from keras_seg.layers import inference_model
 from keras_seg.models import catalog
 from keras_seg.models.crf_rnn import CRFRNN
 from keras_seg.models.deconvnet import DeconvNet
+from keras_seg.models.deeplab_v1 import DeepLabV1
+from keras_seg.models.deeplab_v2 import DeepLabV2
 from keras_seg.models.dilated import DilatedFrontEnd, Dilation7, Dilation8, Dilation10
 from keras_seg.models.drn import DRN
 from keras_seg.models.encnet import EncNet
@@ -25,6 +27,7 @@ from keras_seg.models.fc_densenet import (
 )
 from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_seg.models.luc_adversarial import LargeFOVAdversary, SmallFOVAdversary
+from keras_seg.models.parsenet import ParseNet
 from keras_seg.models.pix2pix import PatchGAN, Pix2PixGenerator, PixelGAN
 from keras_seg.models.pspnet import PSPNet
 from keras_seg.models.segnet import SegNet, SegNetBasic
@@ -33,6 +36,8 @@ from keras_seg.utils import unknown_name
 
 _BUILDERS = (
     CRFRNN,
+    DeepLabV1,
+    DeepLabV2,
     DRN,
     DeconvNet,
     DilatedFrontEnd,
@@ -47,6 +52,7 @@ _BUILDERS = (
     FCN8s,
     FCN16s,
     FCN32s,
+    ParseNet,
     Pix2PixGenerator,
     PSPNet,
     SegNet,

@@ -9,10 +9,14 @@ from keras_seg.layers import (
     AdaptiveAveragePooling2D,
     BatchNormalization,
     CropLike,
+    L2Normalization,
     LocalResponseNormalization,
     PadLike,
+    PadToStep,
     Preprocess,
+    RepeatEdge,
     Resize,
+    ResizeBy,
     bilinear_upsampling,
     conv_bn_relu,
     inference_model,
@@ -118,6 +122,66 @@ def test_pad_like_puts_the_odd_zero_behind():
     expected = np.zeros((5, 4))
     expected[1:3, 0:3] = 1
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("scale", "align_corners", "expected"),
+    [
+        (0.75, True, (241, 7)),
+        (0.75, False, (240, 6)),
+        (0.5, True, (161, 5)),
+        (0.7, False, (224, 6)),
+    ],
+)
+def test_resize_by_a_fraction(scale, align_corners, expected):
+    """Sizes of DeepLab v2's scales for 321: 241 and 161 with aligned corners."""
+    layer = ResizeBy(scale, align_corners)
+    x = picture(1, 321, 9, 2)
+    np.testing.assert_array_equal(layer(x), Resize(expected, align_corners=align_corners)(x))
+    image = keras.Input((None, None, 2))
+    assert keras.Model(image, layer(image)).predict(x, verbose=0).shape == (1, *expected, 2)
+    assert layer.compute_output_shape((None, 321, None, 2)) == (None, expected[0], None, 2)
+
+
+def test_resize_by_counts_in_whole_numbers():
+    assert ResizeBy(0.7).compute_output_shape((1, 10, 30, 2)) == (1, 7, 21, 2)  # 0.7 * 30 < 21
+    with pytest.raises(ValueError, match="above 0"):
+        ResizeBy(0)
+
+
+@pytest.mark.parametrize(
+    ("first", "size", "expected"), [(1, (60, 65), (65, 65)), (2, (65, 66), (66, 66))]
+)
+def test_pad_to_step(first, size, expected):
+    layer = PadToStep(8, first)
+    x = np.ones((1, *size, 2), "float32")
+    y = np.zeros((1, *expected, 2))
+    y[:, : size[0], : size[1]] = 1
+    np.testing.assert_array_equal(layer(x), y)
+    image = keras.Input((None, None, 2))
+    np.testing.assert_array_equal(keras.Model(image, layer(image)).predict(x, verbose=0), y)
+    assert layer.compute_output_shape((None, *size, 2)) == (None, *expected, 2)
+    with pytest.raises(ValueError, match="whole numbers above 0"):
+        PadToStep(0)
+
+
+def test_repeat_edge():
+    x = np.array([[1, 2], [3, 4]], "float32")[None, :, :, None]
+    y = np.asarray(RepeatEdge()(x))[0, :, :, 0]
+    np.testing.assert_array_equal(y, [[1, 1, 2], [1, 1, 2], [3, 3, 4]])
+
+
+def test_l2_normalization():
+    """By the formula; 1024 channels of 100 have a square sum of 1e7, too large for float16."""
+    x = picture(2, 3, 4, 5)
+    layer = L2Normalization(epsilon=0.1)
+    layer.build(x.shape)
+    gamma = np.linspace(1, 2, 5)
+    layer.gamma.assign(gamma)
+    expected = gamma * x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + 0.1)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5)
+    half = L2Normalization(dtype="mixed_float16")(np.full((1, 1, 1, 1024), 100, "float16"))
+    np.testing.assert_allclose(half, np.full((1, 1, 1, 1024), 10 / 32), rtol=1e-3)
 
 
 def test_adaptive_pooling_has_pytorch_bins():

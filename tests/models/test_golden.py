@@ -47,6 +47,10 @@ def fcn8s():
     return models.FCN8s(21, preprocessing="none")
 
 
+def deeplabv2():
+    return models.DeepLabV2(21, preprocessing="none")
+
+
 def pspnet50():
     return models.PSPNet(21, aux=True, preprocessing="none")
 
@@ -192,6 +196,7 @@ HEAVY = [
         "dilation",
         {"scores": "logits_low", "conv5_3_every4": "conv5_3_relu", "fc7_every4": "features"},
     ),
+    ("deeplabv2_resnet101", deeplabv2, "kazuto1011", {"logits": "logits_low"}),
     ("fcn32s_vgg16", fcn32s, "wkentaro", {"score": "logits"}),
     ("fcn8s_vgg16", fcn8s, "wkentaro", {"score": "logits"}),
 ]

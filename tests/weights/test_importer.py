@@ -58,6 +58,18 @@ def state(model):
     return random_state(model, "tiramisu")
 
 
+@pytest.mark.parametrize("prefix", ["base.", "scale.", "module.base."])
+def test_a_multi_scale_wrapper_of_kazuto1011(prefix):
+    """Its checkpoints hold one network; ours uses it for every scale."""
+    network = models.DeepLabV2(3, backbone="resnet18", filters=4, scales=(0.5,))
+    state = random_state(network, "kazuto1011")
+    report = weights.load(
+        network, {f"{prefix}{name}": array for name, array in state.items()}, "kazuto1011"
+    )
+    assert set(report.loaded) | set(report.ignored) == set(state)
+    np.testing.assert_array_equal(network.get_layer("aspp_conv2").bias, state["aspp.c1.bias"])
+
+
 def test_the_report_says_what_happened(model, state):
     report = weights.load(model, state, layout="tiramisu")
     assert set(report.loaded) | set(report.ignored) == set(state)
