@@ -300,7 +300,9 @@ def test_max_unpool(name):
     assert cases.relative_error(case, f"{name}_pooled", pooled, reference[f"{name}_pooled"]) == 0
     unpooled = layers.MaxUnpooling2D()(0.5 * pooled + 1, x)
     expected = reference[f"{name}_unpooled"]
-    assert cases.relative_error(case, f"{name}_unpooled", unpooled, expected) <= 1e-6
+    error = cases.relative_error(case, f"{name}_unpooled", unpooled, expected)
+    print(f"layer_max_unpool {name}: {error:.1e}")
+    assert error <= 1e-6
     # Each value that is not 0 stands at the place whose index the reference recorded.
     places = np.nonzero(np.moveaxis(np.asarray(unpooled), -1, 1).reshape(*expected.shape[:2], -1))
     indices = np.sort(reference[f"{name}_indices"].reshape(*expected.shape[:2], -1))

@@ -1,7 +1,7 @@
 """SegNet of alexgkendall/SegNet-Tutorial, the layers' names of its prototxt files.
 
-Ours are `SegNet` and `SegNetBasic`. Batch normalisation as running statistics, not as the scale and
-shift that the authors' script folds them into.
+Ours are `SegNet` and `SegNetBasic`, with or without dropout. Where the statistics are within scale
+and shift, as the authors' script leaves them, mean 0 and variance 1 stand for them.
 """
 
 from keras_seg.weights.layouts.table import Layout, by_pattern
