@@ -45,8 +45,9 @@ def load(model, state, layout="semseg"):
     Args:
         model: a model of `keras_seg.models`, built with the options of the reference.
         state: {reference name: array} in the reference's own axis order (PyTorch: OIHW), or the
-            path of a file that `keras_seg.weights.read_state` reads. A prefix "module." before
-            every name (DataParallel) is dropped, and so is a wrapper's that the layout knows.
+            path of a file that `keras_seg.weights.read_state` reads. A prefix "module." or
+            "_orig_mod." before every name (DataParallel, torch.compile) is dropped, and so is a
+            wrapper's that the layout knows.
         layout: whose names these are, one of `keras_seg.weights.LAYOUTS`.
 
     Returns:
@@ -112,7 +113,7 @@ def open_state(state, layout, layers):
                 "keras_seg.weights.transfer(model, path) without a layout."
             )
         source, state = str(state), read_state(state)
-    for wrapper in ("module.", *rules.wrappers):
+    for wrapper in ("_orig_mod.", "module.", *rules.wrappers):
         state = _unwrapped(state, wrapper)
     if rules.prepare is not None:
         state = rules.prepare(dict(state), set(layers))
@@ -123,7 +124,7 @@ def references(layer, prefix, state, rules):
     """[(variable, its name in the state, change of axes)] of what the state calls `prefix`."""
     if rules.keras:
         return [
-            (variable, _keras_name(prefix, variable.name, i, state), _same)
+            (variable, _keras_name(prefix, variable.name, i, state, len(layer.weights)), _same)
             for i, variable in enumerate(layer.weights)
         ]
     found = []
@@ -133,10 +134,17 @@ def references(layer, prefix, state, rules):
     return found
 
 
-def _keras_name(prefix, variable, index, state):
-    """Of "conv/kernel", "conv/depthwise_kernel" (Keras 2) and "conv/0", what the state has."""
+def _keras_name(prefix, variable, index, state, count):
+    """Of "conv/kernel", "conv/depthwise_kernel" (Keras 2) and "conv/0", what the state has.
+
+    The only variable of a layer is meant whatever it is called.
+    """
     names = [f"{prefix}/{variable}", f"{prefix}/depthwise_{variable}", f"{prefix}/{index}"]
-    return next((name for name in names if name in state), names[0])
+    found = [name for name in names if name in state]
+    if not found and count == 1:
+        found = [name for name in state if name.startswith(f"{prefix}/")]
+        found = found if len(found) == 1 else []
+    return found[0] if found else names[0]
 
 
 def _unwrapped(state, prefix):

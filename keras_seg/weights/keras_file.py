@@ -62,7 +62,8 @@ def layer_groups(file):
         """Keras writes layers/.../vars with the layer's name and the datasets 0, 1, ..."""
         is_vars = group_path.startswith("layers/") and group_path.endswith("/vars")
         if is_vars and len(group):
-            found.setdefault(str(group.attrs.get("name", group_path)), []).append(group)
+            name = _texts(group, "name") or [group_path]
+            found.setdefault(name[0], []).append(group)
 
     file.visititems(visit)
     return found
@@ -124,19 +125,25 @@ def _read_old(path, file, max_bytes, flip_kernels):
                 raise TypeError(f"it has {name} twice")
             found[name] = _plain(group, group[part])
     state = _load(path, found, max_bytes)
-    return _from_theano(path, state, _backend(root), flip_kernels)
+    backend = "".join(_texts(root, "backend"))
+    return _from_theano(path, state, backend, flip_kernels)
 
 
 def _layer_names(root):
     """Names of the layers in their order; the attribute is cut in parts where it is long."""
-    names = root.attrs.get("layer_names")
-    if names is None:
-        parts = sorted(
-            (key for key in root.attrs if re.fullmatch(r"layer_names\d+", key)),
-            key=lambda key: int(key.removeprefix("layer_names")),
-        )
-        names = [name for part in parts for name in root.attrs[part]]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    parts = sorted(
+        (key for key in root.attrs if re.fullmatch(r"layer_names\d*", key)),
+        key=lambda key: int(key.removeprefix("layer_names") or 0),
+    )
+    return [name for part in parts for name in _texts(root, part)]
+
+
+def _texts(group, key):
+    """The strings of an attribute; none if there is no such attribute."""
+    if key not in group.attrs:
+        return []
+    found = np.ravel(group.attrs[key]).tolist()
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in found]
 
 
 def _variable(name):
@@ -144,11 +151,6 @@ def _variable(name):
     name = name.partition(":")[0]
     old = re.fullmatch(rf"(?:.*_)?({'|'.join(KERAS_1)})(?:_\d+)?", name)
     return KERAS_1[old[1]] if old else name
-
-
-def _backend(root):
-    backend = root.attrs.get("backend", "")
-    return backend.decode() if isinstance(backend, bytes) else str(backend)
 
 
 def _from_theano(path, state, backend, flip):

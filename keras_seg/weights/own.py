@@ -39,8 +39,9 @@ def load_own(model, path):
     if not path.name.endswith((".weights.h5", ".keras")):
         raise ValueError(
             f"Cannot read weights from {path}: expected a file that Keras wrote, .weights.h5 or "
-            ".keras. For .pth, .npz and .safetensors of a reference implementation build the model "
-            "without weights and call keras_seg.weights.load(model, path, layout=...)."
+            ".keras. For files of a reference implementation (.pth, .caffemodel, .h5 and others) "
+            "build the model without weights and call keras_seg.weights.load(model, path, "
+            "layout=...)."
         )
     if not path.is_file():
         raise ValueError(f"No weight file at {path}.")

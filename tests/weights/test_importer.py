@@ -86,8 +86,9 @@ def test_the_report_says_what_happened(model, state):
     )
 
 
-def test_names_written_by_data_parallel(model, state):
-    weights.load(model, {f"module.{name}": array for name, array in state.items()}, "tiramisu")
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_names_written_by_data_parallel_and_compile(model, state, wrapper):
+    weights.load(model, {f"{wrapper}{name}": array for name, array in state.items()}, "tiramisu")
     np.testing.assert_array_equal(model.get_layer("logits").bias, state["finalConv.bias"])
 
 

@@ -1,5 +1,7 @@
 """Weights of keras.applications in our trunks: the features are those of the original."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -44,6 +46,34 @@ def test_a_network_that_went_through_from_keras(tmp_path, suffix):
     report = weights.load(trunk, path, layout="keras_applications")
     assert not report.ignored
     assert_same_features(trunk, "c5", original)
+
+
+def unnamed():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.SeparableConv2D(4, 3)(x)
+    return keras.Model(image, keras.layers.Conv2D(4, 3)(x))
+
+
+@pytest.mark.parametrize("keras_1", [False, True])
+def test_layers_that_keras_named_are_taken_in_their_order(keras_1):
+    """A process that has built other layers before numbers them from there."""
+    for _ in range(11):
+        original = unnamed()
+    state = state_of(randomise(original))
+    if keras_1:
+        names = {"conv2d": "convolution2d", "batch_normalization": "batchnormalization"}
+        names["separable_conv2d"] = "separableconvolution2d"
+        state = {
+            re.sub(r"^([a-z_0-9]+)_(\d+)/", lambda m: f"{names[m[1]]}_{m[2]}/", name): array
+            for name, array in state.items()
+        }
+    model = unnamed()
+    assert {x.name for x in model.layers}.isdisjoint(name.split("/")[0] for name in state)
+    weights.load(model, state, layout="keras_applications")
+    for one, two in zip(model.weights, original.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def vgg16():
