@@ -17,15 +17,15 @@ from keras_seg.weights.checks import (
 )
 from keras_seg.weights.keras_file import datasets, layer_groups, open_h5
 
-# Names of layers that a network has for its training only.
-AUXILIARY = re.compile(r"aux\d*_")
+# Names of layers that a network has for its training only; the first group is the output's name.
+AUXILIARY = re.compile(r"(aux\d*|se)(_\w+)?")
 
 
 def load_own(model, path):
     """Read a `.weights.h5` or `.keras` file that a model of the same build wrote.
 
     Only the weights are read: an optimizer's state in a `.keras` file is left alone, and so are
-    auxiliary heads (layers "aux_...") where the model was built without any.
+    the auxiliary heads (layers "aux_...", "se_...") that the model was built without.
 
     Args:
         model: the model to fill. It is untouched when anything misfits.
@@ -63,8 +63,8 @@ def load_own(model, path):
 def _read(file, layers, title):
     """{layer: [arrays]}; raises ValueError when names or shapes are not those of `layers`."""
     found = layer_groups(file)
-    if not any(AUXILIARY.match(name) for name in layers):
-        found = {name: groups for name, groups in found.items() if not AUXILIARY.match(name)}
+    heads = {_head(name) for name in layers} | {None}
+    found = {name: groups for name, groups in found.items() if _head(name) in heads}
     doubled = [name for name, groups in found.items() if len(groups) > 1]
     shapes = []
     for name in layers.keys() & found.keys() - set(doubled):
@@ -82,6 +82,12 @@ def _read(file, layers, title):
         },
     )
     return {name: _arrays(found[name][0]) for name in layers}
+
+
+def _head(layer):
+    """Name of the output, for training only, that the layer belongs to; None for any other."""
+    match = AUXILIARY.fullmatch(layer)
+    return match[1] if match else None
 
 
 def _shapes(group):
