@@ -40,7 +40,10 @@ second. Images are padded with the mean pixel, below and on the right, to the ne
 as the authors' data layer does, and the logits are cut to the image again.
 Where we differ: the authors compare scores of stride 8 with every eighth label; here the loss sees
 every pixel (`logits_low` has the scores of stride 8). They give fc8 10 times the learning rate: in
-`keras_seg.training` head_multiplier=10.
+`keras_seg.training` head_multiplier=10. MSc on "4x4" and "7x7" is ours.
+
+Weights: `keras_seg.weights.load(model, file, layout="deeplab")` reads the authors' `.caffemodel`
+files.
 """
 
 import functools

@@ -40,6 +40,9 @@ next size 8 k + 1, as the authors' data layer does, and the logits are cut to th
 Where we differ: the single-scale outputs have the size of the image, so that all four losses read
 the same labels; the authors shrink the labels to each output. Off the grid 8 k + 1 a smaller scale
 (0.75 of 321 is 241) has scores between two grids, as there.
+
+Weights: `keras_seg.weights.load(model, file, layout="deeplab")` reads the authors' `.caffemodel`
+files, layout "kazuto1011" the port's.
 """
 
 import keras

@@ -3,6 +3,7 @@
 from keras_seg.weights.layouts import (
     caffe,
     deconvnet,
+    deeplab,
     dilation,
     drn,
     encoding,
@@ -20,6 +21,7 @@ from keras_seg.weights.layouts import (
 LAYOUTS = {
     "caffe": caffe.LAYOUT,
     "deconvnet": deconvnet.LAYOUT,
+    "deeplab": deeplab.LAYOUT,
     "dilation": dilation.LAYOUT,
     "drn": drn.LAYOUT,
     "encoding": encoding.LAYOUT,
