@@ -243,12 +243,14 @@ if keras.backend.backend() != "tensorflow":
 for file in sorted(folder.glob("*.keras")):
     pair = np.load(file.with_suffix(".npz"))
     y = keras.models.load_model(file)(pair["x"])
-    y = np.asarray(y["logits"] if isinstance(y, dict) else y)
+    y = keras.ops.convert_to_numpy(y["logits"] if isinstance(y, dict) else y)
     print(file.stem, np.abs(y - pair["y"]).max() / np.abs(pair["y"]).max())
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", "jax", pytest.param("torch", marks=pytest.mark.slow)]
+)
 def test_files_open_in_a_fresh_process_on_either_backend(saved_models, backend):
     """The same logits from the file alone, also where the backend is another one.
 
