@@ -96,9 +96,9 @@ class ResizeBy(keras.layers.Layer):
 
     Args:
         scale: the fraction, such as 0.75; a number of few digits.
-        align_corners: as in `Resize`. False: the output has floor(H * scale) rows. True:
-            floor((H - 1) * scale) + 1, so that the rows lie exactly 1 / scale apart where that is
-            whole: at 0.75, 321 -> 241 (DeepLab v2).
+        align_corners: as in `Resize`. False: the output has floor(H * scale) rows, but at least
+            one. True: floor((H - 1) * scale) + 1, so that the rows lie exactly 1 / scale apart
+            where that is whole: at 0.75, 321 -> 241 (DeepLab v2).
     """
 
     def __init__(self, scale, align_corners=False, **kwargs):
@@ -108,13 +108,15 @@ class ResizeBy(keras.layers.Layer):
         self.scale, self.align_corners = scale, align_corners
 
     def _size(self, sizes):
-        # A quotient of whole numbers: 0.7 * 10 must not become 6 by rounding.
+        # A quotient of whole numbers: 0.7 * 30 must not become 20 by rounding.
         ratio = fractions.Fraction(self.scale).limit_denominator(1000)
         last = int(self.align_corners)
-        return tuple(
-            None if n is None else (n - last) * ratio.numerator // ratio.denominator + last
-            for n in sizes
-        )
+
+        def scaled(n):
+            n = (n - last) * ratio.numerator // ratio.denominator + last
+            return max(n, 1) if isinstance(n, int) else ops.maximum(n, 1)
+
+        return tuple(None if n is None else scaled(n) for n in sizes)
 
     def call(self, x):
         return _resize(x, self._size(ops.shape(x)[1:3]), self.align_corners)

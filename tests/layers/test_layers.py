@@ -145,6 +145,7 @@ def test_resize_by_a_fraction(scale, align_corners, expected):
 
 def test_resize_by_counts_in_whole_numbers():
     assert ResizeBy(0.7).compute_output_shape((1, 10, 30, 2)) == (1, 7, 21, 2)  # 0.7 * 30 < 21
+    assert ResizeBy(0.5).compute_output_shape((1, 1, 3, 2)) == (1, 1, 1, 2)  # not 0
     with pytest.raises(ValueError, match="above 0"):
         ResizeBy(0)
 

@@ -80,6 +80,13 @@ def test_multi_scale_inputs_take_the_maximum(align_corners):
     np.testing.assert_array_equal(models.inference_model(model)(image), outputs["logits"])
 
 
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_an_image_of_one_pixel(align_corners):
+    model = models.DeepLabV2(3, scales=(0.5,), align_corners=align_corners, **SLIM)
+    assert model(picture(1, 1)).shape == (1, 1, 1, 3)
+    assert model.predict(picture(1, 1), verbose=0).shape == (1, 1, 1, 3)
+
+
 def test_the_head_of_a_multi_scale_network_learns_faster():
     """The trunk ends at "features" although its layers are used once for each scale."""
     model = models.DeepLabV2(3, scales=(0.5,), **SLIM)
