@@ -88,7 +88,8 @@ def transfer(model, source, layout=None, *, skip=(), verbose=True):
     broken = [key for key, array in state.items() if not finite(np.asarray(array))]
     raise_misfits(f"{name} is not used; nothing was changed.", {"not finite": broken})
     prefixes = rules.names(list(layers))
-    channels = _channels(model)
+    channels = {image.shape[-1] for image in model.inputs}
+    swapped = _swaps_rgb(model)
 
     plan, loaded, adapted, skipped, used = [], [], {}, {}, set()
     left_out = _matching(layers, skip)
@@ -101,7 +102,7 @@ def transfer(model, source, layout=None, *, skip=(), verbose=True):
             skipped[layer_name] = "constant" if constant else "no name in the layout"
         else:
             found = references(layer, prefix, state, rules)
-            arrays, note, problem = _arrays(found, state, channels)
+            arrays, note, problem = _arrays(found, state, channels, swapped)
             # A file of Keras 3 numbers the variables: one more is another kind of layer.
             if not problem and f"{prefix}/{len(layer.weights)}" in state:
                 problem = "more variables in the source"
@@ -160,22 +161,23 @@ def _matching(layers, skip):
     return found
 
 
-def _channels(model):
-    """(channels of the model's image, whether its preprocessing would swap RGB to BGR)."""
+def _swaps_rgb(model):
+    """Whether the preprocessing of the model would swap RGB to BGR, had the image 3 channels."""
     modes = [getattr(layer, "mode", None) for layer in model.layers if layer.name == "preprocess"]
-    return model.inputs[0].shape[-1], any(str(mode).endswith("caffe") for mode in modes)
+    return any(str(mode).endswith("caffe") for mode in modes)
 
 
-def _arrays(found, state, channels):
+def _arrays(found, state, channels, swapped):
     """([(variable, array)], what was adapted, why it does not fit) of a layer."""
     arrays, note = [], ""
     for variable, reference, change in found:
         if reference not in state:
             return [], "", "not in the source"
         array, problem = fit(state[reference], change, variable)
-        if problem and _takes_rgb(state[reference], change, variable, channels[0]):
-            array = _image_kernel(change(np.asarray(state[reference])), *channels)
-            note, problem = f"3 -> {channels[0]} channels of the image", None
+        if problem and _takes_rgb(state[reference], change, variable, channels):
+            wanted = variable.shape[2]
+            array = _image_kernel(change(np.asarray(state[reference])), wanted, swapped)
+            note, problem = f"3 -> {wanted} channels of the image", None
         if problem:
             return [], "", problem
         arrays.append((variable, array))
@@ -183,9 +185,9 @@ def _arrays(found, state, channels):
 
 
 def _takes_rgb(kernel, change, variable, channels):
-    """Whether the kernel differs from the variable in taking 3 channels instead of `channels`."""
+    """Whether the kernel differs from the variable in taking RGB instead of an image's channels."""
     shape, kernel = tuple(variable.shape), np.asarray(kernel)
-    if kernel.ndim != 4 or len(shape) != 4 or shape[2] != channels:
+    if kernel.ndim != 4 or len(shape) != 4 or shape[2] not in channels:
         return False
     return change(kernel).shape == (*shape[:2], 3, shape[3])
 
