@@ -2,6 +2,7 @@
 
 from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
 from keras_seg.layers.context import IdentityKernel, context_module
+from keras_seg.layers.dense_evaluation import DilatedPooling2D, SharedConv2D
 from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.encoding import Encoding
 from keras_seg.layers.heads import inference_model, resize_logits
@@ -29,6 +30,7 @@ __all__ = [
     "BilinearKernel",
     "CheckSize",
     "CropLike",
+    "DilatedPooling2D",
     "Encoding",
     "IdentityKernel",
     "L2Normalization",
@@ -43,6 +45,7 @@ __all__ = [
     "RepeatEdge",
     "Resize",
     "ResizeBy",
+    "SharedConv2D",
     "aspp_sum",
     "batch_norm",
     "bilinear_upsampling",

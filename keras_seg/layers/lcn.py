@@ -11,21 +11,23 @@ class LocalContrastNormalization(keras.layers.Layer):
 
     Jarrett et al., "What is the best multi-stage architecture for object recognition?", ICCV 2009,
     section 2: v = x - mean of x and y = v / max(s, c), with s = sqrt(mean of v ** 2) and c the mean
-    of s over the image. Both local means run over all channels and a Gaussian window; at the border
+    of s over the image. Both local means run over a Gaussian window and all channels; at the border
     the part of the window inside the image counts. Computed in float32.
 
     Args:
         size: rows and columns of the window, an odd number; 9 in the paper.
-        deviation: of the Gaussian, in pixels. The paper states none; the default is ours.
+        deviation: of the Gaussian, in pixels. The paper states none; the default is ours. None for
+            a window whose pixels all count the same (Farabet et al. 2013).
+        joint: one mean over all channels; False for one of each channel.
     """
 
-    def __init__(self, size=9, deviation=2.0, **kwargs):
+    def __init__(self, size=9, deviation=2.0, joint=True, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"size must be an odd number of pixels, got {size!r}.")
-        if not deviation > 0:
-            raise ValueError(f"deviation must be positive, got {deviation!r}.")
-        self.size, self.deviation = size, deviation
+        if deviation is not None and not deviation > 0:
+            raise ValueError(f"deviation must be positive or None, got {deviation!r}.")
+        self.size, self.deviation, self.joint = size, deviation, joint
 
     def call(self, x):
         image = ops.cast(x, "float32")
@@ -36,15 +38,22 @@ class LocalContrastNormalization(keras.layers.Layer):
         return ops.cast(centred / spread, x.dtype)
 
     def _local_mean(self, x):
-        """(N, H, W, C) -> (N, H, W, 1)."""
-        distance = np.arange(self.size) - self.size // 2
-        line = np.exp(-0.5 * (distance / self.deviation) ** 2)
+        """(N, H, W, C) -> (N, H, W, 1), or (N, H, W, C) if not joint."""
+        line = np.ones(self.size)
+        if self.deviation is not None:
+            distance = np.arange(self.size) - self.size // 2
+            line = np.exp(-0.5 * (distance / self.deviation) ** 2)
         window = np.outer(line, line)[:, :, None, None] / line.sum() ** 2
-        window = ops.convert_to_tensor(window, "float32")
-        x = ops.mean(x, axis=-1, keepdims=True)
+        if self.joint:
+            x = ops.mean(x, axis=-1, keepdims=True)
         total, inside = (
-            ops.conv(y, window, padding="same", data_format="channels_last")
-            for y in (x, ops.ones_like(x))
+            ops.depthwise_conv(
+                y,
+                ops.convert_to_tensor(np.repeat(window, y.shape[-1], axis=2), "float32"),
+                padding="same",
+                data_format="channels_last",
+            )
+            for y in (x, ops.ones_like(x[..., :1]))
         )
         return total / inside
 
@@ -52,4 +61,9 @@ class LocalContrastNormalization(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "deviation": self.deviation}
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "deviation": self.deviation,
+            "joint": self.joint,
+        }

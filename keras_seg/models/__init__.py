@@ -27,9 +27,12 @@ from keras_seg.models.fc_densenet import (
 )
 from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_seg.models.luc_adversarial import LargeFOVAdversary, SmallFOVAdversary
+from keras_seg.models.multiscale import MultiscaleCNN
 from keras_seg.models.parsenet import ParseNet
+from keras_seg.models.patchwise import PatchwiseCNN
 from keras_seg.models.pix2pix import PatchGAN, Pix2PixGenerator, PixelGAN
 from keras_seg.models.pspnet import PSPNet
+from keras_seg.models.recurrent_cnn import RecurrentCNN
 from keras_seg.models.segnet import SegNet, SegNetBasic
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
@@ -52,9 +55,12 @@ _BUILDERS = (
     FCN8s,
     FCN16s,
     FCN32s,
+    MultiscaleCNN,
     ParseNet,
+    PatchwiseCNN,
     Pix2PixGenerator,
     PSPNet,
+    RecurrentCNN,
     SegNet,
     SegNetBasic,
     UNet,

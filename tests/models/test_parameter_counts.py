@@ -93,9 +93,17 @@ COUNTS = [
     ("FCN16s", 21, {}, 134_357_354, 134_815_994),
     ("FCN8s", 21, {}, 134_362_751, 134_489_759),
     ("FCN8s", 21, {"upsampling": "resize"}, 134_362_751, 134_362_751),
+    # Features and classifier.
+    ("MultiscaleCNN", 8, {}, 855_680 + 795_656, None),
+    ("MultiscaleCNN", 33, {}, 855_680 + 821_281, None),
+    ("MultiscaleCNN", 8, {"classifier": "linear"}, 855_680 + 6_152, None),
+    ("MultiscaleCNN", 33, {"classifier": "linear"}, 855_680 + 25_377, None),
     ("ParseNet", 21, {}, 20_529_002, 20_529_002 + 16 * 16 * 21 * 21),
     ("ParseNet", 21, {"fusion": "early"}, 20_528_981, None),
     ("ParseNet", 21, {"fusion": "none"}, 20_505_429, None),
+    ("PatchwiseCNN", 2, {"input_shape": (None, None, 1)}, 219_290, 219_290),
+    ("PatchwiseCNN", 2, {"input_shape": (95, 95, 1), "mode": "patch"}, 219_290, 219_290),
+    ("PatchwiseCNN", 5, {"input_shape": (None, None, 1), "variant": "ning"}, 27_101, 27_101),
     ("Pix2PixGenerator", 3, {}, 54_413_955, None),
     ("Pix2PixGenerator", 3, {"form": "torch7"}, 54_419_459, None),
     ("Pix2PixGenerator", 19, {"form": "torch7"}, 54_452_243, None),
@@ -121,6 +129,12 @@ COUNTS = [
     ("SegNetBasic", 11, {}, 1_416_587, None),
     ("SegNetBasic", 21, {}, 1_417_237, None),
     ("SegNetBasic", 11, {"use_bias": False}, 1_416_075, None),
+    *(
+        ("RecurrentCNN", classes, {"variant": variant, "instances": instances}, count, count)
+        for classes, count in ((8, 98_083), (33, 139_358))
+        for variant, instances in (("rcnn1", 2), ("rcnn2", 3), ("rcnn2", 1))
+    ),
+    ("RecurrentCNN", 8, {"variant": "plain", "instances": 1}, 33_633, 33_633),
 ]
 
 
