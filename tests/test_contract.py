@@ -42,6 +42,7 @@ class Row:
 
 
 FCN = {"filters": 4, "fc_channels": 8}
+VIT = {"embed_dim": 16, "num_heads": 2, "filters": 8, "aux": True}
 ROWS = [
     Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-5),
     Row("DeepLabV1", {"filters": 4, "fc_channels": 16, "multiscale": True}),
@@ -85,6 +86,12 @@ ROWS = [
     Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("RecurrentCNN", {"filters": 4, "aux": True}),
     Row("RecurrentCNN", {"filters": 4, "variant": "rcnn2", "instances": 3, "dense": False}),
+    Row("SETR", {**VIT, "decoder": "mla", "depth": 4, "crop_size": 64}, sizes=((48, 80), (64, 64))),
+    Row(
+        "SETR",
+        {**VIT, "decoder": "pup", "depth": 2, "crop_size": [64, 48], "aux_blocks": [1]},
+        sizes=((48, 80), (80, 64)),
+    ),
     Row("SegNet", {"filters": 4}, percentile=90),
     Row("SegNetBasic", {"filters": 4}, percentile=90),
     Row("UNet", {"filters": 4}),

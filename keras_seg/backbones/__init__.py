@@ -7,6 +7,7 @@ from keras_seg.backbones.from_keras import from_keras
 from keras_seg.backbones.resnet import resnet
 from keras_seg.backbones.vgg import vgg16
 from keras_seg.backbones.vgg_atrous import atrous_vgg16
+from keras_seg.backbones.vit import vit
 
 __all__ = [
     "atrous_vgg16",
@@ -18,4 +19,5 @@ __all__ = [
     "list_backbones",
     "resnet",
     "vgg16",
+    "vit",
 ]

@@ -1,6 +1,13 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
 from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
+from keras_seg.layers.attention import (
+    GELU,
+    SelfAttention,
+    TokenEmbedding,
+    TokenMap,
+    normal_002,
+)
 from keras_seg.layers.context import IdentityKernel, context_module
 from keras_seg.layers.dense_evaluation import DilatedPooling2D, SharedConv2D
 from keras_seg.layers.dropout import MonteCarloDropout
@@ -32,6 +39,7 @@ __all__ = [
     "CropLike",
     "DilatedPooling2D",
     "Encoding",
+    "GELU",
     "IdentityKernel",
     "L2Normalization",
     "LocalContrastNormalization",
@@ -45,7 +53,10 @@ __all__ = [
     "RepeatEdge",
     "Resize",
     "ResizeBy",
+    "SelfAttention",
     "SharedConv2D",
+    "TokenEmbedding",
+    "TokenMap",
     "aspp_sum",
     "batch_norm",
     "bilinear_upsampling",
@@ -57,6 +68,7 @@ __all__ = [
     "image_input",
     "inference_model",
     "large_fov",
+    "normal_002",
     "preprocess",
     "pyramid_pooling",
     "resize_logits",

@@ -7,6 +7,7 @@ known, and `keras.layers.Resizing` inside a model switches later normalisations 
 import fractions
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -138,8 +139,8 @@ def _resize(x, size, align_corners, interpolation="bilinear", half_pixel=True):
     if interpolation == "nearest":
         return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
     convention = (align_corners, x.dtype, half_pixel)
-    rows = _bilinear_matrix(ops.shape(x)[1], size[0], *convention)
-    columns = _bilinear_matrix(ops.shape(x)[2], size[1], *convention)
+    rows = bilinear_matrix(ops.shape(x)[1], size[0], *convention)
+    columns = bilinear_matrix(ops.shape(x)[2], size[1], *convention)
     return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
 
 
@@ -158,16 +159,23 @@ def _resize_with_tensorflow(x, size, align_corners, interpolation, half_pixel):
     return tf.cast(y, x.dtype)
 
 
-def _bilinear_matrix(source, target, align_corners, dtype, half_pixel=True):
-    """(target, source) matrix whose row o holds the bilinear weights of output o."""
-    position = ops.cast(ops.arange(target), "float32")
+def bilinear_matrix(source, target, align_corners=False, dtype="float32", half_pixel=True):
+    """(target, source) matrix whose row o holds the bilinear weights of output o.
+
+    `target` is a number, which gives a constant, or, with `align_corners=False`, a tensor.
+    """
+    if isinstance(target, int):
+        xp, position = np, np.arange(target, dtype="float32")
+    else:
+        xp, position = ops, ops.cast(ops.arange(target), "float32")
+        target = ops.cast(target, "float32")
     if align_corners:
         position = position * ((source - 1) / max(target - 1, 1))
     else:
         shift = 0.5 if half_pixel else 0.0
-        position = ops.clip((position + shift) * (source / target) - shift, 0, source - 1)
-    distance = ops.abs(position[:, None] - ops.cast(ops.arange(source), "float32")[None])
-    return ops.cast(ops.relu(1.0 - distance), dtype)
+        position = xp.clip((position + shift) * (source / target) - shift, 0, source - 1)
+    distance = xp.abs(position[:, None] - np.arange(source, dtype="float32")[None])
+    return ops.cast(ops.convert_to_tensor(xp.maximum(1.0 - distance, 0.0)), dtype)
 
 
 @keras.saving.register_keras_serializable("keras_seg")

@@ -34,6 +34,7 @@ from keras_seg.models.pix2pix import PatchGAN, Pix2PixGenerator, PixelGAN
 from keras_seg.models.pspnet import PSPNet
 from keras_seg.models.recurrent_cnn import RecurrentCNN
 from keras_seg.models.segnet import SegNet, SegNetBasic
+from keras_seg.models.setr import SETR
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
 
@@ -63,6 +64,7 @@ _BUILDERS = (
     RecurrentCNN,
     SegNet,
     SegNetBasic,
+    SETR,
     UNet,
 )
 # They judge label maps and make none, so they are in no list of segmentation networks.

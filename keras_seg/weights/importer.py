@@ -6,7 +6,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_seg.layers import Encoding
+from keras_seg.layers import Encoding, TokenEmbedding
 from keras_seg.utils import unknown_name
 from keras_seg.weights.checks import finite, layers_with_weights, raise_misfits
 from keras_seg.weights.files import read_state
@@ -219,12 +219,16 @@ _RULES = {
     keras.layers.DepthwiseConv2D: {"kernel": (".weight", _depthwise), "bias": _BIAS},
     keras.layers.Dense: {"kernel": (".weight", _dense), "bias": _BIAS},
     keras.layers.BatchNormalization: _NORMALIZATION,
+    keras.layers.LayerNormalization: _NORMALIZATION,
+    TokenEmbedding: {"class_token": (".cls_token", _same)},
     Encoding: {"codewords": (".codewords", _same), "scale": (".scale", _same)},
 }
 
 
 def _rule(layer, variable):
     """(suffix, change of axes) of one variable of a layer."""
+    if isinstance(layer, TokenEmbedding) and variable is layer.positions:
+        return ".pos_embed", layer.fit_positions
     for kind, variables in _RULES.items():
         if isinstance(layer, kind) and variable.name in variables:
             return variables[variable.name]

@@ -21,7 +21,7 @@ from keras_seg.layers import (
     conv_bn_relu,
     inference_model,
 )
-from keras_seg.layers.resize import _bilinear_matrix
+from keras_seg.layers.resize import bilinear_matrix
 
 
 def picture(*shape):
@@ -52,7 +52,7 @@ def test_resize_follows_the_convention(convention, row):
 def test_matrix_form_of_other_backends_equals_tensorflow(source, target, align_corners, half_pixel):
     x = picture(2, *source, 3)
     rows, columns = (
-        np.asarray(_bilinear_matrix(s, t, align_corners, "float32", half_pixel))
+        np.asarray(bilinear_matrix(s, t, align_corners, "float32", half_pixel))
         for s, t in zip(source, target, strict=True)
     )
     ours = np.einsum("oh,nhwc,pw->nopc", rows, x, columns)

@@ -86,6 +86,13 @@ def pix2pix_patchgan70():
     return models.PatchGAN(6)
 
 
+def setr(decoder, **options):
+    width = {"embed_dim": 192, "depth": 4, "num_heads": 3}
+    return models.SETR(
+        11, (96, 96, 3), decoder=decoder, aux=True, preprocessing="none", **width, **options
+    )
+
+
 # case, builder call, layout, {output of the case: layer of ours, or (layer, what is stored of it)}
 LIGHT = [
     (
@@ -125,6 +132,39 @@ LIGHT = [
             "aux_stride8": "aux_low",
             "encoding": "encoding",
             "encoded_mean": "encoding_mean",
+        },
+    ),
+    (
+        "setr_naive_small",
+        lambda: setr("naive", aux_blocks=[2]),
+        "setr",
+        {
+            "logits": "logits",
+            "aux0_every4": ("aux1", lambda y: y[:, ::4, ::4]),
+            "tokens_first": "block1_out",
+            "tokens_last": "block4_out",
+        },
+    ),
+    (
+        "setr_pup_small",
+        lambda: setr("pup", aux_blocks=[2]),
+        "setr",
+        {
+            "logits": "logits",
+            "aux0_every4": ("aux1", lambda y: y[:, ::4, ::4]),
+            "tokens_first": "block1_out",
+            "tokens_last": "block4_out",
+        },
+    ),
+    (
+        "setr_mla_small",
+        lambda: setr("mla", mla_blocks=[1, 2, 3, 4], aux_blocks=[1, 4]),
+        "setr",
+        {
+            "logits": "logits",
+            "aux0_every4": ("aux1", lambda y: y[:, ::4, ::4]),
+            "aux1_every4": ("aux2", lambda y: y[:, ::4, ::4]),
+            **{f"p{level}": f"mla{level}_relu" for level in (2, 3, 4, 5)},
         },
     ),
     ("unet_transposed", unet, "milesial", {"logits": "logits"}),

@@ -23,6 +23,24 @@ def drn(variant, classifier, segmenter, statistics=None):
         yield "DRN", classes, options, count, statistics and count + statistics
 
 
+def setr(variant, crop_size, classes, naive, pup, mla):
+    """The rows of a variant: each decoder without and with its auxiliary heads."""
+    for decoder, counts in (("naive", naive), ("pup", pup), ("mla", mla)):
+        for aux, count in zip((False, True), counts, strict=True):
+            options = {
+                "decoder": decoder,
+                "variant": variant,
+                "crop_size": crop_size,
+                "aux": aux,
+            }
+            if decoder != "mla":
+                yield "SETR", classes, options, count, None
+                continue
+            # The class token, which no block sees, is frozen. Statistics of 8 + 8 normalisations.
+            width = {"large": 1024, "base": 768}[variant]
+            yield "SETR", classes, options, count - width, count + 2 * 8 * (256 + 128)
+
+
 # builder, classes, options: trainable parameters, all (with BN statistics and fixed kernels)
 COUNTS = [
     *drn("A-18", 11_689_512, 11_186_259),
@@ -135,6 +153,46 @@ COUNTS = [
         for variant, instances in (("rcnn1", 2), ("rcnn2", 3), ("rcnn2", 1))
     ),
     ("RecurrentCNN", 8, {"variant": "plain", "instances": 1}, 33_633, 33_633),
+    *setr(
+        "large",
+        768,
+        19,
+        (305_728_019, 306_537_548),
+        (309_596_947, 319_064_927),
+        (310_737_427, 310_756_883),
+    ),
+    *setr(
+        "large",
+        512,
+        150,
+        (304_450_966, 305_361_496),
+        (308_319_894, 317_922_542),
+        (310_030_486, 310_184_086),
+    ),
+    *setr(
+        "large",
+        480,
+        60,
+        (304_300_860, 305_142_000),
+        (308_169_788, 317_679_916),
+        (309_488_700, 309_550_140),
+    ),
+    *setr(
+        "base",
+        768,
+        19,
+        (87_619_859, 88_231_244),
+        (90_964_499, 98_071_135),
+        (92_431_123, 92_450_579),
+    ),
+    *setr(
+        "base",
+        512,
+        150,
+        (86_670_486, 87_382_872),
+        (90_015_126, 97_256_430),
+        (92_051_862, 92_205_462),
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from keras_seg.weights.layouts import (
     pix2pix,
     segnet,
     semseg,
+    setr,
     tiramisu,
     wkentaro,
 )
@@ -31,6 +32,7 @@ LAYOUTS = {
     "pix2pix": pix2pix.LAYOUT,
     "segnet": segnet.LAYOUT,
     "semseg": semseg.LAYOUT,
+    "setr": setr.LAYOUT,
     "tiramisu": tiramisu.LAYOUT,
     "wkentaro": wkentaro.LAYOUT,
 }
