@@ -134,14 +134,15 @@ def SETR(
         for given, own in zip((embed_dim, depth, num_heads), VARIANTS[variant], strict=True)
     )
     quarters = tuple(depth * i // 4 for i in (1, 2, 3, 4))
+    read = range(1, depth + 1)
     if decoder == "mla":
-        mla_blocks = _blocks("mla_blocks", mla_blocks or quarters, range(1, depth + 1))
+        read = mla_blocks = _blocks("mla_blocks", mla_blocks or quarters, read)
         if len(mla_blocks) != 4:
             raise ValueError(f"mla_blocks must be four blocks, got {mla_blocks}.")
-        aux_blocks = _blocks("aux_blocks", aux_blocks or mla_blocks, mla_blocks)
-    else:
-        default = AUX_BLOCKS.get((decoder, depth), quarters[: 3 if decoder == "naive" else 4])
-        aux_blocks = _blocks("aux_blocks", aux_blocks or default, range(1, depth + 1))
+    if aux:
+        own = {"naive": quarters[:3], "pup": quarters, "mla": mla_blocks}[decoder]
+        default = AUX_BLOCKS.get((decoder, depth), own)
+        aux_blocks = _blocks("aux_blocks", aux_blocks or default, read)
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
 
     image = image_input(input_shape, num_classes)

@@ -97,6 +97,12 @@ def test_auxiliary_heads_of_the_paper(decoder, depth, blocks):
     assert found == {**tensors, "head_norm": model.get_layer(f"block{depth}_out").output.name}
 
 
+def test_few_blocks_need_no_auxiliary_heads():
+    models.SETR(3, **{**SLIM, "depth": 1})
+    with pytest.raises(ValueError, match=r"aux_blocks must be .* out of \[1\], got \(0, 0, 0, 1\)"):
+        models.SETR(3, aux=True, **{**SLIM, "depth": 1})
+
+
 def test_pup_doubles_the_map_four_times():
     model = models.SETR(3, decoder="pup", **SLIM)
     names = ["features", "head1_resize", "head2_resize", "head3_resize", "logits_low"]
@@ -146,4 +152,4 @@ def test_the_class_token(decoder, used):
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        models.SETR(3, **{**SLIM, **options})
+        models.SETR(3, aux=True, **{**SLIM, **options})
