@@ -86,6 +86,7 @@ ROWS = [
     Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("RecurrentCNN", {"filters": 4, "aux": True}),
     Row("RecurrentCNN", {"filters": 4, "variant": "rcnn2", "instances": 3, "dense": False}),
+    Row("ResNet38", {"blocks": (1,) * 6, "filters": 4}),
     Row("SETR", {**VIT, "decoder": "mla", "depth": 4, "crop_size": 64}, sizes=((48, 80), (64, 64))),
     Row(
         "SETR",

@@ -8,6 +8,7 @@ from keras_seg.backbones.resnet import resnet
 from keras_seg.backbones.vgg import vgg16
 from keras_seg.backbones.vgg_atrous import atrous_vgg16
 from keras_seg.backbones.vit import vit
+from keras_seg.backbones.wide_resnet import wide_resnet
 
 __all__ = [
     "atrous_vgg16",
@@ -20,4 +21,5 @@ __all__ = [
     "resnet",
     "vgg16",
     "vit",
+    "wide_resnet",
 ]

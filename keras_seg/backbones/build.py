@@ -1,6 +1,5 @@
 """The trunk of a network that leaves the choice: by name, as a model, or as a function."""
 
-import inspect
 import re
 
 import keras
@@ -11,11 +10,15 @@ from keras_seg.backbones.drn import VARIANTS, drn
 from keras_seg.backbones.from_keras import FIXED_SIZE, builders, from_keras
 from keras_seg.backbones.resnet import BLOCKS, resnet
 from keras_seg.backbones.vgg import vgg16
+from keras_seg.backbones.wide_resnet import wide_resnet
 from keras_seg.layers import Preprocess
 from keras_seg.utils import unknown_name
 
 RESNETS = {f"resnet{depth}": depth for depth in BLOCKS}
 DRNS = {f"drn-{variant.lower()}": variant for variant in VARIANTS}
+
+# Arguments that the trunks with batch normalisation have in common.
+COMMON_OPTIONS = ("filters", "bn_momentum", "bn_epsilon")
 
 # Layers that normalise pixels.
 SCALING = (keras.layers.Rescaling, keras.layers.Normalization, Standardize, Preprocess)
@@ -33,25 +36,25 @@ KERAS_INPUT = (
 def list_backbones():
     """The names that `build_features` knows: our own trunks, then those of keras.applications."""
     others = [f"keras:{name}" for name in sorted(builders()) if name not in FIXED_SIZE]
-    return [*RESNETS, *DRNS, "vgg16", *others]
+    return [*RESNETS, *DRNS, "vgg16", "wide-resnet38", *others]
 
 
 def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet_options):
     """Features of `image` by the trunk that a builder's `backbone=` argument says.
 
     Args:
-        backbone: one of `list_backbones()`: "resnet50", "drn-c-26" and "vgg16" are our own,
-            "keras:MobileNetV2" is that network of `keras.applications` with new weights; or a
-            `keras.Model` that returns a dict of features, taken as it is with its weights; or a
-            backbone of `keras_hub` or `keras_cv` (`from_pyramid`); or a classifier (a functional
-            model, or a builder of `keras.applications`), which goes through `from_keras`; or a
-            function from image to features, taken as it is.
+        backbone: one of `list_backbones()`: "resnet50", "drn-c-26", "vgg16" and "wide-resnet38"
+            (form A1) are our own, "keras:MobileNetV2" is that network of `keras.applications`
+            with new weights; or a `keras.Model` that returns a dict of features, taken as it is
+            with its weights; or a backbone of `keras_hub` or `keras_cv` (`from_pyramid`); or a
+            classifier (a functional model, or a builder of `keras.applications`), which goes
+            through `from_keras`; or a function from image to features, taken as it is.
         image: tensor (N, H, W, C), preprocessed as `backbone_preprocessing` says.
         output_stride: 8, 16 or 32. Beyond it strides become dilation; a trunk that is taken as it
             is keeps its own, and a DRN its 8.
         needs: the features that the caller reads, such as ("c4", "c5").
         resnet_options: arguments of `resnet`; `filters` also of `vgg16`, and with `bn_momentum`
-            and `bn_epsilon` of DRN; other trunks have none.
+            and `bn_epsilon` of DRN and wide ResNet; other trunks have none.
 
     Returns:
         dict of features, "c1".."c5" of nominal stride 2 to 32 (some trunks lack one).
@@ -86,12 +89,15 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
 
 
 def _named(name, image, output_stride, resnet_options):
+    common = {k: v for k, v in resnet_options.items() if k in COMMON_OPTIONS}
     if name in RESNETS:
         return resnet(image, RESNETS[name], output_stride=output_stride, **resnet_options)
     if name in DRNS:
-        return drn(image, DRNS[name], **_known(resnet_options, drn))
+        return drn(image, DRNS[name], **common)
+    if name == "wide-resnet38":
+        return wide_resnet(image, output_stride=output_stride, **common)
     if name == "vgg16":
-        options = _known(resnet_options, vgg16)
+        options = {k: v for k, v in common.items() if k == "filters"}
         if output_stride == 32:
             return vgg16(image, **options)
         fresh = keras.Input((None, None, image.shape[-1]))
@@ -100,11 +106,6 @@ def _named(name, image, output_stride, resnet_options):
     if name in list_backbones():
         return _from_builder(name, image, output_stride)
     raise unknown_name("backbone", name, list_backbones())
-
-
-def _known(options, trunk):
-    """The options that a trunk has in common with ResNet."""
-    return {k: v for k, v in options.items() if k in inspect.signature(trunk).parameters}
 
 
 def _from_builder(builder, image, output_stride):

@@ -12,7 +12,7 @@ from keras_seg.layers.context import IdentityKernel, context_module
 from keras_seg.layers.dense_evaluation import DilatedPooling2D, SharedConv2D
 from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.encoding import Encoding
-from keras_seg.layers.heads import inference_model, resize_logits
+from keras_seg.layers.heads import classify, inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, ReflectMargin, check_size, image_input
 from keras_seg.layers.l2_normalization import L2Normalization
 from keras_seg.layers.lcn import LocalContrastNormalization
@@ -22,6 +22,7 @@ from keras_seg.layers.normalization import (
     batch_norm,
     conv,
     conv_bn_relu,
+    he_fan_in,
     he_fan_out,
     uniform_fan_in,
 )
@@ -61,9 +62,11 @@ __all__ = [
     "batch_norm",
     "bilinear_upsampling",
     "check_size",
+    "classify",
     "context_module",
     "conv",
     "conv_bn_relu",
+    "he_fan_in",
     "he_fan_out",
     "image_input",
     "inference_model",

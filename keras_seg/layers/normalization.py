@@ -41,6 +41,11 @@ def he_fan_out():
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
+def he_fan_in():
+    """N(0, sqrt(2 / fan-in)), not truncated: He et al. 2015."""
+    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+
+
 def uniform_fan_in():
     """U(-1, 1) / sqrt(fan-in): PyTorch's default for a convolution."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -33,6 +33,7 @@ from keras_seg.models.patchwise import PatchwiseCNN
 from keras_seg.models.pix2pix import PatchGAN, Pix2PixGenerator, PixelGAN
 from keras_seg.models.pspnet import PSPNet
 from keras_seg.models.recurrent_cnn import RecurrentCNN
+from keras_seg.models.resnet38 import ResNet38
 from keras_seg.models.segnet import SegNet, SegNetBasic
 from keras_seg.models.setr import SETR
 from keras_seg.models.unet import UNet
@@ -62,6 +63,7 @@ _BUILDERS = (
     Pix2PixGenerator,
     PSPNet,
     RecurrentCNN,
+    ResNet38,
     SegNet,
     SegNetBasic,
     SETR,

@@ -41,13 +41,24 @@ Where we differ: the reference wants sizes that divide by 8; here any size works
 larger such map. Its classifier averages windows of 28x28, which is the whole map of an image of
 224x224; here the whole map at any size. Its C-58 carries 1,049,600 weights of a projection in
 level 7 that is never added: not built here (loading leaves them out).
+
+To start a segmenter from the authors' classifier: `weights.load(classifier, file, layout="drn")`,
+then `weights.transfer(segmenter, classifier)`.
 """
 
 import keras
 from keras import layers
 
 from keras_seg.backbones import drn
-from keras_seg.layers import CropLike, Resize, he_fan_out, image_input, preprocess, resize_logits
+from keras_seg.layers import (
+    CropLike,
+    Resize,
+    classify,
+    he_fan_out,
+    image_input,
+    preprocess,
+    resize_logits,
+)
 from keras_seg.utils import unknown_name
 from keras_seg.weights import load_own
 
@@ -119,11 +130,7 @@ def DRN(
             x = Resize(scale=8, dtype="float32", name="upsampling")(x)
             logits = CropLike(8, dtype="float32", name="logits")(x, image)
     else:
-        # float32: the sum over a map overflows float16.
-        x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
-        logits = layers.Dense(
-            num_classes, kernel_initializer=he_fan_out(), dtype="float32", name="logits"
-        )(x)
+        logits = classify(x, num_classes, he_fan_out())
     model = keras.Model(image, logits, name=name)
     if weights is not None:
         load_own(model, weights)

@@ -42,6 +42,7 @@ from keras_seg.layers import (
     Resize,
     batch_norm,
     check_size,
+    he_fan_in,
     image_input,
     preprocess,
 )
@@ -110,7 +111,7 @@ def UNet(
                 3,
                 padding="same" if same else "valid",
                 use_bias=not same,
-                kernel_initializer=he_normal(),
+                kernel_initializer=he_fan_in(),
                 name=f"{name}_conv{i}",
             )(x)
             if same:
@@ -147,7 +148,7 @@ def UNet(
             x = two_convolutions(x, width // (2 if stage > 1 else 1), f"up{stage}", middle=width)
             continue
         x = layers.Conv2DTranspose(
-            width, 2, strides=2, kernel_initializer=he_normal(), name=f"up{stage}_upconv"
+            width, 2, strides=2, kernel_initializer=he_fan_in(), name=f"up{stage}_upconv"
         )(x)
         if same:
             x = PadLike(name=f"up{stage}_pad")(x, skip)
@@ -158,17 +159,12 @@ def UNet(
         x = two_convolutions(x, width, f"up{stage}")
 
     logits = layers.Conv2D(
-        num_classes, 1, kernel_initializer=he_normal(), dtype="float32", name="logits"
+        num_classes, 1, kernel_initializer=he_fan_in(), dtype="float32", name="logits"
     )(x)
     model = keras.Model(image, logits, name=name)
     if weights is not None:
         load_own(model, weights)
     return model
-
-
-def he_normal():
-    """N(0, sqrt(2 / fan-in)), not truncated (section 3)."""
-    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
 
 
 def _smallest_tile(depth):

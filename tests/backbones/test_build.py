@@ -47,12 +47,27 @@ def test_resnet_options():
 def test_drn_by_name_keeps_its_stride():
     image = image_input()
     features = build_features(
-        "drn-d-22", image, output_stride=32, stem="deep", filters=8, bn_epsilon=1e-3
+        "drn-d-22",
+        image,
+        output_stride=32,
+        filters=8,
+        bn_epsilon=1e-3,
+        first_block_dilation="half",  # a matter of ResNet
     )
     assert sides(features) == [32, 16, 8, 8, 8]
     model = keras.Model(image, features)
     assert model.get_layer("level8_bn1").epsilon == 1e-3
     assert features["c5"].shape[-1] == 64
+
+
+@pytest.mark.parametrize("output_stride, last", [(8, [8, 8, 8]), (32, [8, 4, 2])])
+def test_wide_resnet_by_name(output_stride, last):
+    image = image_input()
+    features = build_features(
+        "wide-resnet38", image, output_stride=output_stride, stem="deep", filters=4
+    )
+    assert sides(features) == [32, 16, *last]
+    assert features["c5"].shape[-1] == 256
 
 
 def test_dilated_vgg_is_our_vgg():
@@ -153,6 +168,7 @@ def test_known_names():
         "resnet18",
         "resnet269",
         "drn-d-105",
+        "wide-resnet38",
         "vgg16",
         "keras:MobileNetV2",
         "keras:ConvNeXtTiny",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_seg import models
-from keras_seg.weights import LAYOUTS
+from keras_seg.weights import LAYOUTS, transfer
 
 SLIM = {"variant": "D-22", "filters": 4}
 CLASSIFIER = {"task": "classification", **SLIM}
@@ -112,6 +112,15 @@ def test_names_of_the_reference(variant, task, layer, reference):
     names = LAYOUTS["drn"].names(layers)
     assert names[layer] == reference
     assert set(names) == set(layers) and len(set(names.values())) == len(layers)
+
+
+def test_a_segmenter_starts_from_a_classifier():
+    classifier, segmenter = models.DRN(7, **CLASSIFIER), models.DRN(3, **SLIM)
+    report = transfer(segmenter, classifier, verbose=False)
+    assert set(report.skipped) == {"logits_low"}
+    for layer in ("level0_conv1", "level8_conv1"):
+        ours, theirs = (model.get_layer(layer).kernel for model in (segmenter, classifier))
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_what_the_reference_carries_and_never_uses():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from golden import cases
 
-from keras_seg import layers, models, weights
+from keras_seg import backbones, layers, models, weights
 
 TOLERANCE = 1e-4  # of the largest value; a wrong epsilon alone costs 2e-3 and more
 
@@ -91,6 +91,14 @@ def setr(decoder, **options):
     return models.SETR(
         11, (96, 96, 3), decoder=decoder, aux=True, preprocessing="none", **width, **options
     )
+
+
+def wide_resnet(form, **options):
+    """The trunk of mapillary/inplace_abn, alone."""
+    image = keras.Input((None, None, 3))
+    options = {"activation": "leaky_relu", "first_block_dilation": "full", **options}
+    features = backbones.wide_resnet(image, form, bn_epsilon=1e-5, **options)
+    return keras.Model(image, features["c5"])
 
 
 # case, builder call, layout, {output of the case: layer of ours, or (layer, what is stored of it)}
@@ -237,6 +245,26 @@ HEAVY = [
         {"scores": "logits_low", "conv5_3_every4": "conv5_3_relu", "fc7_every4": "features"},
     ),
     ("deeplabv2_resnet101", deeplabv2, "kazuto1011", {"logits": "logits_low"}),
+    (
+        "wide_resnet38_a",
+        lambda: wide_resnet("A"),
+        "inplace_abn",
+        {
+            "features": "out_relu",
+            "mod4_every4": "level4_block6_add",
+            "mod5_every4": "level5_block3_add",
+        },
+    ),
+    (
+        "wide_resnet16_a2_dilated",
+        lambda: wide_resnet("A2", blocks=(1, 1, 1, 1, 1, 1), output_stride=8),
+        "inplace_abn",
+        {
+            "features": "out_relu",
+            "mod4_every4": "level4_block1_add",
+            "mod5_every4": "level5_block1_add",
+        },
+    ),
     ("fcn32s_vgg16", fcn32s, "wkentaro", {"score": "logits"}),
     ("fcn8s_vgg16", fcn8s, "wkentaro", {"score": "logits"}),
 ]

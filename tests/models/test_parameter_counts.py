@@ -137,6 +137,15 @@ COUNTS = [
     ("PSPNet", 19, {"backbone": "resnet152"}, 81_351_123, None),
     ("PSPNet", 150, {"aux": True, "backbone": "resnet269"}, 125_697_260, None),
     ("PSPNet", 150, {"backbone": "resnet269"}, 123_298_902, None),
+    *(
+        ("ResNet38", 1000, {"task": "classification", "form": f}, 109_167_912, 109_215_656)
+        for f in ("A", "A1", "A2")
+    ),
+    ("ResNet38", 1000, {"task": "classification", "blocks": (1,) * 6}, 63_732_008, None),
+    ("ResNet38", 1000, {"task": "classification", "blocks": (1, 1, 1, 3, 1, 1)}, 82_612_520, None),
+    ("ResNet38", 19, {}, 124_033_363, 124_033_363 + 47_744),
+    ("ResNet38", 21, {"form": "A2"}, 124_042_581, None),
+    ("ResNet38", 150, {}, 124_637_142, None),
     ("SegNet", 11, {}, 29_449_355, None),
     ("SegNet", 12, {}, 29_449_932, None),
     ("SegNet", 21, {}, 29_455_125, None),

@@ -1,0 +1,29 @@
+"""Wide ResNets of mapillary/inplace_abn, `scripts/models/wider_resnet.py`; ours is `ResNet38`.
+
+The trunk and the classifier. The reference has no name for the authors' segmentation head: take
+`keras_seg.weights.transfer` for a segmenter.
+"""
+
+from keras_seg.weights.layouts.table import Layout, by_pattern
+
+
+def _names(layers):
+    def unit(level, block, part, index):
+        inside = "" if part == "bn" and index == "1" else "convs."
+        return f"mod{level}.block{block}.{inside}{part}{index}"
+
+    return by_pattern(
+        layers,
+        (
+            (r"level1_conv", lambda: "mod1.conv1"),
+            (r"level(\d)_block(\d+)_(bn|conv)(\d)", unit),
+            (r"level(\d)_block(\d+)_shortcut", lambda lv, b: f"mod{lv}.block{b}.proj_conv"),
+            (r"out_bn", lambda: "bn_out"),
+            (r"logits", lambda: "fc.fc"),
+        ),
+    )
+
+
+LAYOUT = Layout(
+    reference="mapillary/inplace_abn scripts/models/wider_resnet.py", names=_names, heads=("fc.",)
+)
