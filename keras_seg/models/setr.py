@@ -157,10 +157,10 @@ def SETR(
         class_token=decoder != "mla",
     )
 
-    def normalised_map(block, norm_name, name):
-        """LN of a block's tokens, as a map (N, h, w, D)."""
-        x = layers.LayerNormalization(epsilon=1e-6, name=norm_name)(tokens[f"block{block}"])
-        return TokenMap(decoder != "mla", name=name)(x, tokens["patches"])
+    def normalised_map(x, name):
+        """LN of tokens, as a map (N, h, w, D)."""
+        x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
+        return TokenMap(decoder != "mla", name=f"{name}_map")(x, tokens["patches"])
 
     def to_classes(x, name, kernel_size=1, use_bias=True):
         x = layers.Conv2D(
@@ -173,54 +173,57 @@ def SETR(
         )(x)
         return resize_logits(x, image, name=name)
 
-    def upsampling_head(block, factors, name):
+    def upsampling_head(x, factors, name):
         """Convolutions, each with a resize behind it where its factor is not 1."""
-        prefix = "" if name == "logits" else f"{name}_"
-        x = normalised_map(block, f"{prefix}head_norm", f"{prefix}features")
+        head = "head" if name == "logits" else f"{name}_head"
+        x = normalised_map(x, head)
         for i, factor in enumerate(factors, start=1):
             x = conv_bn_relu(
                 x,
                 filters,
                 1 if decoder == "naive" else 3,
                 use_bias=True,
-                name=f"{prefix}head{i}",
+                name=f"{head}{i}",
                 **normalisation,
             )
             if factor > 1:
-                x = Resize(scale=factor, name=f"{prefix}head{i}_resize")(x)
+                x = Resize(scale=factor, name=f"{head}{i}_resize")(x)
         return to_classes(x, name)
 
     def aggregated_levels():
-        """{block: (N, h, w, filters)}: the sum of a level and the deeper ones, smoothed."""
-        levels, total = {}, None
+        """Of each level the sum with the deeper ones, smoothed: four maps (N, h, w, filters)."""
+        levels, total = [], None
         for level, block in reversed([*enumerate(mla_blocks, start=2)]):
-            x = normalised_map(block, f"mla{level}_norm", f"mla{level}_map")
+            x = normalised_map(tokens[f"block{block}"], f"mla{level}")
             x = conv_bn_relu(x, filters, 1, name=f"mla{level}_reduce", **normalisation)
             total = x if total is None else layers.Add(name=f"mla{level}_add")([total, x])
-            levels[block] = conv_bn_relu(total, filters, 3, name=f"mla{level}", **normalisation)
-        return levels
+            levels.append(conv_bn_relu(total, filters, 3, name=f"mla{level}", **normalisation))
+        return levels[::-1]
 
     def aggregation_head(levels):
         maps = []
-        for level, block in enumerate(mla_blocks, start=2):
-            x = levels[block]
+        for level, x in enumerate(levels, start=2):
             for i in (1, 2):
                 x = conv_bn_relu(x, filters // 2, 3, name=f"head{level}_{i}", **normalisation)
             maps.append(Resize(scale=4, align_corners=True, name=f"head{level}_resize")(x))
-        return to_classes(layers.Concatenate(name="features")(maps), "logits", kernel_size=3)
+        return to_classes(layers.Concatenate(name="head_concat")(maps), "logits", kernel_size=3)
 
+    # "features" ends what the release trains at the base learning rate; with mla it is four maps.
     if decoder == "mla":
-        levels = aggregated_levels()
+        levels = layers.Identity(name="features")(aggregated_levels())
         outputs = {"logits": aggregation_head(levels)}
     else:
         factors, aux_factors = UPSAMPLING[decoder]
-        outputs = {"logits": upsampling_head(depth, factors, "logits")}
+        x = layers.Identity(name="features")(tokens[f"block{depth}"])
+        outputs = {"logits": upsampling_head(x, factors, "logits")}
     if aux:
         for i, block in enumerate(aux_blocks, start=1):
+            name = f"aux{i}"
             if decoder == "mla":
-                outputs[f"aux{i}"] = to_classes(levels[block], f"aux{i}", use_bias=False)
+                level = levels[mla_blocks.index(block)]
+                outputs[name] = to_classes(level, name, use_bias=False)
             else:
-                outputs[f"aux{i}"] = upsampling_head(block, aux_factors, f"aux{i}")
+                outputs[name] = upsampling_head(tokens[f"block{block}"], aux_factors, name)
     model = keras.Model(image, outputs if aux else outputs["logits"], name=name)
     if weights is not None:
         load_own(model, weights)

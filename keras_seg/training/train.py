@@ -129,7 +129,8 @@ def train(
     Args:
         build_model: function without arguments that returns the network: variables must be made
             under this run's precision and devices. Pixels 0..255 -> logits (N, H, W, K), or a dict
-            of such logits of which "logits" counts and the others are auxiliary.
+            of such logits of which "logits" counts and the others are auxiliary. Auxiliary logits
+            (N, K), of a whole image, learn which classes it holds (EncNet's "se").
         train_data: `keras_seg.data.SegmentationDataset`; or batches (images, labels) that are
             ready for `fit` (`tf.data.Dataset` or `keras.utils.PyDataset`), whose order is then
             the caller's affair, exact resume included.
@@ -156,7 +157,8 @@ def train(
         power: of "poly".
         head_multiplier: factor of the learning rate outside of the backbone (PSPNet: 10).
         head_layers: what is outside, see `keras_seg.training.head_variables`.
-        loss: default `CrossEntropy()`; the same loss is used for every output.
+        loss: default `CrossEntropy()`; the same loss is used for every output of logits of pixels,
+            and `SemanticEncoding` for logits of whole images.
         aux_weight: weight of the loss of each auxiliary output.
         class_weights: None, a list of K weights, or "median_frequency" or another scheme of
             `keras_seg.losses.class_weights`, from a count of the training labels.
@@ -259,7 +261,7 @@ def train(
                 optimizer.build(model, epochs * steps),
                 _weighted(loss, weights),
                 aux_weight,
-                MeanIoU(table.num_classes, table.ignore_label, name="mean_iou"),
+                table,
                 jit_compile,
             )
         progress = _restore(model, folder, say)
@@ -612,12 +614,14 @@ def _weighted(loss, weights):
     return type(loss).from_config({**config, "class_weights": weights})
 
 
-def _compile(model, optimizer, loss, aux_weight, metric, jit_compile):
+def _compile(model, optimizer, loss, aux_weight, table, jit_compile):
     """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
+    metric = MeanIoU(table.num_classes, table.ignore_label, name="mean_iou")
     metrics, weights = [metric], None
     if isinstance(model.output, dict):
         weights = {name: 1.0 if name == "logits" else float(aux_weight) for name in model.output}
-        loss = dict.fromkeys(model.output, loss)
+        presence = losses.SemanticEncoding(table.ignore_label)
+        loss = {name: presence if y.ndim == 2 else loss for name, y in model.output.items()}
         metrics = {"logits": [metric]}
         _plain_metric_names(model)
     if jit_compile is None:

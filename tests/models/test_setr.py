@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from golden import cases
 
-from keras_seg import layers, models, weights
+from keras_seg import layers, models, training, weights
 
 SLIM = {"embed_dim": 8, "depth": 4, "num_heads": 2, "filters": 4}
 
@@ -93,8 +93,9 @@ def test_auxiliary_heads_of_the_paper(decoder, depth, blocks):
     norms = [layer for layer in model.layers if layer.name.endswith("head_norm")]
     found = {norm.name: norm.input.name for norm in norms}
     expected = {f"aux{i}_head_norm": f"block{block}_out" for i, block in enumerate(blocks, 1)}
-    tensors = {name: model.get_layer(block).output.name for name, block in expected.items()}
-    assert found == {**tensors, "head_norm": model.get_layer(f"block{depth}_out").output.name}
+    expected["head_norm"] = "features"
+    assert found == {name: model.get_layer(tap).output.name for name, tap in expected.items()}
+    assert model.get_layer("features").input is model.get_layer(f"block{depth}_out").output
 
 
 def test_few_blocks_need_no_auxiliary_heads():
@@ -105,7 +106,7 @@ def test_few_blocks_need_no_auxiliary_heads():
 
 def test_pup_doubles_the_map_four_times():
     model = models.SETR(3, decoder="pup", **SLIM)
-    names = ["features", "head1_resize", "head2_resize", "head3_resize", "logits_low"]
+    names = ["head_map", "head1_resize", "head2_resize", "head3_resize", "logits_low"]
     shapes = [y.shape[1:3] for y in taps(model, *names)(picture(48, 80))]
     assert shapes == [(3, 5), (6, 10), (12, 20), (24, 40), (24, 40)]
 
@@ -122,8 +123,18 @@ def test_mla_adds_the_deeper_levels():
     for i, total in enumerate(inputs(image)):
         np.testing.assert_allclose(total, sum(own[i:]), rtol=1e-5, atol=1e-6)
     assert model.get_layer("mla2_norm").input is model.get_layer("block1_out").output
-    features, low = taps(model, "features", "logits_low")(image)
+    features, low = taps(model, "head_concat", "logits_low")(image)
     assert (features.shape, low.shape) == ((1, 8, 12, 4 * 2), (1, 8, 12, 3))
+
+
+@pytest.mark.parametrize("decoder", ["naive", "pup", "mla"])
+def test_the_head_is_what_the_release_trains_faster(decoder):
+    """Ten times the rate for names with "head"; what makes the levels of mla is its backbone."""
+    model = models.SETR(3, decoder=decoder, aux=True, **SLIM)
+    layers_of_the_head = {path.split("/")[0] for path in training.head_variables(model)}
+    weighted = [layer.name for layer in model.layers if layer.trainable_weights]
+    names = weights.LAYOUTS["setr"].names(weighted)
+    assert layers_of_the_head == {name for name in weighted if "head" in names[name]}
 
 
 @pytest.mark.parametrize(("decoder", "used"), [("naive", True), ("mla", False)])

@@ -205,6 +205,18 @@ def test_auxiliary_outputs_weigh_their_part(tmp_path):
     assert keras.config.dtype_policy().name == "float32"  # the caller's policy is back
 
 
+def test_an_output_of_whole_images_learns_which_classes_they_hold(tmp_path):
+    def build():
+        model = network()
+        x = keras.layers.GlobalAveragePooling2D()(model.get_layer("features").output)
+        presence = keras.layers.Dense(CLASSES, dtype="float32", name="se")(x)
+        return keras.Model(model.input, {"logits": model.output, "se": presence})
+
+    first, *_, last = run(tmp_path, build, epochs=4, aux_weight=0.2).history
+    assert first["loss"] == pytest.approx(first["logits_loss"] + 0.2 * first["se_loss"], rel=1e-3)
+    assert last["se_loss"] < first["se_loss"]
+
+
 def test_head_multiplier_reaches_the_update(tmp_path):
     """One step of SGD: the head's change is ten times that of a run without a multiplier."""
     options = {"optimizer": "sgd", "weight_decay": None, "epochs": 1, "steps_per_epoch": 1}
