@@ -5,9 +5,11 @@ import re
 import keras
 
 from keras_seg.backbones.adapters import from_pyramid, has_pyramid
+from keras_seg.backbones.alexnet import alexnet
 from keras_seg.backbones.dilation import Standardize
 from keras_seg.backbones.drn import VARIANTS, drn
 from keras_seg.backbones.from_keras import FIXED_SIZE, builders, from_keras
+from keras_seg.backbones.googlenet import googlenet
 from keras_seg.backbones.resnet import BLOCKS, resnet
 from keras_seg.backbones.vgg import vgg16
 from keras_seg.backbones.wide_resnet import wide_resnet
@@ -16,6 +18,8 @@ from keras_seg.utils import unknown_name
 
 RESNETS = {f"resnet{depth}": depth for depth in BLOCKS}
 DRNS = {f"drn-{variant.lower()}": variant for variant in VARIANTS}
+# Trunks without batch normalisation; strides become dilation through `from_keras`.
+PLAIN = {"alexnet": alexnet, "googlenet": googlenet, "vgg16": vgg16}
 
 # Arguments that the trunks with batch normalisation have in common.
 COMMON_OPTIONS = ("filters", "bn_momentum", "bn_epsilon")
@@ -36,15 +40,15 @@ KERAS_INPUT = (
 def list_backbones():
     """The names that `build_features` knows: our own trunks, then those of keras.applications."""
     others = [f"keras:{name}" for name in sorted(builders()) if name not in FIXED_SIZE]
-    return [*RESNETS, *DRNS, "vgg16", "wide-resnet38", *others]
+    return [*RESNETS, *DRNS, *PLAIN, "wide-resnet38", *others]
 
 
 def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet_options):
     """Features of `image` by the trunk that a builder's `backbone=` argument says.
 
     Args:
-        backbone: one of `list_backbones()`: "resnet50", "drn-c-26", "vgg16" and "wide-resnet38"
-            (form A1) are our own, "keras:MobileNetV2" is that network of `keras.applications`
+        backbone: one of `list_backbones()`: "resnet50", "drn-c-26", "vgg16", "alexnet", "googlenet"
+            and "wide-resnet38" (A1) are our own, "keras:MobileNetV2" is that of `keras.applications`
             with new weights; or a `keras.Model` that returns a dict of features, taken as it is
             with its weights; or a backbone of `keras_hub` or `keras_cv` (`from_pyramid`); or a
             classifier (a functional model, or a builder of `keras.applications`), which goes
@@ -53,8 +57,8 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
         output_stride: 8, 16 or 32. Beyond it strides become dilation; a trunk that is taken as it
             is keeps its own, and a DRN its 8.
         needs: the features that the caller reads, such as ("c4", "c5").
-        resnet_options: arguments of `resnet`; `filters` also of `vgg16`, and with `bn_momentum`
-            and `bn_epsilon` of DRN and wide ResNet; other trunks have none.
+        resnet_options: arguments of `resnet`; `filters` also of our other trunks, and with
+            `bn_momentum` and `bn_epsilon` of DRN and wide ResNet; other trunks have none.
 
     Returns:
         dict of features, "c1".."c5" of nominal stride 2 to 32 (some trunks lack one).
@@ -96,12 +100,12 @@ def _named(name, image, output_stride, resnet_options):
         return drn(image, DRNS[name], **common)
     if name == "wide-resnet38":
         return wide_resnet(image, output_stride=output_stride, **common)
-    if name == "vgg16":
+    if name in PLAIN:
         options = {k: v for k, v in common.items() if k == "filters"}
         if output_stride == 32:
-            return vgg16(image, **options)
+            return PLAIN[name](image, **options)
         fresh = keras.Input((None, None, image.shape[-1]))
-        plain = keras.Model(fresh, vgg16(fresh, **options)["pool5"], name="vgg16")
+        plain = keras.Model(fresh, PLAIN[name](fresh, **options)["c5"], name=name)
         return from_keras(plain, output_stride)(image)
     if name in list_backbones():
         return _from_builder(name, image, output_stride)

@@ -24,6 +24,7 @@ from keras_seg.backbones.dilation import (
     Standardize,
     Subsample2D,
 )
+from keras_seg.layers import LocalResponseNormalization
 from keras_seg.utils import unknown_name
 
 OUTPUT_STRIDES = (8, 16, 32)
@@ -60,6 +61,7 @@ POINTWISE = (
     layers.Rescaling,
     layers.SpatialDropout2D,
     layers.Subtract,
+    LocalResponseNormalization,
     Standardize,
 )
 OVER_CHANNELS = (

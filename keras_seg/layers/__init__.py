@@ -9,6 +9,7 @@ from keras_seg.layers.attention import (
     normal_002,
 )
 from keras_seg.layers.context import IdentityKernel, context_module
+from keras_seg.layers.convolution import GroupedConv2D
 from keras_seg.layers.dense_evaluation import DilatedPooling2D, SharedConv2D
 from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.encoding import Encoding
@@ -26,7 +27,7 @@ from keras_seg.layers.normalization import (
     he_fan_out,
     uniform_fan_in,
 )
-from keras_seg.layers.pooling import AdaptiveAveragePooling2D, pyramid_pooling
+from keras_seg.layers.pooling import AdaptiveAveragePooling2D, max_pool_ceil, pyramid_pooling
 from keras_seg.layers.preprocessing import Preprocess, preprocess
 from keras_seg.layers.resize import CropLike, PadLike, PadToStep, RepeatEdge, Resize, ResizeBy
 from keras_seg.layers.unpooling import MaxUnpooling2D
@@ -41,6 +42,7 @@ __all__ = [
     "DilatedPooling2D",
     "Encoding",
     "GELU",
+    "GroupedConv2D",
     "IdentityKernel",
     "L2Normalization",
     "LocalContrastNormalization",
@@ -71,6 +73,7 @@ __all__ = [
     "image_input",
     "inference_model",
     "large_fov",
+    "max_pool_ceil",
     "normal_002",
     "preprocess",
     "pyramid_pooling",

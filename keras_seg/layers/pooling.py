@@ -1,4 +1,4 @@
-"""Pooling to a fixed grid, and the pyramid of PSPNet."""
+"""Pooling to a fixed grid, the pyramid of PSPNet, and the pooling of AlexNet and GoogLeNet."""
 
 import keras
 from keras import layers, ops
@@ -52,6 +52,15 @@ def _bin_matrix(size, bins, dtype):
     row = ops.arange(size)[None]
     inside = ops.cast((row >= first[:, None]) & (row < last[:, None]), "float32")
     return ops.cast(inside / ops.sum(inside, axis=1, keepdims=True), dtype)
+
+
+def max_pool_ceil(x, *, name):
+    """Caffe's max-pool 3x3 with stride 2, which rounds up: (N, H, W, C) -> (N, H // 2, W // 2, C).
+
+    For maps without negative values: a last window that hangs over the edge is filled with zeros.
+    """
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
+    return layers.MaxPooling2D(3, strides=2, name=name)(x)
 
 
 def pyramid_pooling(

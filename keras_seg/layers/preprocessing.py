@@ -12,6 +12,8 @@ MODES = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "cityscapes": ((73.9758, 83.6607, 73.1758), (46.6533, 47.5743, 47.0411)),
     "caffe": ((104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0)),
+    "nyud": ((116.190, 97.203, 92.318), (1.0, 1.0, 1.0)),
+    "hha": ((132.431, 94.076, 118.477), (1.0, 1.0, 1.0)),
     "keras-caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
     "bgr": ((0.0,), (1.0,)),
     "bgr-voc": ((102.93, 111.36, 116.52), (1.0, 1.0, 1.0)),
@@ -19,7 +21,7 @@ MODES = {
     "bgr-camvid": ((110.70313206, 108.77808759, 105.41212523), (1.0, 1.0, 1.0)),
     "bgr-kitti": ((96.19429688, 95.55136972, 91.34692262), (1.0, 1.0, 1.0)),
 }
-BGR = tuple(mode for mode in MODES if "caffe" in mode or mode.startswith("bgr"))
+BGR = tuple(mode for mode in MODES if "caffe" in mode or mode.startswith("bgr")) + ("nyud",)
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -33,7 +35,9 @@ class Preprocess(layers.Layer):
             the mean of VGG's and ResNet's authors, as in keras.applications), "bgr" (channels
             swapped, nothing subtracted), "bgr-voc", "bgr-cityscapes", "bgr-camvid", "bgr-kitti"
             (channels swapped, minus the mean pixel of that data set as in the release of dilated
-            convolutions), or a pair (mean, std), each a number or one number a channel.
+            convolutions), "nyud" and "hha" (colours as BGR, and depth coded as HHA, minus their
+            means over NYUDv2, as in FCN's release), or a pair (mean, std), each a number or one
+            number a channel.
 
     With other than 3 input channels the statistics of a named mode are averaged over the channels,
     and no channels are swapped.

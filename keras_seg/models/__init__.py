@@ -25,7 +25,7 @@ from keras_seg.models.fc_densenet import (
     FCDenseNet67,
     FCDenseNet103,
 )
-from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s
+from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNLateFusion, transfer_fcn
 from keras_seg.models.luc_adversarial import LargeFOVAdversary, SmallFOVAdversary
 from keras_seg.models.multiscale import MultiscaleCNN
 from keras_seg.models.parsenet import ParseNet
@@ -57,6 +57,7 @@ _BUILDERS = (
     FCN8s,
     FCN16s,
     FCN32s,
+    FCNLateFusion,
     MultiscaleCNN,
     ParseNet,
     PatchwiseCNN,
@@ -72,7 +73,7 @@ _BUILDERS = (
 # They judge label maps and make none, so they are in no list of segmentation networks.
 _ADVERSARIES = (LargeFOVAdversary, PatchGAN, PixelGAN, SmallFOVAdversary)
 
-__all__ = ["build", "cards", "inference_model", "list_models"]
+__all__ = ["build", "cards", "inference_model", "list_models", "transfer_fcn"]
 __all__ += [builder.__name__ for builder in (*_BUILDERS, *_ADVERSARIES)]
 
 
@@ -86,8 +87,10 @@ def cards():
     return catalog.read_table(_BUILDERS)
 
 
-def build(model, num_classes, input_shape=(None, None, 3), **options):
+def build(model, num_classes, input_shape=None, **options):
     """Call the builder named `model`; `options` are its own arguments.
+
+    Without an `input_shape` it is the builder's own default: any size, RGB for all but late fusion.
 
     Raises:
         ValueError: for an unknown name, an option that this builder does not have, with the
@@ -101,7 +104,9 @@ def build(model, num_classes, input_shape=(None, None, 3), **options):
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {model}", option, known)
+    if input_shape is not None:
+        options["input_shape"] = input_shape
     try:
-        return builder(num_classes, input_shape, **options)
+        return builder(num_classes, **options)
     except TypeError as error:  # Keras' own, deep in some layer: a width "abc", a list for a number
         raise ValueError(f"{model} cannot be built with the options {options}: {error}") from error

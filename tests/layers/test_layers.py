@@ -9,6 +9,7 @@ from keras_seg.layers import (
     AdaptiveAveragePooling2D,
     BatchNormalization,
     CropLike,
+    GroupedConv2D,
     L2Normalization,
     LocalResponseNormalization,
     PadLike,
@@ -219,6 +220,8 @@ def test_adaptive_pooling_does_not_overflow_in_float16():
         ("unit", [0, 51, 255], [0, 0.2, 1]),
         ("imagenet", [123.675, 116.28, 160.905], [0, 0, 1]),
         ("caffe", [122.67892, 116.66877, 105.00699], [1, 0, 0]),
+        ("nyud", [92.318, 97.203, 117.190], [1, 0, 0]),
+        ("hha", [132.431, 94.076, 119.477], [0, 0, 1]),
         (((10.0, 0.0, 0.0), 2.0), [12, 4, 0], [1, 2, 0]),
     ],
 )
@@ -301,3 +304,13 @@ def test_local_response_normalization_sums_over_neighbouring_channels(channels):
     np.testing.assert_allclose(half, expected, rtol=2e-2)
     with pytest.raises(ValueError, match="odd"):
         LocalResponseNormalization(4)
+
+
+def test_grouped_convolution_is_keras_own():
+    theirs = keras.layers.Conv2D(8, 3, padding="same", groups=2, bias_initializer="normal")
+    ours = GroupedConv2D.from_config(theirs.get_config())
+    x = picture(2, 7, 9, 6)
+    expected = theirs(x)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(x), expected, atol=1e-5)

@@ -111,6 +111,13 @@ COUNTS = [
     ("FCN16s", 21, {}, 134_357_354, 134_815_994),
     ("FCN8s", 21, {}, 134_362_751, 134_489_759),
     ("FCN8s", 21, {"upsampling": "resize"}, 134_362_751, 134_362_751),
+    ("FCN8s", 21, {"at_once": True}, 134_362_751, 134_489_759),
+    ("FCN32s", 21, {"backbone": "alexnet"}, 56_954_261, 58_704_590),
+    ("FCN32s", 21, {"backbone": "googlenet", "upsampling": "resize"}, 5_995_077, 5_995_077),
+    ("FCN32s", 21, {"backbone": "googlenet"}, 5_995_077, 5_995_077 + 63 * 63 * 21 * 21),
+    # The last layer alone: 4096 * 21 + 21.
+    ("FCN32s", 21, {"frozen_trunk": True}, 86_037, 136_152_917),
+    ("FCNLateFusion", 21, {}, 2 * 134_346_581, 2 * 134_346_581 + 64 * 64 * 21 * 21),
     # Features and classifier.
     ("MultiscaleCNN", 8, {}, 855_680 + 795_656, None),
     ("MultiscaleCNN", 33, {}, 855_680 + 821_281, None),
