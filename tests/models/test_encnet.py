@@ -147,3 +147,25 @@ def test_a_checkpoint_with_the_heads_of_training():
         assert layout.ignores(name, used), name
     assert not layout.ignores("head.encmodule.fc.0.bias", used)
     assert not layout.ignores("auxlayer.conv5.4.bias", {*used, "auxlayer.conv5.0.weight"})
+
+
+def test_start_from_a_classifier():
+    """A checkpoint of the reference's ResNet alone."""
+    model = models.EncNet(3, **SLIM)
+    trunk = [x for x in model.layers if x.weights and x.name.startswith(("stem", "stage"))]
+    prefixes = weights.LAYOUTS["encoding"].names([layer.name for layer in trunk])
+    rng, state = np.random.default_rng(3), {"fc.weight": np.ones((10, 32), "float32")}
+    for layer in trunk:
+        prefix = prefixes[layer.name].removeprefix("pretrained.")
+        suffixes = ("weight", "bias", "running_mean", "running_var")
+        for suffix, variable in zip(suffixes, layer.weights, strict=False):
+            shape = variable.shape
+            shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
+            state[f"{prefix}.{suffix}"] = rng.uniform(0, 1, shape).astype("float32")
+    report = weights.transfer(model, state, layout="encoding", verbose=False)
+    assert set(report.loaded) == set(prefixes) and report.unused == ()
+    np.testing.assert_array_equal(
+        model.get_layer("stage5_block2_conv2").kernel,
+        state["layer4.1.conv2.weight"].transpose(2, 3, 1, 0),
+    )
+    np.testing.assert_array_equal(model.get_layer("stem_bn3").gamma, state["bn1.weight"])

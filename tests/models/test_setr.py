@@ -79,6 +79,28 @@ def test_a_checkpoint_of_another_crop():
         weights.load(same, state, layout="setr")
 
 
+def test_start_from_a_classifier():
+    """DeiT's checkpoint: two entries before the grid of positions, and a classifier's layers."""
+    case, _ = cases.load("setr_naive_small")
+    state = {
+        name.removeprefix("backbone."): array
+        for name, array in cases.state(case).items()
+        if name.startswith("backbone.")
+    }
+    grid = state["pos_embed"][:, 1:]
+    state["pos_embed"] = np.concatenate([state["pos_embed"][:, :1], grid[:, :1], grid], axis=1)
+    for name in ("norm.weight", "norm.bias", "head.weight", "head_dist.bias", "dist_token"):
+        state[name] = np.ones(192, "float32")
+    model = models.SETR(4, crop_size=96, embed_dim=192, depth=4, num_heads=3, filters=8)
+    report = weights.transfer(model, state, layout="setr", verbose=False)
+    assert report.unused == ()
+    assert all(name.startswith(("head", "logits")) for name in report.skipped)
+    np.testing.assert_array_equal(model.get_layer("tokens").positions[:, 1:], grid)
+    np.testing.assert_array_equal(
+        model.get_layer("block4_fc2").kernel, state["blocks.3.mlp.fc2.weight"].T
+    )
+
+
 @pytest.mark.parametrize(
     ("decoder", "depth", "blocks"),
     [

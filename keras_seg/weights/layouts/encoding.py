@@ -1,10 +1,11 @@
 """EncNet of zhanghang1989/PyTorch-Encoding, `encoding/models/sseg/encnet.py`; ours is `EncNet`.
 
 The reference's checkpoints carry the heads of training (`auxlayer`, `selayer`), which are ignored
-for a model without them, and some the classifier that the trunk was pretrained with.
+for a model without them, and some the classifier that the trunk was pretrained with. Checkpoints of
+its ResNets alone (`resnet50s`) have the same names, for `keras_seg.weights.transfer`.
 """
 
-from keras_seg.weights.layouts.table import Layout, before, by_pattern
+from keras_seg.weights.layouts.table import Layout, before, by_pattern, trunk_alone
 
 MODULE = "head.encmodule"
 
@@ -54,5 +55,6 @@ LAYOUT = Layout(
     reference="zhanghang1989/PyTorch-Encoding encoding/models/sseg/encnet.py",
     names=_names,
     ignored=(r"pretrained\.fc\.(weight|bias)",),
+    prepare=trunk_alone("layer1.0.conv1.weight", "pretrained."),
     heads=("auxlayer.", f"{MODULE}.selayer."),
 )

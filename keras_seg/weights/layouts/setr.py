@@ -1,12 +1,14 @@
 """SETR of fudan-zvg/SETR, `mmseg/models`: vit and vit_mla with their heads; ours is `SETR`.
 
 Positions that were learned for another grid are resized (`TokenEmbedding.fit_positions`). Every
-head of the reference carries a classifier `conv_seg` that it never uses.
+head of the reference carries a classifier `conv_seg` that it never uses. Checkpoints of timm's ViT
+and of DeiT alone have the same names, for `keras_seg.weights.transfer`: the reference starts from
+`vit_large_patch16_384`, `vit_base_patch16_384` or `deit_base_distilled_patch16_384`.
 """
 
 import re
 
-from keras_seg.weights.layouts.table import Layout, before, by_pattern
+from keras_seg.weights.layouts.table import Layout, before, by_pattern, trunk_alone
 
 
 def _names(layers):
@@ -55,6 +57,11 @@ def _names(layers):
 LAYOUT = Layout(
     reference="fudan-zvg/SETR mmseg/models",
     names=_names,
-    ignored=(r".*\.conv_seg\.(weight|bias)",),
+    ignored=(
+        r".*\.conv_seg\.(weight|bias)",
+        r"backbone\.(norm|pre_logits\.fc|head|head_dist)\.(weight|bias)",  # of the classifier
+        r"backbone\.dist_token",
+    ),
+    prepare=trunk_alone("blocks.0.attn.qkv.weight", "backbone."),
     heads=("auxiliary_head.",),
 )

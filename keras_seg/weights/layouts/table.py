@@ -56,6 +56,18 @@ def by_pattern(layers, table):
     return names
 
 
+def trunk_alone(known, prefix):
+    """A `Layout.prepare` for checkpoints of the trunk alone, as a classifier: they lack `prefix`.
+
+    They are told by the name `known`, which no whole network has.
+    """
+
+    def prepare(state, layers):
+        return {prefix + name: state[name] for name in state} if known in state else state
+
+    return prepare
+
+
 def before(number):
     """Our stages and blocks count from 1, the references' modules from 0: "3" -> 2."""
     return int(number) - 1
