@@ -430,7 +430,7 @@ def _damaged(path, error):
     reason = str(error).strip().splitlines()
     return ValueError(
         f"Cannot load {path}: {reason[0] if reason else type(error).__name__} The file is "
-        "damaged, or not of the kind that its name says."
+        "damaged, not of the kind that its name says, or needs another version of its runtime."
     )
 
 
