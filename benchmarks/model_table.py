@@ -4,10 +4,10 @@
     python benchmarks/model_table.py PSPNet UNet     # only these rows anew
 
 Each network is built with its builder's defaults (images of 3 channels, of 1 where a paper's images
-are grey) and 21 classes. Its graph is
-traced by TensorFlow for one image of 512 x 512, or of the nearest size that works, and the
-multiply-accumulates of convolutions and matrix products are counted operator by operator. CRF-RNN
-is traced for 64 x 64: beyond, it loops over blocks, and a loop's operators would count once.
+are grey) and 21 classes. Its graph is traced by TensorFlow for one image of 512 x 512, or of the
+nearest size that works, and the multiply-accumulates of convolutions and matrix products are
+counted operator by operator. CRF-RNN is traced for 64 x 64: beyond, it loops over blocks, and a
+loop's operators would count once.
 """
 
 import argparse

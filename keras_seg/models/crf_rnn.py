@@ -18,10 +18,11 @@ training and test; training in two steps (section 6: first the FCN alone, then a
 give the file of the first as `fcn_weights`.
 
 Where we differ: the filters are exact, the release's an approximation on a lattice. They cost the
-square of the number of pixels: on two processor cores 0.6 s for 64 x 64 and 20 s for 100 x 100, so
-the paper's 500 x 500 takes hours there (in 64 MiB). The release has a bias in the first
-up-sampling, 21 more parameters; our FCN-8s has none, since its up-sampling is fixed. Exported files
-hold plain operators for images of up to 64 x 64 pixels; beyond, export FCN-8s.
+square of the number of pixels: on two processor cores 0.6 s for 64 x 64, 5 s for 100 x 100 and
+about an hour for the paper's 500 x 500 (memory stays small, see `MeanField`). The release has a
+bias in the first up-sampling, 21 more parameters; our FCN-8s has none, since its up-sampling is
+fixed. ONNX files are for images of up to 64 x 64 pixels; TFLite files hold a loop (WHILE) beyond.
+For larger images export FCN-8s.
 """
 
 import keras

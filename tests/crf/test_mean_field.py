@@ -18,6 +18,12 @@ def drawn(batch, height, width, classes, channels, dtype="float32"):
     return logits.astype(dtype), image.astype(dtype)
 
 
+def hold(monkeypatch, numbers):
+    """Kernels of more numbers are computed in blocks of so many."""
+    monkeypatch.setattr(mean_field, "MAX_KERNEL", numbers)
+    monkeypatch.setattr(mean_field, "BLOCK", numbers)
+
+
 def with_weights(matrices, classes, **options):
     layer = MeanField(**options)
     layer.build((None, None, None, classes), (None, None, None, 3))
@@ -74,10 +80,10 @@ def by_pairs(logits, image, matrices, iterations, alpha, beta, gamma):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("held", [4096**2, 100])
+@pytest.mark.parametrize("held", [4096**2, 300])
 def test_equals_a_loop_over_pairs(monkeypatch, channels, held):
     """Kernel held whole, and three of 42 rows at a time."""
-    monkeypatch.setattr(mean_field, "MAX_KERNEL", held)
+    hold(monkeypatch, held)
     logits, image = drawn(2, 7, 6, 3, channels)
     rng = np.random.default_rng(1)
     matrices = [rng.standard_normal((3, 3)) for _ in range(3)]
@@ -92,7 +98,7 @@ def test_equals_a_loop_over_pairs(monkeypatch, channels, held):
 
 @pytest.mark.parametrize("held", [4096**2, 500])
 def test_gradients_equal_finite_differences(monkeypatch, held):
-    monkeypatch.setattr(mean_field, "MAX_KERNEL", held)
+    hold(monkeypatch, held)
     logits, image = drawn(1, 6, 6, 3, 3, "float64")
     layer = MeanField(iterations=3, theta_alpha=4, theta_beta=60, theta_gamma=2, dtype="float64")
     direction = np.random.default_rng(2).standard_normal(logits.shape)
