@@ -48,11 +48,12 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
 
     Args:
         backbone: one of `list_backbones()`: "resnet50", "drn-c-26", "vgg16", "alexnet", "googlenet"
-            and "wide-resnet38" (A1) are our own, "keras:MobileNetV2" is that of `keras.applications`
-            with new weights; or a `keras.Model` that returns a dict of features, taken as it is
-            with its weights; or a backbone of `keras_hub` or `keras_cv` (`from_pyramid`); or a
-            classifier (a functional model, or a builder of `keras.applications`), which goes
-            through `from_keras`; or a function from image to features, taken as it is.
+            and "wide-resnet38" (A1) are our own, "keras:MobileNetV2" is that of
+            `keras.applications` with new weights; or a `keras.Model` that returns a dict of
+            features, taken as it is with its weights; or a backbone of `keras_hub` or `keras_cv`
+            (`from_pyramid`); or a classifier (a functional model, or a builder of
+            `keras.applications`), which goes through `from_keras`; or a function from image to
+            features, taken as it is.
         image: tensor (N, H, W, C), preprocessed as `backbone_preprocessing` says.
         output_stride: 8, 16 or 32. Beyond it strides become dilation; a trunk that is taken as it
             is keeps its own, and a DRN its 8.
