@@ -54,7 +54,7 @@ def citation(builder):
         ValueError: if the docstring holds no quoted title with a year behind it.
     """
     text = " ".join(inspect.getmodule(builder).__doc__.split())
-    found = re.search(r'"(.+?)[.,]?"[^"]*?\b((?:19|20)\d\d)\b', text)
+    found = re.search(r'"([^"]+?)[.,]?"[^"]*?\b((?:19|20)\d\d)\b', text)
     if not found:
         raise ValueError(f'The file of {builder.__name__} cites no paper as "Title", place year.')
     return found[1], int(found[2])
