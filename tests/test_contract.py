@@ -53,11 +53,14 @@ FCN = {"filters": 4, "fc_channels": 8}
 # 2 from fewer than 12 channels, for a batch of 1 and even sizes. Every map here is odd.
 ODD = ((37, 50), (65, 49))
 VIT = {"embed_dim": 16, "num_heads": 2, "filters": 8, "aux": True}
+TRUNK = {"backbone": "resnet18", "filters": 4}
 ROWS = [
     Row("CRFRNN", FCN, sizes=((21, 30), (32, 24)), learning_rate=1e-5),
     Row("DeepLabV1", {"filters": 4, "fc_channels": 16, "multiscale": True}),
     Row("DeepLabV1", {"filters": 2, "fc_channels": 16, "variant": "base"}),
-    Row("DeepLabV2", {"backbone": "resnet18", "filters": 4, "scales": (0.75,), "aux": True}),
+    Row("DeepLabV2", {**TRUNK, "scales": (0.75,), "aux": True}),
+    Row("DeepLabV3", {**TRUNK, "multi_grid": (1, 2)}, sizes=ODD),
+    Row("DeepLabV3Plus", {**TRUNK, "multi_grid": (1, 2), "separable": True}, sizes=ODD),
     Row("DRN", {"variant": "D-22", "filters": 4}, sizes=ODD),
     Row(
         "DeconvNet",
@@ -105,12 +108,13 @@ ROWS = [
         channels=6,
         other_channels=(4, 5),
     ),
+    Row("FCNResNet", {**TRUNK, "aux": True}, sizes=ODD),
     Row("MultiscaleCNN", {"filters": 4, "connections": "random"}),
     Row("ParseNet", {"filters": 4, "fc_channels": 64}),
     Row("PatchwiseCNN", {"filters": 4}),
     Row("PatchwiseCNN", {"variant": "ning"}),
     Row("Pix2PixGenerator", {"filters": 4, "depth": 4}),
-    Row("PSPNet", {"backbone": "resnet18", "filters": 4, "aux": True}, sizes=((41, 57), (57, 41))),
+    Row("PSPNet", {**TRUNK, "aux": True}, sizes=((41, 57), (57, 41))),
     Row("RecurrentCNN", {"filters": 4, "aux": True}),
     Row("RecurrentCNN", {"filters": 4, "variant": "rcnn2", "instances": 3, "dense": False}),
     Row("ResNet38", {"blocks": (1,) * 6, "filters": 4}, sizes=ODD),

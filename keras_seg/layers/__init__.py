@@ -1,6 +1,7 @@
 """Layers that the networks share. Each serialises, and converts to TFLite and ONNX."""
 
 from keras_seg.layers.aspp import aspp_sum, large_fov, score_conv
+from keras_seg.layers.aspp_v3 import aspp_v3
 from keras_seg.layers.attention import (
     GELU,
     SelfAttention,
@@ -13,7 +14,7 @@ from keras_seg.layers.convolution import GroupedConv2D
 from keras_seg.layers.dense_evaluation import DilatedPooling2D, SharedConv2D
 from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.encoding import Encoding
-from keras_seg.layers.heads import classify, inference_model, resize_logits
+from keras_seg.layers.heads import classify, fcn_head, inference_model, resize_logits
 from keras_seg.layers.image import CheckSize, ReflectMargin, check_size, image_input
 from keras_seg.layers.l2_normalization import L2Normalization
 from keras_seg.layers.lcn import LocalContrastNormalization
@@ -25,6 +26,7 @@ from keras_seg.layers.normalization import (
     conv_bn_relu,
     he_fan_in,
     he_fan_out,
+    separable_conv_bn_relu,
     uniform_fan_in,
 )
 from keras_seg.layers.pooling import AdaptiveAveragePooling2D, max_pool_ceil, pyramid_pooling
@@ -61,6 +63,7 @@ __all__ = [
     "TokenEmbedding",
     "TokenMap",
     "aspp_sum",
+    "aspp_v3",
     "batch_norm",
     "bilinear_upsampling",
     "check_size",
@@ -68,6 +71,7 @@ __all__ = [
     "context_module",
     "conv",
     "conv_bn_relu",
+    "fcn_head",
     "he_fan_in",
     "he_fan_out",
     "image_input",
@@ -79,5 +83,6 @@ __all__ = [
     "pyramid_pooling",
     "resize_logits",
     "score_conv",
+    "separable_conv_bn_relu",
     "uniform_fan_in",
 ]

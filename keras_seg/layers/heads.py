@@ -1,7 +1,9 @@
 """The end of a network: logits at the size of the image, and the network without its helpers."""
 
 import keras
+from keras import layers
 
+from keras_seg.layers.normalization import conv_bn_relu, uniform_fan_in
 from keras_seg.layers.resize import Resize
 
 
@@ -17,6 +19,52 @@ def classify(x, num_classes, initializer):
     return keras.layers.Dense(
         num_classes, kernel_initializer=initializer, dtype="float32", name="logits"
     )(x)
+
+
+def fcn_head(
+    x,
+    image,
+    num_classes,
+    filters,
+    *,
+    dropout=0.1,
+    dropout_layer=layers.Dropout,
+    align_corners=False,
+    momentum=0.9,
+    epsilon=1e-5,
+    name="logits",
+):
+    """conv3x3, normalisation, ReLU, dropout, conv1x1, resize: logits of the size of `image`.
+
+    The head of FCNs on residual networks, and the auxiliary one of most others; it starts as
+    PyTorch starts it.
+
+    Args:
+        x: features (N, h, w, C).
+        image: the network's input, (N, H, W, C').
+        num_classes: channels of the logits.
+        filters: channels of the 3x3 convolution.
+        dropout: rate, 0 for none.
+        dropout_layer: `keras.layers.Dropout` (single values) or `SpatialDropout2D` (whole maps).
+        align_corners: convention of the resize.
+        momentum, epsilon: of the normalisation.
+        name: of the last layer, "logits" or for example "aux". The layers are `head_conv`,
+            `head_bn`, `head_relu`, `head_dropout`, `logits_low`, `logits`; and `aux_head_conv`,
+            ..., `aux_low`, `aux`.
+    """
+    prefix = "" if name == "logits" else f"{name}_"
+    x = conv_bn_relu(
+        x,
+        filters,
+        momentum=momentum,
+        epsilon=epsilon,
+        initializer=uniform_fan_in,
+        name=f"{prefix}head",
+    )
+    if dropout:
+        x = dropout_layer(dropout, name=f"{prefix}head_dropout")(x)
+    x = layers.Conv2D(num_classes, 1, kernel_initializer=uniform_fan_in(), name=f"{name}_low")(x)
+    return resize_logits(x, image, align_corners=align_corners, name=name)
 
 
 def inference_model(model):

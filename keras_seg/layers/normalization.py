@@ -111,3 +111,39 @@ def conv(
         kernel_initializer=initializer(),
         name=name,
     )(x)
+
+
+def separable_conv_bn_relu(
+    x,
+    filters,
+    kernel_size=3,
+    *,
+    dilation_rate=1,
+    depthwise_bn=True,
+    momentum=0.9,
+    epsilon=1e-5,
+    initializer=he_fan_out,
+    name,
+):
+    """Depthwise and 1x1 convolution in place of one: (N, H, W, C) -> (N, H, W, filters).
+
+    Each is followed by normalisation and ReLU (atrous separable convolution, Chen et al. 2018,
+    section 3.1, as in the authors' code); with `depthwise_bn=False` only the second is. No biases.
+    The layers are `{name}_depthwise`, `{name}_depthwise_bn`, `{name}_depthwise_relu`, and
+    `{name}_conv`, `{name}_bn`, `{name}_relu` as in `conv_bn_relu`.
+    """
+    # Always by the fan-out, k * k: Keras counts all channels into a depthwise kernel's fan-in.
+    x = layers.DepthwiseConv2D(
+        kernel_size,
+        padding="same",
+        dilation_rate=dilation_rate,
+        use_bias=False,
+        depthwise_initializer=he_fan_out(),
+        name=f"{name}_depthwise",
+    )(x)
+    if depthwise_bn:
+        x = batch_norm(f"{name}_depthwise_bn", momentum, epsilon)(x)
+        x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
+    return conv_bn_relu(
+        x, filters, 1, momentum=momentum, epsilon=epsilon, initializer=initializer, name=name
+    )

@@ -16,6 +16,8 @@ from keras_seg.models.crf_rnn import CRFRNN
 from keras_seg.models.deconvnet import DeconvNet
 from keras_seg.models.deeplab_v1 import DeepLabV1
 from keras_seg.models.deeplab_v2 import DeepLabV2
+from keras_seg.models.deeplab_v3 import DeepLabV3
+from keras_seg.models.deeplab_v3_plus import DeepLabV3Plus
 from keras_seg.models.dilated import DilatedFrontEnd, Dilation7, Dilation8, Dilation10
 from keras_seg.models.drn import DRN
 from keras_seg.models.encnet import EncNet
@@ -26,6 +28,7 @@ from keras_seg.models.fc_densenet import (
     FCDenseNet103,
 )
 from keras_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNLateFusion, transfer_fcn
+from keras_seg.models.fcn_resnet import FCNResNet
 from keras_seg.models.luc_adversarial import LargeFOVAdversary, SmallFOVAdversary
 from keras_seg.models.multiscale import MultiscaleCNN
 from keras_seg.models.parsenet import ParseNet
@@ -41,9 +44,11 @@ from keras_seg.utils import unknown_name
 
 _BUILDERS = (
     CRFRNN,
+    DRN,
     DeepLabV1,
     DeepLabV2,
-    DRN,
+    DeepLabV3,
+    DeepLabV3Plus,
     DeconvNet,
     DilatedFrontEnd,
     Dilation7,
@@ -58,6 +63,7 @@ _BUILDERS = (
     FCN16s,
     FCN32s,
     FCNLateFusion,
+    FCNResNet,
     MultiscaleCNN,
     ParseNet,
     PatchwiseCNN,

@@ -36,11 +36,10 @@ from keras import layers
 
 from keras_seg.backbones import backbone_preprocessing, build_features
 from keras_seg.layers import (
-    conv_bn_relu,
+    fcn_head,
     image_input,
     preprocess,
     pyramid_pooling,
-    resize_logits,
     uniform_fan_in,
 )
 from keras_seg.weights import load_own
@@ -93,7 +92,7 @@ def PSPNet(
     Raises:
         ValueError: for an unknown backbone or output stride, or a wrong number of classes.
     """
-    normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
+    normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
 
     image = image_input(input_shape, num_classes)
     if preprocessing is None:
@@ -110,22 +109,20 @@ def PSPNet(
         bn_epsilon=bn_epsilon,
     )
 
-    def classify(x, width, name):
-        """conv3x3, dropout, conv1x1 to the classes, resize: logits of the image's size."""
-        prefix = "" if name == "logits" else f"{name}_"
-        x = conv_bn_relu(x, width, name=f"{prefix}head", **normalisation)
-        if dropout:
-            x = layers.SpatialDropout2D(dropout, name=f"{prefix}head_dropout")(x)
-        x = layers.Conv2D(num_classes, 1, kernel_initializer=uniform_fan_in(), name=f"{name}_low")(
-            x
-        )
-        return resize_logits(x, image, align_corners=align_corners, name=name)
-
+    head = {
+        "dropout": dropout,
+        "dropout_layer": layers.SpatialDropout2D,
+        "align_corners": align_corners,
+        **normalisation,
+    }
     x = layers.Identity(name="features")(features["c5"])
-    x = pyramid_pooling(x, bins, align_corners=align_corners, **normalisation)
-    outputs = classify(x, 8 * filters, "logits")
+    x = pyramid_pooling(
+        x, bins, align_corners=align_corners, initializer=uniform_fan_in, **normalisation
+    )
+    outputs = fcn_head(x, image, num_classes, 8 * filters, **head)
     if aux:
-        outputs = {"logits": outputs, "aux": classify(features["c4"], 4 * filters, "aux")}
+        aux = fcn_head(features["c4"], image, num_classes, 4 * filters, name="aux", **head)
+        outputs = {"logits": outputs, "aux": aux}
     model = keras.Model(image, outputs, name=name)
     if weights is not None:
         load_own(model, weights)

@@ -51,6 +51,22 @@ def deeplabv2():
     return models.DeepLabV2(21, preprocessing="none")
 
 
+def fcn_resnet50():
+    return models.FCNResNet(21, aux=True, preprocessing="none")
+
+
+def deeplabv3_torchvision():
+    return models.DeepLabV3(21, form="torchvision", aux=True, preprocessing="none")
+
+
+def deeplabv3_kazuto1011():
+    return models.DeepLabV3(21, stride_in="1x1", stem_pool="ceil", preprocessing="none")
+
+
+def deeplabv3plus_kazuto1011():
+    return models.DeepLabV3Plus(21, stride_in="1x1", stem_pool="ceil", preprocessing="none")
+
+
 def pspnet50():
     return models.PSPNet(21, aux=True, preprocessing="none")
 
@@ -224,6 +240,14 @@ LIGHT = [
     ),
     ("pix2pix_unet256", pix2pix_unet256, "pix2pix", {"image": "tanh"}),
     ("pix2pix_patchgan70", pix2pix_patchgan70, "pix2pix", {"logits": "logits"}),
+    ("torchvision_fcn_resnet50", fcn_resnet50, "torchvision", {"out": "logits", "aux": "aux"}),
+    ("deeplabv3_resnet50_os16", deeplabv3_kazuto1011, "kazuto1011", {"logits": "logits_low"}),
+    (
+        "deeplabv3plus_resnet50_os16",
+        deeplabv3plus_kazuto1011,
+        "kazuto1011",
+        {"logits": "logits"},
+    ),
 ]
 HEAVY = [
     (
@@ -267,6 +291,12 @@ HEAVY = [
     ),
     ("fcn32s_vgg16", fcn32s, "wkentaro", {"score": "logits"}),
     ("fcn8s_vgg16", fcn8s, "wkentaro", {"score": "logits"}),
+    (
+        "torchvision_deeplabv3_resnet50",
+        deeplabv3_torchvision,
+        "torchvision",
+        {"out": "logits", "aux": "aux"},
+    ),
 ]
 
 
@@ -342,6 +372,21 @@ def test_aspp_sum():
     weights.load(model, state, layout="kazuto1011")
     got = model(cases.inputs(case)["features"].transpose(0, 2, 3, 1))
     assert cases.relative_error(case, "output", got, reference["output"]) <= 1e-6
+
+
+def test_aspp_v3():
+    """The five branches, and what is made of them."""
+    case, reference = cases.load("layer_aspp_v3")
+    features = keras.Input((None, None, 24))
+    model = keras.Model(features, layers.aspp_v3(features, (12, 24, 36), 16))
+    state = {f"classifier.0.{name}": array for name, array in cases.state(case).items()}
+    weights.load(model, state, layout="torchvision")
+    x = cases.inputs(case)["features"].transpose(0, 2, 3, 1)
+    taps = {"branches": "aspp", "output": "aspp_project_relu"}
+    outputs = {output: model.get_layer(layer).output for output, layer in taps.items()}
+    got = keras.Model(features, outputs)(x, training=False)
+    for output in taps:
+        assert cases.relative_error(case, output, got[output], reference[output]) <= 5e-6, output
 
 
 def test_bilinear_resize():

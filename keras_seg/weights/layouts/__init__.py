@@ -16,6 +16,7 @@ from keras_seg.weights.layouts import (
     semseg,
     setr,
     tiramisu,
+    torchvision,
     wkentaro,
 )
 
@@ -36,5 +37,6 @@ LAYOUTS = {
     "semseg": semseg.LAYOUT,
     "setr": setr.LAYOUT,
     "tiramisu": tiramisu.LAYOUT,
+    "torchvision": torchvision.LAYOUT,
     "wkentaro": wkentaro.LAYOUT,
 }

@@ -5,7 +5,13 @@ for a model without them, and some the classifier that the trunk was pretrained 
 its ResNets alone (`resnet50s`) have the same names, for `keras_seg.weights.transfer`.
 """
 
-from keras_seg.weights.layouts.table import Layout, before, by_pattern, trunk_alone
+from keras_seg.weights.layouts.table import (
+    Layout,
+    before,
+    by_pattern,
+    residual_stages,
+    trunk_alone,
+)
 
 MODULE = "head.encmodule"
 
@@ -18,19 +24,11 @@ def _stem(kind, number):
 
 
 def _names(layers):
-    def block(stage, number):
-        return f"pretrained.layer{before(stage)}.{before(number)}"
-
     return by_pattern(
         layers,
         (
             (r"stem_(conv|bn)(\d)", _stem),
-            (
-                r"stage(\d)_block(\d+)_((?:conv|bn)\d)",
-                lambda stage, b, part: f"{block(stage, b)}.{part}",
-            ),
-            (r"stage(\d)_block(\d+)_shortcut_conv", lambda s, b: f"{block(s, b)}.downsample.0"),
-            (r"stage(\d)_block(\d+)_shortcut_bn", lambda s, b: f"{block(s, b)}.downsample.1"),
+            *residual_stages("pretrained."),
             (r"head_conv", lambda: "head.conv5.0"),
             (r"head_bn", lambda: "head.conv5.1"),
             (r"lateral(\d)_conv", lambda stage: f"head.connect.{int(stage) - 3}.0"),

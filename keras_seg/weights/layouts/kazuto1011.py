@@ -1,4 +1,5 @@
-"""DeepLab of kazuto1011/deeplab-pytorch, `libs/models`; ours is `DeepLabV2`.
+"""DeepLab of kazuto1011/deeplab-pytorch, `libs/models`; ours are `DeepLabV2`, and `DeepLabV3` and
+`DeepLabV3Plus` with `stride_in="1x1", stem_pool="ceil"`.
 
 Its multi-scale wrapper puts "base." before every name ("scale." in older versions); the weights are
 those of the network inside.
@@ -21,10 +22,21 @@ TRUNK = (
     ),
 )
 ASPP_SUM = ((r"aspp_conv(\d)", lambda i: f"aspp.c{before(i)}"),)
+ASPP = (
+    (r"aspp(\d+)_(conv|bn)", lambda i, part: f"aspp.stages.c{i}.{part}"),
+    (r"aspp_pool_(conv|bn)", lambda part: f"aspp.stages.imagepool.conv.{part}"),
+    (r"aspp_project_(conv|bn)", lambda part: f"fc1.{part}"),
+)
+DECODER = (
+    (r"low_level_(conv|bn)", lambda part: f"reduce.{part}"),
+    (r"decoder(\d)_(conv|bn)", lambda i, part: f"fc2.conv{i}.{part}"),
+)
 
 
 def _names(layers):
-    return by_pattern(layers, (*TRUNK, *ASPP_SUM))
+    last = "fc2.conv3" if "low_level_conv" in layers else "fc2"
+    logits = (r"logits_low", lambda: last)
+    return by_pattern(layers, (*TRUNK, *ASPP_SUM, *ASPP, *DECODER, logits))
 
 
 LAYOUT = Layout(

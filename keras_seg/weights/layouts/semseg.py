@@ -6,27 +6,19 @@ ignored for a model without one.
 
 import re
 
-from keras_seg.weights.layouts.table import Layout, before, by_pattern
+from keras_seg.weights.layouts.table import Layout, before, by_pattern, residual_stages
 
 
 def _names(layers):
     # The reference numbers the levels of the pyramid, we name them by their bins.
     bins = [m[1] for m in (re.fullmatch(r"ppm(\d+)_conv", layer) for layer in layers) if m]
 
-    def block(stage, number):
-        return f"layer{before(stage)}.{before(number)}"
-
     return by_pattern(
         layers,
         (
             (r"stem_conv(\d)", lambda i: f"layer0.{3 * before(i)}"),
             (r"stem_bn(\d)", lambda i: f"layer0.{3 * before(i) + 1}"),
-            (
-                r"stage(\d)_block(\d+)_((?:conv|bn)\d)",
-                lambda stage, b, part: f"{block(stage, b)}.{part}",
-            ),
-            (r"stage(\d)_block(\d+)_shortcut_conv", lambda s, b: f"{block(s, b)}.downsample.0"),
-            (r"stage(\d)_block(\d+)_shortcut_bn", lambda s, b: f"{block(s, b)}.downsample.1"),
+            *residual_stages(),
             (r"ppm(\d+)_conv", lambda b: f"ppm.features.{bins.index(b)}.1"),
             (r"ppm(\d+)_bn", lambda b: f"ppm.features.{bins.index(b)}.2"),
             (r"head_conv", lambda: "cls.0"),

@@ -71,3 +71,19 @@ def trunk_alone(known, prefix):
 def before(number):
     """Our stages and blocks count from 1, the references' modules from 0: "3" -> 2."""
     return int(number) - 1
+
+
+def residual_stages(prefix=""):
+    """Rows for stages 2 to 5 of our `resnet`, as torchvision names them: "layer1.0.conv1"."""
+
+    def block(stage, number):
+        return f"{prefix}layer{before(stage)}.{before(number)}"
+
+    return (
+        (
+            r"stage(\d)_block(\d+)_((?:conv|bn)\d)",
+            lambda stage, number, part: f"{block(stage, number)}.{part}",
+        ),
+        (r"stage(\d)_block(\d+)_shortcut_conv", lambda s, b: f"{block(s, b)}.downsample.0"),
+        (r"stage(\d)_block(\d+)_shortcut_bn", lambda s, b: f"{block(s, b)}.downsample.1"),
+    )
