@@ -128,6 +128,7 @@ ROWS = [
     Row("SegNetBasic", {"filters": 4}, percentile=90),
     Row("UNet", {"filters": 4}),
     Row("UNet", {"filters": 4, "upsampling": "bilinear"}),
+    Row("UNet", {"filters": 4, "backbone": "resnet18"}, sizes=ODD),
     Row("UNet", {"filters": 2, "form": "paper"}, sizes=((204, 188), (188, 220)), shrink=184),
 ]
 # Builders that only call another one with the paper's constants.

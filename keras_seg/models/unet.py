@@ -27,6 +27,11 @@ Two forms of the same graph:
   31,037,698 trainable parameters for 3 channels and 2 classes; 17,263,042 with
   `upsampling="bilinear"`.
 
+`backbone="resnet34"` (or any other) puts the expanding path of `form="same"` on another trunk; its
+maps of strides 16, 8, 4 and 2, where it has them, are the skips, and the path goes on to the size
+of the image without one. A trunk's first stage has stride 2, so the path is as wide there as the
+paper's at stride 1: 512, 256, 128, 64 channels, and 32 at the end.
+
 Faithful: widths, kernels, order of operations and concatenation, He-normal initialisation
 (section 3); where a pooling rounded down, `form="same"` pads the up-sampled map with zeros to the
 skip's size, as milesial does. Where we differ: the released network's last up-convolution has 128
@@ -36,6 +41,7 @@ channels, the paper's figure 64; this is the figure.
 import keras
 from keras import layers
 
+from keras_seg.backbones import backbone_preprocessing, build_features
 from keras_seg.layers import (
     CropLike,
     PadLike,
@@ -56,11 +62,12 @@ def UNet(
     input_shape=(None, None, 3),
     *,
     form="same",
+    backbone=None,
     filters=64,
     depth=4,
     upsampling="transposed",
     dropout=None,
-    preprocessing="unit",
+    preprocessing=None,
     bn_momentum=0.9,
     bn_epsilon=1e-5,
     weights=None,
@@ -74,12 +81,21 @@ def UNet(
             2**depth. `form="paper"` takes only sizes n whose every pooling is even: n = 16 k + 12
             of at least 188 for depth 4 (572 in the paper), and returns n - 184.
         form: "same" (padded, batch normalisation) or "paper" (valid, no normalisation).
-        filters: channels of the first stage; each further stage doubles them.
-        depth: number of poolings.
+        backbone: None for the paper's own contracting path; "resnet34", "keras:MobileNetV2" and
+            the like, a `keras.Model` or a function from image to features in its place
+            (`form="same"` only), see `keras_seg.backbones.build_features`. It takes the sizes that
+            the trunk takes.
+        filters: channels of the first stage; each further stage doubles them. With a backbone: of
+            the expanding path at stride 2, and the width of a trunk of ours.
+        depth: number of poolings; a backbone has its own.
         upsampling: "transposed" (the paper's up-convolution) or "bilinear" (`form="same"` only;
-            resize by align_corners and a bottom of half the width).
-        dropout: rate after the last two contracting stages. Default 0.5 for "paper", 0 for "same".
+            resize by align_corners and a bottom of half the width; with a backbone by half-pixel
+            centres).
+        dropout: rate after the last two contracting stages, or after the backbone. Default 0.5 for
+            "paper", 0 for "same".
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
+            Default: "unit"; with a backbone what that was trained with
+            (`keras_seg.backbones.backbone_preprocessing`).
         bn_momentum, bn_epsilon: of every batch normalisation.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
@@ -88,8 +104,9 @@ def UNet(
         (N, H, W, num_classes); (N, H - 184, W - 184, num_classes) for `form="paper"` at depth 4.
 
     Raises:
-        ValueError: for an unknown form or upsampling, a wrong number of classes, or a size that
-            this form cannot take, also when the model is called (`keras_seg.layers.CheckSize`).
+        ValueError: for an unknown form, upsampling or backbone, a wrong number of classes, or a
+            size that this form cannot take, also when the model is called
+            (`keras_seg.layers.CheckSize`).
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {FORMS}, got {form!r}.")
@@ -98,6 +115,8 @@ def UNet(
     if form == "paper" and upsampling == "bilinear":
         raise ValueError("form='paper' has transposed up-convolutions; use form='same'.")
     same = form == "same"
+    if backbone is not None and not (same and depth == 4):
+        raise ValueError("A backbone has its own depth: it needs form='same', and depth left out.")
     if not isinstance(depth, int) or depth < 1:
         raise ValueError(f"depth must be a whole number of at least 1, got {depth!r}.")
     if dropout is None:
@@ -119,10 +138,35 @@ def UNet(
             x = layers.ReLU(name=f"{name}_relu{i}")(x)
         return x
 
+    def finish(x):
+        """The model, with the classifier on its last map."""
+        logits = layers.Conv2D(
+            num_classes, 1, kernel_initializer=he_fan_in(), dtype="float32", name="logits"
+        )(x)
+        model = keras.Model(image, logits, name=name)
+        if weights is not None:
+            load_own(model, weights)
+        return model
+
     image = image_input(input_shape, num_classes)
+    if backbone is not None:
+        if preprocessing is None:
+            preprocessing = backbone_preprocessing(backbone, image.shape[-1])
+        features = build_features(
+            backbone,
+            preprocess(image, preprocessing),
+            filters=filters,
+            bn_momentum=bn_momentum,
+            bn_epsilon=bn_epsilon,
+        )
+        x = layers.Identity(name="features")(features["c5"])
+        if dropout:
+            x = layers.Dropout(dropout, name="features_dropout")(x)
+        return finish(_expand(x, features, image, filters, upsampling, two_convolutions))
+
     # form="paper": at another size some pooling drops a row, and skips no longer lie over the maps.
     least, step = (2**depth, 1) if same else (_smallest_tile(depth), 2**depth)
-    x = preprocess(check_size(image, least, step), preprocessing)
+    x = preprocess(check_size(image, least, step), preprocessing or "unit")
 
     skips = []
     for stage in range(1, depth + 1):
@@ -158,13 +202,30 @@ def UNet(
             x = layers.Concatenate(name=f"up{stage}_concat")([x, skip])
         x = two_convolutions(x, width, f"up{stage}")
 
-    logits = layers.Conv2D(
-        num_classes, 1, kernel_initializer=he_fan_in(), dtype="float32", name="logits"
-    )(x)
-    model = keras.Model(image, logits, name=name)
-    if weights is not None:
-        load_own(model, weights)
-    return model
+    return finish(x)
+
+
+def _expand(x, features, image, filters, upsampling, two_convolutions):
+    """The expanding path on a trunk, from its last map (stride 32) to the image's size.
+
+    Some trunks round the sizes of odd maps up, some down: each map is resized to its skip's size.
+    """
+    for stage in range(4, -1, -1):  # of stride 2 ** stage
+        width = max(1, filters * 2**stage // 2)
+        skip = features.get(f"c{stage}")
+        reference = image if stage == 0 else skip
+        if upsampling == "transposed":
+            x = layers.Conv2DTranspose(
+                width, 2, strides=2, kernel_initializer=he_fan_in(), name=f"up{stage}_upconv"
+            )(x)
+        if reference is not None:
+            x = Resize(name=f"up{stage}_resize")(x, reference)
+        elif upsampling == "bilinear":
+            x = Resize(scale=2, name=f"up{stage}_resize")(x)
+        if skip is not None:
+            x = layers.Concatenate(name=f"up{stage}_concat")([skip, x])
+        x = two_convolutions(x, width, f"up{stage}")
+    return x
 
 
 def _smallest_tile(depth):
