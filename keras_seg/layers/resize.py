@@ -25,8 +25,8 @@ class Resize(keras.layers.Layer):
             (half-pixel centres: TensorFlow 2, torch default). True: at o * (in - 1) / (out - 1),
             so that corner falls on corner (DeepLab, PSPNet).
         half_pixel: False, with align_corners False: at o * in / out, clamped, so that each source
-            pixel is the first of its block (dilated convolutions).
-        interpolation: "bilinear" or "nearest" (nearest has half-pixel centres only).
+            pixel is the first of its block (dilated convolutions; PyTorch's "nearest").
+        interpolation: "bilinear" or "nearest" (which has no align_corners form).
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Resize(keras.layers.Layer):
             raise ValueError(
                 f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}."
             )
-        if interpolation == "nearest" and (align_corners or not half_pixel):
-            raise ValueError("interpolation='nearest' has half-pixel centres only.")
+        if interpolation == "nearest" and align_corners:
+            raise ValueError("interpolation='nearest' has no align_corners form.")
         if align_corners and not half_pixel:
             raise ValueError("align_corners=True and half_pixel=False exclude each other.")
         if size is not None and (len(size) != 2 or min(size) < 1):
@@ -136,8 +136,12 @@ def _resize(x, size, align_corners, interpolation="bilinear", half_pixel=True):
         return x
     if keras.backend.backend() == "tensorflow":
         return _resize_with_tensorflow(x, size, align_corners, interpolation, half_pixel)
-    if interpolation == "nearest":
+    if interpolation == "nearest" and half_pixel:
         return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
+    if interpolation == "nearest":
+        for axis, target in enumerate(size, start=1):
+            x = ops.take(x, ops.arange(target) * ops.shape(x)[axis] // target, axis=axis)
+        return x
     convention = (align_corners, x.dtype, half_pixel)
     rows = bilinear_matrix(ops.shape(x)[1], size[0], *convention)
     columns = bilinear_matrix(ops.shape(x)[2], size[1], *convention)
@@ -151,7 +155,9 @@ def _resize_with_tensorflow(x, size, align_corners, interpolation, half_pixel):
     if not all(isinstance(n, int) for n in size):
         size = tf.stack(size)
     if interpolation == "nearest":
-        return tf.image.resize(x, size, method="nearest")
+        return tf.raw_ops.ResizeNearestNeighbor(
+            images=x, size=size, align_corners=False, half_pixel_centers=half_pixel
+        )
     if align_corners or not half_pixel:
         y = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=align_corners)
     else:

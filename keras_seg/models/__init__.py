@@ -39,6 +39,7 @@ from keras_seg.models.recurrent_cnn import RecurrentCNN
 from keras_seg.models.resnet38 import ResNet38
 from keras_seg.models.segnet import SegNet, SegNetBasic
 from keras_seg.models.setr import SETR
+from keras_seg.models.smp import SMPDeepLabV3, SMPDeepLabV3Plus, SMPPSPNet, SMPUnet
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
 
@@ -74,6 +75,10 @@ _BUILDERS = (
     SegNet,
     SegNetBasic,
     SETR,
+    SMPDeepLabV3,
+    SMPDeepLabV3Plus,
+    SMPPSPNet,
+    SMPUnet,
     UNet,
 )
 # They judge label maps and make none, so they are in no list of segmentation networks.

@@ -76,6 +76,10 @@ def test_resize_by_a_factor_and_nearest():
     assert Resize(scale=3)(x).shape == (1, 12, 12, 1)
     y = Resize(size=(2, 2), interpolation="nearest")(x)
     np.testing.assert_array_equal(np.asarray(y)[0, :, :, 0], [[5, 7], [13, 15]])
+    # PyTorch's "nearest" is floor(o * in / out): rows 0, 1.33, 2.67 and columns 0, 0.8, 1.6, ...
+    y = Resize(size=(3, 5), interpolation="nearest", half_pixel=False)(x)
+    expected = np.asarray(x)[0, [0, 1, 2]][:, [0, 0, 1, 2, 3], 0]
+    np.testing.assert_array_equal(np.asarray(y)[0, :, :, 0], expected)
 
 
 def test_resize_to_its_own_size_is_free():
@@ -91,7 +95,7 @@ def test_resize_to_its_own_size_is_free():
         ({"size": (3, 3), "scale": 2}, "not both"),
         ({"scale": 1.5}, "whole number"),
         ({"interpolation": "cubic"}, "'bilinear' or 'nearest'"),
-        ({"interpolation": "nearest", "align_corners": True}, "half-pixel centres only"),
+        ({"interpolation": "nearest", "align_corners": True}, "has no align_corners form"),
         ({"align_corners": True, "half_pixel": False}, "exclude each other"),
     ],
 )

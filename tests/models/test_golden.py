@@ -67,6 +67,14 @@ def deeplabv3plus_kazuto1011():
     return models.DeepLabV3Plus(21, stride_in="1x1", stem_pool="ceil", preprocessing="none")
 
 
+def smp_unet():
+    return models.SMPUnet(5, backbone="resnet34", preprocessing="none")
+
+
+def smp_deeplabv3plus():
+    return models.SMPDeepLabV3Plus(5, backbone="resnet50", preprocessing="none")
+
+
 def pspnet50():
     return models.PSPNet(21, aux=True, preprocessing="none")
 
@@ -248,6 +256,8 @@ LIGHT = [
         "kazuto1011",
         {"logits": "logits"},
     ),
+    ("smp_unet_resnet34", smp_unet, "smp", {"logits": "logits"}),
+    ("smp_deeplabv3plus_resnet50", smp_deeplabv3plus, "smp", {"logits": "logits"}),
 ]
 HEAVY = [
     (

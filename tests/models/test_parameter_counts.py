@@ -231,6 +231,18 @@ COUNTS = [
         (90_015_126, 97_256_430),
         (92_051_862, 92_205_462),
     ),
+    ("SMPDeepLabV3", 21, {}, 26_012_245, None),
+    ("SMPDeepLabV3", 21, {"backbone": "resnet50"}, 39_638_869, None),
+    ("SMPDeepLabV3", 21, RESNET101, 58_630_997, None),
+    ("SMPDeepLabV3Plus", 21, {}, 22_442_597, None),
+    ("SMPDeepLabV3Plus", 21, {"backbone": "resnet50"}, 26_682_725, None),
+    ("SMPDeepLabV3Plus", 21, RESNET101, 45_674_853, None),
+    ("SMPPSPNet", 21, {}, 1_593_397, None),
+    ("SMPPSPNet", 21, {"backbone": "resnet50"}, 2_330_069, None),
+    ("SMPPSPNet", 21, RESNET101, 2_330_069, None),
+    ("SMPUnet", 21, {}, 24_439_269, None),
+    ("SMPUnet", 21, {"backbone": "resnet50"}, 32_524_005, None),
+    ("SMPUnet", 21, RESNET101, 51_516_133, None),
 ]
 
 
