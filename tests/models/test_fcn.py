@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seg import models
+from keras_seg import models, weights
 from keras_seg.backbones import from_keras
 
 BUILDERS = [models.FCN32s, models.FCN16s, models.FCN8s]
@@ -331,3 +331,69 @@ def test_unknown_options():
         models.FCNLateFusion(3, preprocessing="caffe")
     with pytest.raises(ValueError, match="Unknown backbone of FCNLateFusion 'resnet18'"):
         models.FCNLateFusion(3, backbone="resnet18")
+
+
+VGG = [f"conv{i}_{j}" for i, n in enumerate((2, 2, 3, 3, 3), start=1) for j in range(1, n + 1)]
+VGG += ["fc6", "fc7"]
+ALEXNET = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "score_fr"]
+# Names of the release's nets that hold trained weights, and ours in the same order.
+RELEASED = {
+    "voc-fcn-alexnet": ("FCN32s", {"backbone": "alexnet", "filters": 4}, ALEXNET, ALEXNET),
+    "voc-fcn8s-atonce": (
+        "FCN8s",
+        {"at_once": True},
+        [*VGG, "score_fr", "score_pool4", "score_pool3"],
+        [*VGG, "score_fr", "score_pool4", "score_pool3"],
+    ),
+    "siftflow-fcn16s": (
+        "FCN16s",
+        {"other_classes": {"geometric": 2}},
+        [*VGG, "score_fr_sem", "score_pool4_sem", "score_fr_geo", "score_pool4_geo"],
+        [*VGG, "score_fr", "score_pool4", "score_fr_geometric", "score_pool4_geometric"],
+    ),
+    "nyud-fcn32s-color-hha": (
+        "FCNLateFusion",
+        {},
+        [f"{name}{kind}" for kind in ("color", "hha") for name in (*VGG, "score_fr")],
+        [f"{kind}_{name}" for kind in ("rgb", "depth") for name in (*VGG, "score_fr")],
+    ),
+}
+
+
+@pytest.mark.parametrize("net", RELEASED)
+def test_layers_of_the_released_nets(net):
+    """Each layer of the release's net.py has one of ours, and none of ours is left."""
+    builder, options, theirs, ours = RELEASED[net]
+    model = models.build(builder, 3, **{**SLIM, **options})
+    rng = np.random.default_rng(0)
+    state = {"upscore.weight": np.zeros((3, 1, 64, 64))}
+    if net.endswith("atonce"):
+        state["scale_pool4.weight"] = np.full(16, 0.01)
+    for caffe, name in zip(theirs, ours, strict=True):
+        kernel, bias = model.get_layer(name).weights
+        state[f"{caffe}.weight"] = rng.standard_normal([kernel.shape[i] for i in (3, 2, 0, 1)])
+        state[f"{caffe}.bias"] = rng.standard_normal(bias.shape)
+    report = weights.load(model, state, layout="caffe")
+    assert len(report.loaded) == 2 * len(ours)
+    for caffe, name in zip(theirs, ours, strict=True):
+        kernel = state[f"{caffe}.weight"].transpose(2, 3, 1, 0)
+        np.testing.assert_allclose(model.get_layer(name).kernel, kernel, rtol=1e-6)
+
+
+def test_trunk_of_bvlc_googlenet():
+    """Its classifier's names, less the loss heads, start our trunk."""
+    model = slim(models.FCN32s, "googlenet")
+    reductions = ["1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj"]
+    modules = ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"]
+    caffe = ["conv1/7x7_s2", "conv2/3x3_reduce", "conv2/3x3"]
+    caffe += [f"inception_{module}/{name}" for module in modules for name in reductions]
+    state = {}
+    for name in caffe:
+        kernel, bias = model.get_layer(name.replace("/", "_")).weights
+        state[f"{name}.weight"] = np.ones([kernel.shape[i] for i in (3, 2, 0, 1)])
+        state[f"{name}.bias"] = np.ones(bias.shape)
+    state["loss3/classifier.weight"] = np.ones((1000, 1024))
+    report = weights.transfer(model, state, "caffe", verbose=False)
+    assert sorted(report.loaded) == sorted(name.replace("/", "_") for name in caffe)
+    assert set(report.skipped) == {"score_fr", "upscore"}
+    assert report.unused == ("loss3/classifier.weight",)
