@@ -7,6 +7,7 @@ import fnmatch
 import keras
 import numpy as np
 
+from keras_seg.layers.preprocessing import BGR
 from keras_seg.utils import unknown_name
 from keras_seg.weights.checks import as_path, finite, first_ten, layers_with_weights, raise_misfits
 from keras_seg.weights.files import read_state
@@ -164,7 +165,7 @@ def _matching(layers, skip):
 def _swaps_rgb(model):
     """Whether the preprocessing of the model would swap RGB to BGR, had the image 3 channels."""
     modes = [getattr(layer, "mode", None) for layer in model.layers if layer.name == "preprocess"]
-    return any(str(mode).endswith("caffe") for mode in modes)
+    return any(mode in BGR for mode in modes)
 
 
 def _arrays(found, state, channels, swapped):

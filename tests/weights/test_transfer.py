@@ -71,6 +71,7 @@ def test_a_grey_image_gives_what_it_gave_as_rgb(capsys):
         (4, "imagenet", [0, 1, 2, 0]),
         (7, "none", [0, 1, 2, 0, 1, 2, 0]),
         (4, "caffe", [2, 1, 0, 2]),  # the source saw BGR, of which 4 channels are not made
+        (4, "bgr-voc", [2, 1, 0, 2]),
     ],
 )
 def test_more_channels_repeat_those_of_rgb(channels, preprocessing, order):
