@@ -18,6 +18,7 @@ Chen, Papandreou, Schroff, Adam. "Rethinking Atrous Convolution for Semantic Ima
     parameters (21 classes)    form="paper"   form="torchvision"   with aux
     resnet50                     39,048,533           39,638,869   42,004,074
     resnet101                    58,040,661           58,630,997   60,996,202
+    keras:MobileNetV3Large                            11,025,477
 
 Every convolution but the last has no bias, and batch normalisation and ReLU after it. The same
 weights run at every output stride: train at 16, test at 8 (section 4.1).

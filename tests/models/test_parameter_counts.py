@@ -113,6 +113,13 @@ COUNTS = [
         None,
     ),
     ("DeepLabV3", 21, {"form": "torchvision", "aux": True}, 42_004_074, None),
+    (
+        "DeepLabV3",
+        21,
+        {"form": "torchvision", "backbone": "keras:MobileNetV3Large"},
+        11_025_477,
+        None,
+    ),
     ("DeepLabV3Plus", 21, RESNET101, 59_344_309, None),
     ("DeepLabV3Plus", 21, {}, 40_352_181, None),
     ("DeepLabV3Plus", 21, {"output_stride": 8}, 40_352_181, None),
