@@ -67,11 +67,16 @@ class TokenEmbedding(keras.layers.Layer):
         """Positions (1, T, D) that were learned for a square grid, resized to this layer's grid.
 
         The first entry is that of the class token, the last n x n are the grid's; DeiT's entry of
-        the distillation token, between them, is dropped. Other arrays are returned as they are.
+        the distillation token, between them, is dropped. Other arrays are returned as they are,
+        and so are those with one entry more than this grid has patches (5 x 10, which is 7 x 7 and
+        one), but the entries of a square that are as many (6 x 6 for 4 x 9) are resized: all
+        published ones are of squares.
         """
         entries = array.shape[1] if array.ndim == 3 else 0
         side = math.isqrt(max(entries - 1, 0))
         if side == 0 or entries - side**2 > 2:
+            return array
+        if entries - side**2 == 2 and entries == 1 + math.prod(self.grid):
             return array
         grid = array[0, -(side**2) :].reshape(side, side, -1)
         grid = np.asarray(_resized(grid.astype("float32"), *self.grid))

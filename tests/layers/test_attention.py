@@ -76,8 +76,12 @@ def test_learned_positions_are_fitted_to_the_grid():
             case, "halfpixel_6x6_to_24x24", got, reference["halfpixel_6x6_to_24x24"]
         )
         assert error <= 5e-6
-    own = normal(1, 37, 2)
-    np.testing.assert_array_equal(embedding((6, 6), own).fit_positions(own), own)
+    for own_grid in [(6, 6), (2, 5), (5, 10)]:  # 1 + 9 and 1 + 49: no square and DeiT's entry
+        own = normal(1, 1 + own_grid[0] * own_grid[1], 2)
+        np.testing.assert_array_equal(embedding(own_grid, own).fit_positions(own), own)
+    rows = np.repeat([0.0, *range(6)], [1, *[6] * 6])[None, :, None]  # a ramp from row to row
+    fitted = embedding((4, 9), np.zeros((1, 37, 1))).fit_positions(rows)
+    np.testing.assert_allclose(fitted[0, 1:, 0], np.repeat([0.25, 1.75, 3.25, 4.75], 9))
     for odd in (normal(1, 1, 2), normal(1, 40, 2), normal(37, 2)):  # no square grid
         assert layer.fit_positions(odd) is odd
 

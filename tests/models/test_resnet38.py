@@ -73,7 +73,7 @@ def test_names_of_the_reference():
     layers = [layer.name for layer in model.layers if layer.weights]
     names = LAYOUTS["inplace_abn"].names(layers)
     assert set(names) == set(layers) and len(set(names.values())) == len(layers)
-    assert names["logits"] == "fc.fc"
+    assert names["logits"] == "classifier.fc"
     assert names["level6_block1_bn1"] == "mod6.block1.bn1"
     assert names["level6_block1_bn3"] == "mod6.block1.convs.bn3"
 

@@ -4,21 +4,24 @@ Ours are `DilatedFrontEnd`, `Dilation7`, `Dilation8`, `Dilation10` and `context_
 kernel that enlarges the scores of Dilation10 is not read: ours resizes.
 """
 
+import re
+
 from keras_seg.weights.layouts.table import Layout, by_pattern
 
 
 def _names(layers):
-    # The release names the scores "fc-final" in the networks for VOC and "final" in the others.
-    voc = not any(layer.startswith("ctx_") for layer in layers)
-    return by_pattern(
-        layers,
-        (
-            (r"final", lambda: "fc-final" if voc else "final"),
-            (r"((?:conv|fc|ct_|ctx_)\w+)", lambda name: name),
-        ),
-    )
+    return by_pattern(layers, ((r"(final|(?:conv|fc|ct_|ctx_)\w+)", lambda name: name),))
+
+
+def _prepare(state, ours):
+    """The scores are "fc-final" in the networks for VOC, "final" in the others and in training."""
+    del ours
+    return {re.sub(r"^fc-final\.", "final.", name): array for name, array in state.items()}
 
 
 LAYOUT = Layout(
-    reference="fyu/dilation models/*.prototxt", names=_names, ignored=(r"ctx_upsample\.weight",)
+    reference="fyu/dilation models/*.prototxt",
+    names=_names,
+    ignored=(r"ctx_upsample\.weight",),
+    prepare=_prepare,
 )

@@ -19,11 +19,13 @@ def _names(layers):
             (r"level(\d)_block(\d+)_(bn|conv)(\d)", unit),
             (r"level(\d)_block(\d+)_shortcut", lambda lv, b: f"mod{lv}.block{b}.proj_conv"),
             (r"out_bn", lambda: "bn_out"),
-            (r"logits", lambda: "fc.fc"),
+            (r"logits", lambda: "classifier.fc"),
         ),
     )
 
 
 LAYOUT = Layout(
-    reference="mapillary/inplace_abn scripts/models/wider_resnet.py", names=_names, heads=("fc.",)
+    reference="mapillary/inplace_abn scripts/models/wider_resnet.py",
+    names=_names,
+    heads=("classifier.",),
 )
