@@ -97,9 +97,10 @@ class ResizeBy(keras.layers.Layer):
 
     Args:
         scale: the fraction, such as 0.75; a number of few digits.
-        align_corners: as in `Resize`. False: the output has floor(H * scale) rows, but at least
-            one. True: floor((H - 1) * scale) + 1, so that the rows lie exactly 1 / scale apart
-            where that is whole: at 0.75, 321 -> 241 (DeepLab v2).
+        align_corners: as in `Resize`. True: the output has floor((H - 1) * scale) + 1 rows, so
+            that they lie exactly 1 / scale apart where that is whole: at 0.75, 321 -> 241
+            (DeepLab v2). False: floor(H * scale) rows, but at least one, which lie exactly
+            1 / scale apart at every H (`scale_factor` of PyTorch's `interpolate`).
     """
 
     def __init__(self, scale, align_corners=False, **kwargs):
@@ -107,20 +108,33 @@ class ResizeBy(keras.layers.Layer):
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
             raise ValueError(f"scale must be a number above 0, got {scale!r}.")
         self.scale, self.align_corners = scale, align_corners
+        # A quotient of whole numbers: 0.7 * 30 must not become 20 by rounding.
+        self._ratio = fractions.Fraction(scale).limit_denominator(1000)
 
     def _size(self, sizes):
-        # A quotient of whole numbers: 0.7 * 30 must not become 20 by rounding.
-        ratio = fractions.Fraction(self.scale).limit_denominator(1000)
         last = int(self.align_corners)
 
         def scaled(n):
-            n = (n - last) * ratio.numerator // ratio.denominator + last
+            n = (n - last) * self._ratio.numerator // self._ratio.denominator + last
             return max(n, 1) if isinstance(n, int) else ops.maximum(n, 1)
 
         return tuple(None if n is None else scaled(n) for n in sizes)
 
+    def _is_whole(self, n):
+        """Whether n * scale is surely a whole number, so that the quotient of sizes is scale."""
+        parts = self._ratio.denominator
+        return parts == 1 or (isinstance(n, int) and n % parts == 0)
+
     def call(self, x):
-        return _resize(x, self._size(ops.shape(x)[1:3]), self.align_corners)
+        source = ops.shape(x)[1:3]
+        size = self._size(source)
+        if self.align_corners or all(self._is_whole(n) for n in source):
+            return _resize(x, size, self.align_corners)
+        rows, columns = (
+            bilinear_matrix(n, m, dtype=x.dtype, step=1 / self.scale)
+            for n, m in zip(source, size, strict=True)
+        )
+        return ops.einsum("oh,nhwc,pw->nopc", rows, x, columns)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self._size(input_shape[1:3]), input_shape[3])
@@ -165,10 +179,14 @@ def _resize_with_tensorflow(x, size, align_corners, interpolation, half_pixel):
     return tf.cast(y, x.dtype)
 
 
-def bilinear_matrix(source, target, align_corners=False, dtype="float32", half_pixel=True):
+def bilinear_matrix(
+    source, target, align_corners=False, dtype="float32", half_pixel=True, step=None
+):
     """(target, source) matrix whose row o holds the bilinear weights of output o.
 
-    `target` is a number, which gives a constant, or, with `align_corners=False`, a tensor.
+    `target` is a number, which gives a constant, or, with `align_corners=False`, a tensor; then
+    `source` may be one too. `step`: distance of the outputs, with `align_corners=False`; by
+    default source / target.
     """
     if isinstance(target, int):
         xp, position = np, np.arange(target, dtype="float32")
@@ -179,8 +197,15 @@ def bilinear_matrix(source, target, align_corners=False, dtype="float32", half_p
         position = position * ((source - 1) / max(target - 1, 1))
     else:
         shift = 0.5 if half_pixel else 0.0
-        position = xp.clip((position + shift) * (source / target) - shift, 0, source - 1)
-    distance = xp.abs(position[:, None] - np.arange(source, dtype="float32")[None])
+        if step is None:
+            step = source / target
+        last = source - 1 if isinstance(source, int) else ops.cast(source - 1, "float32")
+        position = xp.clip((position + shift) * step - shift, 0, last)
+    if isinstance(source, int):
+        cells = np.arange(source, dtype="float32")
+    else:
+        cells = ops.cast(ops.arange(source), "float32")
+    distance = xp.abs(position[:, None] - cells[None])
     return ops.cast(ops.convert_to_tensor(xp.maximum(1.0 - distance, 0.0)), dtype)
 
 

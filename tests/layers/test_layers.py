@@ -136,15 +136,26 @@ def test_pad_like_puts_the_odd_zero_behind():
         (0.75, False, (240, 6)),
         (0.5, True, (161, 5)),
         (0.7, False, (224, 6)),
+        (1.5, False, (481, 13)),
     ],
 )
 def test_resize_by_a_fraction(scale, align_corners, expected):
-    """Sizes of DeepLab v2's scales for 321: 241 and 161 with aligned corners."""
+    """Sizes of DeepLab v2's scales for 321: 241 and 161 with aligned corners.
+
+    Without, rows and columns lie 1 / scale apart and not 321 / 240.
+    """
     layer = ResizeBy(scale, align_corners)
     x = picture(1, 321, 9, 2)
-    np.testing.assert_array_equal(layer(x), Resize(expected, align_corners=align_corners)(x))
+    if align_corners:
+        y = Resize(expected, align_corners=True)(x)
+    else:
+        rows, columns = ((np.arange(n) + 0.5) / scale - 0.5 for n in expected)
+        y = np.apply_along_axis(lambda v: np.interp(rows, np.arange(321), v), 1, x)
+        y = np.apply_along_axis(lambda v: np.interp(columns, np.arange(9), v), 2, y)
+    np.testing.assert_allclose(layer(x), y, atol=2e-4)
     image = keras.Input((None, None, 2))
-    assert keras.Model(image, layer(image)).predict(x, verbose=0).shape == (1, *expected, 2)
+    got = keras.Model(image, layer(image)).predict(x, verbose=0)
+    np.testing.assert_allclose(got, y, atol=2e-4)
     assert layer.compute_output_shape((None, 321, None, 2)) == (None, expected[0], None, 2)
 
 

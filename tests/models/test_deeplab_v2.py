@@ -62,11 +62,14 @@ def test_multi_scale_inputs_take_the_maximum(align_corners):
     sizes = {75: (49, 73), 50: (33, 49)} if align_corners else {75: (48, 72), 50: (32, 48)}
 
     # Not `low(single)`: that would pad the smaller images, which are cut from a padded one.
-    trunk = keras.Model(single.get_layer("pad").output, single.get_layer("logits_low").output)
+    first = single.get_layer("pad" if align_corners else "preprocess").output
+    trunk = keras.Model(first, single.get_layer("logits_low").output)
     scores = {100: np.asarray(low(single)(image))}
     for percent, size in sizes.items():
-        smaller = layers.Resize(size, align_corners=align_corners)(image)
-        scores[percent] = np.asarray(trunk(smaller))
+        # Without aligned corners 48 rows show 48 / 0.75 of the 65 rows.
+        whole = (65, 97) if align_corners else [round(100 * n / percent) for n in size]
+        cut = image[:, : whole[0], : whole[1]]
+        scores[percent] = np.asarray(trunk(layers.Resize(size, align_corners=align_corners)(cut)))
     outputs = model(image)
     assert set(outputs) == {"logits", "scale_100", "scale_75", "scale_50"}
     whole = layers.Resize((65, 97), align_corners=align_corners)
@@ -78,6 +81,14 @@ def test_multi_scale_inputs_take_the_maximum(align_corners):
     np.testing.assert_allclose(low(model)(image), fused, atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], whole(fused), atol=1e-5)
     np.testing.assert_array_equal(models.inference_model(model)(image), outputs["logits"])
+
+
+def test_only_aligned_corners_need_padding():
+    """An even image: the authors pad it to 8 k + 1, the port's stem makes 23 rows of 90."""
+    for align_corners, rows in ((True, 13), (False, 12)):
+        model = models.DeepLabV2(3, (90, 97, 3), align_corners=align_corners, **SLIM)
+        assert low(model).output.shape == (None, rows, 13, 3)
+        assert model.output.shape == (None, 90, 97, 3)
 
 
 @pytest.mark.parametrize("align_corners", [True, False])

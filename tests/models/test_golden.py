@@ -51,6 +51,11 @@ def deeplabv2():
     return models.DeepLabV2(21, preprocessing="none")
 
 
+def deeplabv2_msc():
+    options = {"backbone": "resnet50", "filters": 4, "align_corners": False}
+    return models.DeepLabV2(3, scales=(0.5, 0.75), preprocessing="none", **options)
+
+
 def fcn_resnet50():
     return models.FCNResNet(21, aux=True, preprocessing="none")
 
@@ -249,6 +254,12 @@ LIGHT = [
     ("pix2pix_unet256", pix2pix_unet256, "pix2pix", {"image": "tanh"}),
     ("pix2pix_patchgan70", pix2pix_patchgan70, "pix2pix", {"logits": "logits"}),
     ("torchvision_fcn_resnet50", fcn_resnet50, "torchvision", {"out": "logits", "aux": "aux"}),
+    (
+        "deeplabv2_msc_slim",
+        deeplabv2_msc,
+        "kazuto1011",
+        {"logits_stride8": "logits_low", "logits": "logits"},
+    ),
     ("deeplabv3_resnet50_os16", deeplabv3_kazuto1011, "kazuto1011", {"logits": "logits_low"}),
     (
         "deeplabv3plus_resnet50_os16",
