@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_seg import models
-from keras_seg.weights import LAYOUTS
+from keras_seg.weights import LAYOUTS, load
 
 SLIM = {"blocks": (1,) * 6, "filters": 2}
 
@@ -76,6 +76,30 @@ def test_names_of_the_reference():
     assert names["logits"] == "classifier.fc"
     assert names["level6_block1_bn1"] == "mod6.block1.bn1"
     assert names["level6_block1_bn3"] == "mod6.block1.convs.bn3"
+
+
+def test_factors_count_by_their_size():
+    """InPlaceABN computes (x - mean) / sqrt(var + eps) * (|weight| + eps) + bias."""
+    model = models.ResNet38(3, task="classification", **SLIM)
+    state = {}
+    for layer in model.layers:
+        if layer.weights:
+            name = LAYOUTS["inplace_abn"].names([layer.name])[layer.name]
+            if layer.name == "logits" or "bn" not in layer.name:
+                axes = (1, 0) if layer.name == "logits" else (3, 2, 0, 1)
+                state[f"{name}.weight"] = np.asarray(layer.kernel).transpose(axes)
+                if layer.name == "logits":
+                    state[f"{name}.bias"] = np.asarray(layer.bias)
+                continue
+            parts = ("weight", "bias", "running_mean", "running_var")
+            size = layer.gamma.shape[0]
+            for part, value in zip(parts, (-0.25, -2.0, -3.0, 4.0), strict=True):
+                state[f"{name}.{part}"] = np.full(size, value, "float32")
+    load(model, state, layout="inplace_abn")
+    for name in ("level2_block1_bn1", "level6_block1_bn3", "out_bn"):
+        values = [float(v[0]) for v in model.get_layer(name).get_weights()]
+        assert values == [0.25, -2.0, -3.0, 4.0]
+    assert np.min(model.get_layer("level2_block1_conv1").kernel) < 0
 
 
 def test_unknown_task():

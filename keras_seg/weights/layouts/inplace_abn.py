@@ -2,7 +2,15 @@
 
 The trunk and the classifier. The reference has no name for the authors' segmentation head: take
 `keras_seg.weights.transfer` for a segmenter.
+
+The published networks are trained with InPlaceABN, which scales by |weight| + 1e-5: a factor below
+zero counts by its size. It is loaded as such; the 1e-5 is left out, so that those of plain batch
+normalisation (the reference's ABN), where they are positive, are loaded as they are.
 """
+
+import re
+
+import numpy as np
 
 from keras_seg.weights.layouts.table import Layout, by_pattern
 
@@ -24,8 +32,19 @@ def _names(layers):
     )
 
 
+def _prepare(state, ours):
+    """Without the sign of the factors, see above."""
+    del ours
+    factor = re.compile(r"(.+\.bn\d|bn_out)\.weight")
+    return {
+        name: np.abs(np.asarray(array)) if factor.fullmatch(name) else array
+        for name, array in state.items()
+    }
+
+
 LAYOUT = Layout(
     reference="mapillary/inplace_abn scripts/models/wider_resnet.py",
     names=_names,
+    prepare=_prepare,
     heads=("classifier.",),
 )
