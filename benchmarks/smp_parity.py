@@ -32,6 +32,8 @@ CASES = [
         (50, 70),
     ),
     ("Unet", {"encoder_name": "resnet152", "in_channels": 4}, (64, 64)),
+    ("Unet", {"encoder_name": "vgg16"}, (64, 96)),
+    ("PSPNet", {"encoder_name": "vgg16"}, (96, 64)),
     ("PSPNet", {"encoder_name": "resnet34"}, (96, 136)),
     ("PSPNet", {"encoder_name": "resnet50", "psp_out_channels": 256}, (104, 72)),
     ("PSPNet", {"encoder_name": "resnet18", "encoder_depth": 5, "upsampling": 32}, (256, 224)),
@@ -74,6 +76,7 @@ CLASSES = 5
 
 
 def main():
+    torch.manual_seed(0)
     for kind, options, size in CASES:
         print(f"{kind} {options} {size}: {error(kind, options, size):.1e}", flush=True)
         keras.backend.clear_session()

@@ -5,11 +5,13 @@ https://github.com/qubvel-org/segmentation_models.pytorch (version 0.6)
 
 smp calls its networks after papers but builds others; these are smp's, with the weights' names of
 layout "smp". A checkpoint of `smp.Unet("resnet34", classes=5)` runs in
-`SMPUnet(5, backbone="resnet34")`, and so on. Encoders are residual networks with the 7x7 stem.
+`SMPUnet(5, backbone="resnet34")`, and so on. Encoders are residual networks with the 7x7 stem, and
+for SMPUnet and SMPPSPNet VGG16 without normalisation.
 
     network           decoder                                                      logits at
     SMPUnet           5 blocks: nearest resize to the skip, concat [up, skip],      the image
                       two conv3x3; 256, 128, 64, 32, 16 channels; conv3x3
+                      (behind VGG16 two conv3x3 512 before the first block)
     SMPPSPNet         stages 2 and 3 only (512 or 128 channels, no dilation);       stride 8
                       averages over 1, 4, 9, 36 bins, conv1x1 (without normalisation
                       for the one bin), behind them the features; conv1x1 512,
@@ -31,7 +33,8 @@ smp's PSPNet object also holds the two stages that it never uses; they are not h
 Faithful: everything above, the resizes (final ones with align_corners; nearest ones by
 floor(o * in / out)), the order of each concatenation, initialisation.
 Where we differ: logits always have the image's size, where smp refuses sizes that the output stride
-does not divide (`SMPUnet` takes any size in both).
+does not divide (`SMPUnet` takes any size in both). VGG16's pools round up, smp's down: they are the
+same for multiples of 32.
 """
 
 import keras
@@ -78,8 +81,9 @@ def SMPUnet(
     Args:
         num_classes: channels of the output (smp: `classes`); the ignore label is not counted.
         input_shape: (H, W, C), H and W may be None. Any size works.
-        backbone: the encoder: "resnet18", ..., "resnet152" for smp's checkpoints, or any other
-            trunk of `keras_seg.backbones.build_features`. A trunk without "c1" has no skip there.
+        backbone: the encoder: "resnet18", ..., "resnet152" or "vgg16" for smp's checkpoints, or any
+            other trunk of `keras_seg.backbones.build_features`. A trunk without "c1" has no skip
+            there.
         encoder_depth: stages of the encoder that are used, 1 to 5.
         decoder_channels: channels of each block, from the deepest; one a stage of the encoder.
         attention: None or "scse" (smp: `decoder_attention_type`).
@@ -118,6 +122,11 @@ def SMPUnet(
         return _scse(x, name) if attention else x
 
     x = layers.Identity(name="features")(features[f"c{encoder_depth}"])
+    if backbone == "vgg16":
+        for j in (1, 2):
+            x = conv_bn_relu(
+                x, x.shape[-1], initializer=he_uniform, name=f"center_{j}", **normalisation
+            )
     for i, channels in enumerate(decoder_channels, start=1):
         stage = encoder_depth - i
         skip = features.get(f"c{stage}")

@@ -86,6 +86,16 @@ def test_checkpoints_of_deeplab_v3_before_version_0_5():
         np.testing.assert_array_equal(x, y)
 
 
+def test_vgg16_has_a_centre():
+    """Numbered by modules: a convolution and its ReLU are two, a pool is one."""
+    model = models.SMPUnet(3, backbone="vgg16", filters=4, decoder_channels=(8, 8, 4, 4, 4))
+    state = checkpoint(model)
+    convolutions = {int(n.split(".")[2]) for n in state if n.startswith("encoder.features")}
+    assert sorted(convolutions) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert state["decoder.center.1.0.weight"].shape == (32, 32, 3, 3)
+    assert len(weights.load(model, state, layout="smp").loaded) == len(state)
+
+
 def test_unet_on_a_trunk_without_the_first_stage():
     model = models.SMPUnet(3, backbone="keras:ConvNeXtTiny")
     assert model(picture(64, 70)).shape == (1, 64, 70, 3)

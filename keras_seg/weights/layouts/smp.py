@@ -11,7 +11,18 @@ from keras_seg.weights.layouts.table import Layout, before, by_pattern, residual
 PART = {"conv": 0, "bn": 1}
 ATTENTION = {"squeeze": "cSE.1", "excite": "cSE.3", "space": "sSE.0"}
 
+# VGG16's convolutions: each is followed by a ReLU, and a block by a pool.
+VGG_BLOCKS = (2, 2, 3, 3, 3)
+VGG_MODULES = 2 * sum(VGG_BLOCKS) + len(VGG_BLOCKS)
+
+
+def _vgg(block, number):
+    earlier = VGG_BLOCKS[: before(block)]
+    return f"encoder.features.{2 * sum(earlier) + len(earlier) + 2 * before(number)}"
+
+
 UNET = (
+    (r"center_(\d)_(conv|bn)", lambda j, kind: f"decoder.center.{before(j)}.{PART[kind]}"),
     (
         r"up(\d+)_(\d)_(conv|bn)",
         lambda i, j, kind: f"decoder.blocks.{before(i)}.conv{j}.{PART[kind]}",
@@ -73,6 +84,7 @@ def _names(layers):
         (
             (r"stem_(conv|bn)1", lambda kind: f"encoder.{kind}1"),
             *residual_stages("encoder."),
+            (r"conv(\d)_(\d)", _vgg),
             *UNET,
             *(_deeplab(layers) if "aspp_project_conv" in layers else _pyramid(layers)),
             (r"logits|logits_low", lambda: "segmentation_head.0"),
@@ -96,6 +108,7 @@ LAYOUT = Layout(
     names=_names,
     heads=(
         *(f"encoder.layer{i}." for i in range(1, 5)),
+        *(f"encoder.features.{i}." for i in range(VGG_MODULES)),
         *(f"decoder.blocks.{i}.attention1." for i in range(5)),
         "classification_head.",
     ),
