@@ -17,6 +17,7 @@ LAYERS = {
     100: (1, 2, 7),  # LayerParameter
     2: (4, 5, 6),  # V1LayerParameter, of 2014
 }
+EPSILON = 1e-5  # of our batch normalisation
 V1_TYPES = {4: "Convolution", 14: "InnerProduct", 39: "Deconvolution"}
 
 
@@ -31,7 +32,8 @@ def read(path, max_bytes):
     that Caffe stores beside them; its Scale layer has "weight" and "bias". A BN layer (of the forks
     for SegNet, DeconvNet and PSPNet) has "weight", "bias", "running_mean" and "running_var"; where
     only two are stored they are taken as those of a test network, whose statistics are already
-    within them: mean 0, variance 1.
+    within them: mean 0, and 1 for the variance together with the epsilon of 1e-5 that `SegNet` and
+    `DeconvNet` add. (With a variance of 1, the 26 layers of SegNet would be 1.3e-4 off.)
 
     Raises:
         ValueError: for a damaged file, one without weights, or one of more than `max_bytes`.
@@ -98,7 +100,7 @@ def _named(kind, blobs):
         factor = 1 / factor.item() if factor.item() else 0.0
         return {"running_mean": mean * factor, "running_var": variance * factor}
     if kind == "BN" and len(blobs) == 2:
-        blobs = [*blobs, np.zeros_like(blobs[0]), np.ones_like(blobs[0])]
+        blobs = [*blobs, np.zeros_like(blobs[0]), np.full_like(blobs[0], 1 - EPSILON)]
     if kind != "BN":
         names = names[:2]
     named = dict(zip(names, blobs, strict=False))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from weight_writers import write_caffemodel, write_keras_1
 
-from keras_seg import weights
+from keras_seg import models, weights
 from keras_seg.weights import files
 
 # Written by PyTorch 2.13 and 2.15: torch.save of arrays (arange / 4 - 1), of a checkpoint, ...
@@ -260,11 +260,33 @@ def test_normalisation_of_caffe(tmp_path):
         "bn3.weight": scale,
         "bn3.bias": shift,
         "bn3.running_mean": np.zeros(3),
-        "bn3.running_var": np.ones(3),
+        "bn3.running_var": np.full(3, 1 - 1e-5),
     }
     assert state.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_allclose(state[name], array, rtol=1e-6, err_msg=name)
+
+
+def test_scale_and_shift_alone_are_the_whole_normalisation(tmp_path):
+    """As in the released networks of SegNet: y = scale x + shift, layer for layer."""
+    rng = np.random.default_rng(0)
+    model = models.SegNetBasic(3, filters=4, preprocessing="none", input_norm=None)
+    layers, folded = [], {}
+    for layer in model.layers:
+        if layer.name.startswith("conv") or layer.name == "logits":
+            name = "dense_softmax_inner_prod" if layer.name == "logits" else layer.name
+            kernel, bias = (np.asarray(w) for w in layer.weights)
+            layers.append((name, "Convolution", [kernel.transpose(3, 2, 0, 1), bias]))
+        elif layer.name.startswith("bn"):
+            scale, shift = rng.uniform(0.5, 2, 4), rng.uniform(-1, 1, 4)
+            layers.append((f"conv{layer.name[2:]}_bn", "BN", [scale, shift]))
+            folded[layer.name] = scale, shift
+    write_caffemodel(tmp_path / "a.caffemodel", layers)
+    weights.load(model, tmp_path / "a.caffemodel", layout="segnet")
+    for name, (scale, shift) in folded.items():
+        x = rng.normal(size=(1, 2, 3, 4)).astype("float32")
+        got = model.get_layer(name)(x, training=False)
+        np.testing.assert_allclose(got, scale * x + shift, rtol=1e-6, atol=1e-6)
 
 
 def test_caffemodel_that_cannot_be_right(tmp_path):

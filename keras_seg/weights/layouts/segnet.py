@@ -1,8 +1,12 @@
 """SegNet of alexgkendall/SegNet-Tutorial, the layers' names of its prototxt files.
 
 Ours are `SegNet` and `SegNetBasic`, with or without dropout. Where the statistics are within scale
-and shift, as the authors' script leaves them, mean 0 and variance 1 stand for them.
+and shift, as the authors' script leaves them, mean 0 and variance 1 stand for them. One of the
+released networks is another one: bayesian_segnet_camvid has a block conv1_1_D of 64 channels and a
+classifier behind it.
 """
+
+import re
 
 from keras_seg.weights.layouts.table import Layout, by_pattern
 
@@ -19,4 +23,13 @@ def _names(layers):
     )
 
 
-LAYOUT = Layout(reference="alexgkendall/SegNet-Tutorial Models/*.prototxt", names=_names)
+def _prepare(state, ours):
+    """The classifier of the Basic networks has one name in some files, one in the others."""
+    del ours
+    other = r"^dense_softmax_inner_prod\."
+    return {re.sub(other, "conv_classifier.", name): array for name, array in state.items()}
+
+
+LAYOUT = Layout(
+    reference="alexgkendall/SegNet-Tutorial Models/*.prototxt", names=_names, prepare=_prepare
+)
