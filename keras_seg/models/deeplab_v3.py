@@ -35,8 +35,11 @@ paper's batch normalisation, initialisation of the last convolution.
 Where we differ: the paper's images are 16k + 1 (513, 769) and all its resizes have align_corners;
 here any size works and, as in the references that run today, resizes have half-pixel centres
 (`align_corners=True` for the paper's). The authors' code strides in the last block of a stage, here
-it is the first, as in every other residual network. The cascaded variant (block5 to block7,
-section 3.2) is not here.
+it is the first, as in every other residual network, and in its first 1x1, after a stem pool that
+rounds up: the Caffe ResNet of DeepLab v2, as in kazuto1011/deeplab-pytorch. `stem="deep"`,
+`stem_pool="floor"` and `stride_in="3x3"` are the authors' code in this. The choice has no weights
+of its own: a file of one loads into the other, and computes something else. The cascaded variant
+(block5 to block7, section 3.2) is not here.
 """
 
 import keras
@@ -61,12 +64,16 @@ FORMS = {
     "paper": {
         "output_stride": 16,
         "multi_grid": (1, 2, 4),
+        "stem_pool": "ceil",
+        "stride_in": "1x1",
         "dropout": 0.1,
         "bn_momentum": 0.9997,
     },
     "torchvision": {
         "output_stride": 8,
         "multi_grid": (1, 1, 1),
+        "stem_pool": "floor",
+        "stride_in": "3x3",
         "dropout": 0.5,
         "bn_momentum": 0.9,
     },
@@ -83,8 +90,8 @@ def DeepLabV3(
     rates=None,
     multi_grid=None,
     stem="7x7",
-    stem_pool="floor",
-    stride_in="3x3",
+    stem_pool=None,
+    stride_in=None,
     filters=64,
     aux=False,
     dropout=None,
@@ -110,9 +117,9 @@ def DeepLabV3(
             another one.
         multi_grid: factors on the dilation of the blocks of stage 5 of a residual trunk, one a
             block, or all 1.
-        stem, stem_pool, stride_in: of a residual trunk, see `keras_seg.backbones.resnet`. The
-            authors' released weights have stem="deep"; kazuto1011/deeplab-pytorch has
-            stem_pool="ceil" and stride_in="1x1".
+        stem, stem_pool, stride_in: of a residual trunk, see `keras_seg.backbones.resnet`. Default
+            of the last two: "ceil" and "1x1" for the paper (see the top of this file), "floor" and
+            "3x3" for torchvision.
         filters: width of the trunk's first stage. The head has 4 times as many channels.
         aux: add the output "aux" from the last but one stage; `form="torchvision"` only.
         dropout: rate behind the pyramid, and in the auxiliary head 0.1 in any case.
@@ -138,6 +145,8 @@ def DeepLabV3(
     defaults = FORMS[form]
     output_stride = defaults["output_stride"] if output_stride is None else output_stride
     multi_grid = defaults["multi_grid"] if multi_grid is None else multi_grid
+    stem_pool = defaults["stem_pool"] if stem_pool is None else stem_pool
+    stride_in = defaults["stride_in"] if stride_in is None else stride_in
     dropout = defaults["dropout"] if dropout is None else dropout
     bn_momentum = defaults["bn_momentum"] if bn_momentum is None else bn_momentum
     torchvision = form == "torchvision"

@@ -24,7 +24,7 @@ Faithful: widths, dilations and multi-grid of the trunk, the decoder of table 2 
 option (section 3.1: with normalisation and ReLU after both halves, as in the authors' code);
 momentum 0.9997. The paper's ResNet-101 figures are with ordinary convolutions.
 Where we differ: as in DeepLab v3 (see `deeplab_v3.py`) any size works, resizes have half-pixel
-centres unless `align_corners=True`, and the first block of a stage strides. There is no modified
+centres unless `align_corners=True`, and the first 1x1 of a stage strides. There is no modified
 aligned Xception; an Xception of `keras.applications` may be named as trunk.
 """
 
@@ -55,8 +55,8 @@ def DeepLabV3Plus(
     multi_grid=(1, 2, 4),
     separable=False,
     stem="7x7",
-    stem_pool="floor",
-    stride_in="3x3",
+    stem_pool="ceil",
+    stride_in="1x1",
     filters=64,
     low_level_filters=None,
     dropout=0.1,

@@ -65,11 +65,11 @@ def deeplabv3_torchvision():
 
 
 def deeplabv3_kazuto1011():
-    return models.DeepLabV3(21, stride_in="1x1", stem_pool="ceil", preprocessing="none")
+    return models.DeepLabV3(21, backbone="resnet50", output_stride=16, preprocessing="none")
 
 
 def deeplabv3plus_kazuto1011():
-    return models.DeepLabV3Plus(21, stride_in="1x1", stem_pool="ceil", preprocessing="none")
+    return models.DeepLabV3Plus(21, backbone="resnet50", output_stride=16, preprocessing="none")
 
 
 def smp_unet():

@@ -1,5 +1,5 @@
-"""DeepLab of kazuto1011/deeplab-pytorch, `libs/models`; ours are `DeepLabV2`, and `DeepLabV3` and
-`DeepLabV3Plus` with `stride_in="1x1", stem_pool="ceil"`.
+"""DeepLab of kazuto1011/deeplab-pytorch, `libs/models`; ours are `DeepLabV2`, `DeepLabV3` with
+`form="paper"`, and `DeepLabV3Plus`.
 
 Its multi-scale wrapper puts "base." before every name ("scale." in older versions); the weights are
 those of the network inside.
