@@ -18,7 +18,8 @@ LAYERS = {
     2: (4, 5, 6),  # V1LayerParameter, of 2014
 }
 EPSILON = 1e-5  # of our batch normalisation
-V1_TYPES = {4: "Convolution", 14: "InnerProduct", 39: "Deconvolution"}
+# 43 is that of DeconvNet's fork; the others of 2014 have no layer with weights of this number.
+V1_TYPES = {4: "Convolution", 14: "InnerProduct", 39: "Deconvolution", 43: "BN"}
 
 
 def read(path, max_bytes):

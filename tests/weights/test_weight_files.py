@@ -267,6 +267,19 @@ def test_normalisation_of_caffe(tmp_path):
         np.testing.assert_allclose(state[name], array, rtol=1e-6, err_msg=name)
 
 
+def test_normalisation_of_deconvnet(tmp_path):
+    """Its fork is of 2014: layers of type 43 (its caffe.proto), vectors of four axes."""
+    scale, shift = kernels((3,), (3,))
+    layers = [("bn1_1", "BN", [a.reshape(1, 3, 1, 1) for a in (scale, shift)])]
+    write_caffemodel(tmp_path / "a.caffemodel", layers, v1=True)
+    state = weights.read_state(tmp_path / "a.caffemodel")
+    assert {name: array.shape for name, array in state.items()} == {
+        f"bn1_1.{part}": (3,) for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    np.testing.assert_array_equal(state["bn1_1.weight"], scale)
+    np.testing.assert_array_equal(state["bn1_1.bias"], shift)
+
+
 def test_scale_and_shift_alone_are_the_whole_normalisation(tmp_path):
     """As in the released networks of SegNet: y = scale x + shift, layer for layer."""
     rng = np.random.default_rng(0)

@@ -40,7 +40,7 @@ CAFFE = {
         ("layer", 100, "LayerParameter", True),
     ],
 }
-V1_TYPES = {"Convolution": 4, "InnerProduct": 14, "Deconvolution": 39, "ReLU": 18}
+V1_TYPES = {"Convolution": 4, "InnerProduct": 14, "Deconvolution": 39, "ReLU": 18, "BN": 43}
 
 
 def _caffe():
