@@ -72,7 +72,8 @@ def PSPNet(
             `keras.Model` or function from image to features with "c4" and "c5"; see
             `keras_seg.backbones.build_features`.
         output_stride: of the trunk: 8 (the paper), 16 or 32.
-        bins: sides of the pooling grids, smallest first.
+        bins: sides of the pooling grids, in the order of their maps. () leaves the pyramid out:
+            the dilated FCN that the paper compares with (semseg: `use_ppm=False`).
         filters: width of the trunk's first stage. The head has 8 times, the auxiliary head 4 times
             as many channels, and the pyramid adds as many as the trunk has.
         aux: add the output "aux" from the last but one stage, for a second loss (weight 0.4).
@@ -116,9 +117,10 @@ def PSPNet(
         **normalisation,
     }
     x = layers.Identity(name="features")(features["c5"])
-    x = pyramid_pooling(
-        x, bins, align_corners=align_corners, initializer=uniform_fan_in, **normalisation
-    )
+    if bins:
+        x = pyramid_pooling(
+            x, bins, align_corners=align_corners, initializer=uniform_fan_in, **normalisation
+        )
     outputs = fcn_head(x, image, num_classes, 8 * filters, **head)
     if aux:
         aux = fcn_head(features["c4"], image, num_classes, 4 * filters, name="aux", **head)

@@ -163,6 +163,7 @@ COUNTS = [
     ("FCNResNet", 21, {}, 32_957_013, None),
     ("FCNResNet", 21, {"aux": True, "backbone": "resnet101"}, 54_314_346, None),
     ("FCNResNet", 21, RESNET101, 51_949_141, None),
+    ("PSPNet", 5, {"aux": True, "bins": ()}, 35_433_674, None),  # semseg with use_ppm=False
     ("PSPNet", 150, {"aux": True}, 49_180_908, 49_180_908 + 59_136),
     ("PSPNet", 150, {}, 46_782_550, None),
     ("PSPNet", 21, {}, 46_716_373, None),
