@@ -23,9 +23,10 @@ def test_figures_of_the_papers():
     # 31,037,698 with 2 classes (milesial); a class more has 64 weights and a bias.
     assert unet.parameters == 31_037_698 + 19 * 65
     assert (pspnet.parameters, pspnet.output_stride) == (46_716_373, 8)
-    # Counted by hooks on the PyTorch networks: FCN on ResNet-50 138.4, PSPNet
-    # 177.1 with a 7x7 stem. The three 3x3 of ours take, in units of a map of 256 x 256, 9 * (3 * 64 + 64 * 64 + 64 * 128) for 49 * 3 * 64, and
-    # the first block reads 64 channels more at a quarter of the size, by a 1x1 to 64 and to 256.
+    # Counted by hooks on the PyTorch networks: FCN on ResNet-50 138.4, PSPNet 177.1 with a 7x7
+    # stem. The three 3x3 of ours take, in units of a map of 256 x 256, 9 * (3 * 64 + 64 * 64
+    # + 64 * 128) for 49 * 3 * 64, and the first block reads 64 channels more at a quarter of the
+    # size, by a 1x1 to 64 and to 256.
     assert cards["FCNResNet"].gmac == pytest.approx(138.4, rel=1e-3)
     stem = 9 * (3 * 64 + 64 * 64 + 64 * 128) - 49 * 3 * 64 + 64 * (64 + 256) / 4
     assert pspnet.gmac == pytest.approx(177.1 + stem * 256**2 / 1e9, rel=1e-3)
