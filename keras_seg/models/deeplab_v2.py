@@ -35,12 +35,15 @@ normalisation frozen (`layer.trainable = False`), and 10 times the learning rate
 ("aspp", "fc8").
 
 Faithful: strides, dilation, the pool that rounds up, branches and their sum, initialisation of the
-last layers, corner alignment. Images are padded with the mean pixel, below and on the right, to the
-next size 8 k + 1, as the authors' data layer does, and the logits are cut to the image again.
-With `align_corners=False` this is the port: no padding, half-pixel centres at every resize.
-Where we differ: the single-scale outputs have the size of the image, so that all four losses read
-the same labels; the authors shrink the labels to each output. Off the grid 8 k + 1 a smaller scale
-(0.75 of 321 is 241) has scores between two grids, as there.
+last layers, corner alignment. On VGG16, images are padded with the mean pixel, below and on the
+right, to the next size 8 k + 1, as the authors' data layer does, and the logits are cut to the
+image again. With `align_corners=False` no image is padded and resizes have half-pixel centres.
+Where we differ: with a ResNet no image is padded, as in the port, so that scores of stride 8 are
+those of kazuto1011/deeplab-pytorch at every size (`align_corners=False` gives its logits and
+multi-scale inputs too); the authors pad to 513 there as well. The single-scale outputs have the
+size of the image, so that all four losses read the same labels; the authors shrink the labels to
+each output. Off the grid 8 k + 1 a smaller scale (0.75 of 321 is 241) has scores between two grids,
+as there.
 
 Weights: `keras_seg.weights.load(model, file, layout="deeplab")` reads the authors' `.caffemodel`
 files, layout "kazuto1011" the port's.
@@ -90,8 +93,8 @@ def DeepLabV2(
 
     Args:
         num_classes: channels of the output; the ignore label is not counted.
-        input_shape: (H, W, C), H and W may be None. Any size works; 8 k + 1 needs no padding (321
-            and 513 in the paper), nor does any with `align_corners=False`.
+        input_shape: (H, W, C), H and W may be None. Any size works; the paper's are 8 k + 1 (321
+            and 513).
         backbone: "resnet101", another depth, "vgg16" (each in the authors' form), or whatever else
             `keras_seg.backbones.build_features` takes.
         head: "aspp-l", "aspp-s" or "largefov" (see the top of this file).
@@ -100,8 +103,8 @@ def DeepLabV2(
             "scale_50", for a loss each.
         filters: width of the trunk's first stage.
         fc_channels, dropout: channels of fc6 and fc7, and the rate after each; "vgg16" only.
-        align_corners: resize convention of logits and scales; the authors' is True, with padding
-            to 8 k + 1, that of the port False, without.
+        align_corners: resize convention of logits and scales; the authors' is True, that of the
+            port False.
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
             Default: "caffe" for the trunks of the paper, for others what they were trained with
             (`keras_seg.backbones.backbone_preprocessing`).
@@ -145,7 +148,8 @@ def DeepLabV2(
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1], default="caffe")
     padded = preprocess(image, preprocessing)
-    if align_corners:
+    pads = align_corners and backbone == "vgg16"
+    if pads:
         padded = PadToStep(8, 1, name="pad")(padded)
 
     x = scores_of(padded)
@@ -162,8 +166,8 @@ def DeepLabV2(
     x = layers.Identity(name="logits_low")(x)
 
     def at_size_of_image(x, name):
-        if not align_corners:
-            return resize_logits(x, image, name=name)
+        if not pads:
+            return resize_logits(x, image, align_corners=align_corners, name=name)
         x = resize_logits(x, padded, align_corners=True, name=f"{name}_padded")
         return CropLike(dtype="float32", name=name)(x, image)
 

@@ -61,10 +61,8 @@ def test_multi_scale_inputs_take_the_maximum(align_corners):
     image = picture(65, 97)
     sizes = {75: (49, 73), 50: (33, 49)} if align_corners else {75: (48, 72), 50: (32, 48)}
 
-    # Not `low(single)`: that would pad the smaller images, which are cut from a padded one.
-    first = single.get_layer("pad" if align_corners else "preprocess").output
-    trunk = keras.Model(first, single.get_layer("logits_low").output)
-    scores = {100: np.asarray(low(single)(image))}
+    trunk = low(single)
+    scores = {100: np.asarray(trunk(image))}
     for percent, size in sizes.items():
         # Without aligned corners 48 rows show 48 / 0.75 of the 65 rows.
         whole = (65, 97) if align_corners else [round(100 * n / percent) for n in size]
@@ -83,12 +81,18 @@ def test_multi_scale_inputs_take_the_maximum(align_corners):
     np.testing.assert_array_equal(models.inference_model(model)(image), outputs["logits"])
 
 
-def test_only_aligned_corners_need_padding():
-    """An even image: the authors pad it to 8 k + 1, the port's stem makes 23 rows of 90."""
-    for align_corners, rows in ((True, 13), (False, 12)):
-        model = models.DeepLabV2(3, (90, 97, 3), align_corners=align_corners, **SLIM)
-        assert low(model).output.shape == (None, rows, 13, 3)
-        assert model.output.shape == (None, 90, 97, 3)
+@pytest.mark.parametrize(
+    ("backbone", "align_corners", "padded"),
+    [("vgg16", True, 97), ("vgg16", False, 90), ("resnet18", True, 90), ("resnet18", False, 90)],
+)
+def test_only_aligned_corners_on_vgg16_need_padding(backbone, align_corners, padded):
+    """An even image: the authors pad it to 8 k + 1; the port's stem makes 23 rows of 90."""
+    options = {**SLIM, "backbone": backbone, "fc_channels": 8, "align_corners": align_corners}
+    model = models.DeepLabV2(3, (90, 97, 3), **options)
+    first = "conv1_1" if backbone == "vgg16" else "stem_conv1_pad"
+    assert model.get_layer(first).input.shape == (None, padded, 97, 3)
+    assert low(model).output.shape == (None, 13 if backbone == "vgg16" else 12, 13, 3)
+    assert model.output.shape == (None, 90, 97, 3)
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
