@@ -78,7 +78,8 @@ def measure(name, options):
     """One line of the table."""
     model = models.inference_model(getattr(models, name)(CLASSES))
     size = working_size(model, options.size)
-    image = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype("float32")
+    shape = (1, *size, model.inputs[0].shape[-1])
+    image = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     calls = {"predict": lambda: model.predict(image, verbose=0)}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder) / "files"
@@ -109,7 +110,7 @@ def working_size(model, size):
         return tuple(model.inputs[0].shape[1:3])
     for n in sorted(range(1, 3 * size), key=lambda n: abs(n - size)):
         try:
-            model.compute_output_spec(keras.KerasTensor((1, n, n, 3)))
+            model.compute_output_spec(keras.KerasTensor((1, n, n, model.inputs[0].shape[-1])))
         except ValueError:
             continue
         return n, n
