@@ -1,4 +1,4 @@
-"""U-Net on other trunks. The plain form is in test_golden.py and test_arguments.py."""
+"""U-Net on other trunks, and the tiles of the published form. Parity is in test_golden.py."""
 
 import keras
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 
 from keras_seg import models
 from keras_seg.backbones import from_keras
+from keras_seg.inference import Predictor
 
 
 def picture(height, width):
@@ -73,3 +74,21 @@ def test_bad_options():
         models.UNet(3, backbone="resnet18", depth=3)
     with pytest.raises(ValueError, match="Unknown backbone 'resnet19'"):
         models.UNet(3, backbone="resnet19")
+
+
+def test_tiles_of_the_published_form_equal_one_run_over_the_whole_image():
+    """Section 2: valid convolutions make tiles without seams, the border mirrored."""
+    rng = np.random.default_rng(3)
+    model = models.UNet(2, (None, None, 1), form="paper", filters=2, preprocessing="unit")
+    for variable in model.trainable_variables:
+        fan_in = np.prod(variable.shape[:-1])
+        variable.assign(rng.standard_normal(variable.shape) * np.sqrt(2 / fan_in))
+    image = rng.integers(0, 256, (48, 64, 1), dtype=np.uint8)
+    tiles = Predictor(model).probabilities(image, mode="tile", window=204)
+
+    # 236 and 252 are the next sizes 16 k + 12 that leave 48 and 64 pixels of a border of 92.
+    pads = [(92, 236 - 48 - 92), (92, 252 - 64 - 92), (0, 0)]
+    logits = model.predict(np.pad(image, pads, mode="reflect")[None].astype("float32"), verbose=0)
+    whole = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0, :48, :64]
+    assert whole.std() > 1e-3
+    np.testing.assert_allclose(tiles, whole, atol=1e-5)
