@@ -39,7 +39,8 @@ it is the first, as in every other residual network, and in its first 1x1, after
 rounds up: the Caffe ResNet of DeepLab v2, as in kazuto1011/deeplab-pytorch. `stem="deep"`,
 `stem_pool="floor"` and `stride_in="3x3"` are the authors' code in this. The choice has no weights
 of its own: a file of one loads into the other, and computes something else. The cascaded variant
-(block5 to block7, section 3.2) is not here.
+(block5 to block7, section 3.2) is not here. On MobileNetV3 only the count is torchvision's: Keras'
+network pads otherwise, and layout "torchvision" has no names for it.
 """
 
 import keras
