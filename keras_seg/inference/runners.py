@@ -4,6 +4,7 @@
 and returns a `Runner`: plain pixels in, logits out. A file's reader is imported when it is needed.
 """
 
+import abc
 import contextlib
 import importlib
 import os
@@ -100,7 +101,7 @@ def _known_file(path):
     raise unknown_name(f"kind of model file (of {path})", path.suffix, _SUFFIXES)
 
 
-class Runner:
+class Runner(abc.ABC):
     """A network behind one method; `load_runner` makes it. Safe to use from several threads.
 
     Attributes:
@@ -188,9 +189,9 @@ class Runner:
             return output.astype("float32", copy=False)
         return (output[..., 0] if output.ndim == 4 else output).astype("int32", copy=False)
 
+    @abc.abstractmethod
     def _call(self, images):
         """The raw output of float32 images with the batch size that the file takes."""
-        raise NotImplementedError
 
 
 class KerasRunner(Runner):

@@ -4,6 +4,7 @@ With q = softmax(logits), p = one-hot labels, and sums over the pixels that coun
 I = sum p q, Q = sum q (or sum q^2), P = sum p for each class.
 """
 
+import abc
 import numbers
 
 import keras
@@ -22,7 +23,7 @@ EMPTY = 1e-6  # a millionth of a pixel: softmax never gives an exact 0
 LOG_FLOOR = 1e-7  # log(0) of a class that is missed altogether would be infinite
 
 
-class OverlapLoss(SegmentationLoss):
+class OverlapLoss(SegmentationLoss, abc.ABC):
     """Base: a subclass's `ratio` gives the score of a class as numerator and denominator.
 
     A class without a pixel in the labels and less than 1e-6 of a pixel in the prediction scores 1.
@@ -85,9 +86,9 @@ class OverlapLoss(SegmentationLoss):
         self.smooth = float(smooth)
         self.log = log
 
+    @abc.abstractmethod
     def ratio(self, intersection, predicted, true):
         """Numerator and denominator, without `smooth`, from I, Q and P of any one shape."""
-        raise NotImplementedError
 
     def call(self, y_true, y_pred):
         logits, ids, valid, illegal = self.prepare(y_true, y_pred)
