@@ -9,8 +9,12 @@ import zlib
 import keras
 import numpy as np
 
+# No network here comes near; a file that claims more is damaged or made to fill the memory.
+MAX_BYTES = 4 * 2**30
+
 # What a damaged archive or HDF5 file makes its reader raise.
 DAMAGE = (
+    ArithmeticError,
     AttributeError,
     EOFError,
     KeyError,
@@ -70,9 +74,17 @@ def first_ten(names):
     return ", ".join(str(name) for name in names[:10]) + rest
 
 
+def numeric(array):
+    """Whether the array holds real numbers, and not text, objects, dates or complex numbers."""
+    return array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
+
+
 def finite(array):
-    """Whether every number of a floating array is finite; True for other types."""
-    return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
+    """Whether every number of a floating array is finite as float32; True for other types."""
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return True
+    with np.errstate(over="ignore"):  # of float64: 1e300 becomes infinity, which is no weight
+        return bool(np.isfinite(array.astype("float32", copy=False)).all())
 
 
 def raise_misfits(title, misfits):

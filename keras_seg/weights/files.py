@@ -6,10 +6,7 @@ import numpy as np
 
 from keras_seg.utils import unknown_name
 from keras_seg.weights import caffe_file, keras_file, torch_file
-from keras_seg.weights.checks import DAMAGE, as_path, check_size
-
-# No network here comes near; a file that claims more is damaged or made to fill the memory.
-MAX_BYTES = 4 * 2**30
+from keras_seg.weights.checks import DAMAGE, MAX_BYTES, as_path, check_size
 
 
 def read_state(path, *, flip_kernels=None):

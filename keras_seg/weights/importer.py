@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_seg.layers import Encoding, TokenEmbedding
 from keras_seg.utils import unknown_name
-from keras_seg.weights.checks import finite, layers_with_weights, raise_misfits
+from keras_seg.weights.checks import finite, layers_with_weights, numeric, raise_misfits
 from keras_seg.weights.files import read_state
 from keras_seg.weights.layouts import LAYOUTS
 
@@ -55,7 +55,8 @@ def load(model, state, layout="semseg"):
 
     Raises:
         ValueError: for an unknown layout; when an array is left over or missing, has another
-            shape, or holds NaN or infinity (the first ten names of each kind). The model is
+            shape, or holds text, NaN or infinity (the first ten names of each kind); for a file
+            that `read_state` refuses, or a layer of the model that has no rule. The model is
             untouched then. `keras_seg.weights.transfer` loads what fits and leaves the rest.
     """
     layers = layers_with_weights(model)
@@ -91,7 +92,7 @@ def load(model, state, layout="semseg"):
             "layers that the layout has no name for": unknown,
             "not in the state": missing,
             "left over in the state": left_over,
-            "of another shape or not finite": misfits,
+            "of another shape, or not finite numbers": misfits,
         },
     )
     for variable, array in plan:
@@ -113,7 +114,8 @@ def open_state(state, layout, layers):
                 "keras_seg.weights.transfer(model, path) without a layout."
             )
         source, state = str(state), read_state(state)
-    for wrapper in ("_orig_mod.", "module.", *rules.wrappers):
+    # torch.compile may lie around DataParallel or within it.
+    for wrapper in ("module.", "_orig_mod.", "module.", *rules.wrappers):
         state = _unwrapped(state, wrapper)
     if rules.prepare is not None:
         state = rules.prepare(dict(state), set(layers))
@@ -162,6 +164,8 @@ def fit(array, change, variable):
     """
     array = np.asarray(array)
     shape = array.shape
+    if not numeric(array):
+        return None, f"holds {array.dtype}, not real numbers"
     try:
         if array.ndim == 2 and len(variable.shape) == 4:
             array = _as_convolution(array, change, tuple(variable.shape))
@@ -171,7 +175,7 @@ def fit(array, change, variable):
     if array.shape != tuple(variable.shape):
         return None, f"has shape {shape}, here {tuple(variable.shape)} in the order of Keras"
     if not finite(array):
-        return None, "holds NaN or infinity"
+        return None, "holds NaN or infinity (as float32)"
     return array, None
 
 

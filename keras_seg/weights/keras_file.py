@@ -29,7 +29,7 @@ def read(path, max_bytes, flip_kernels=None):
 
     See `keras_seg.weights.read_state`.
     """
-    with open_h5(path) as file:
+    with open_h5(path, max_bytes) as file:
         try:
             if "layers" in file and "layer_names" not in file.attrs:
                 return _read_new(path, file, max_bytes)
@@ -39,13 +39,19 @@ def read(path, max_bytes, flip_kernels=None):
 
 
 @contextlib.contextmanager
-def open_h5(path):
-    """The open HDF5 file. That of a `.keras` archive is read whole, so that its checksum counts."""
+def open_h5(path, max_bytes):
+    """The open HDF5 file. That of a `.keras` archive is read whole, so that its checksum counts.
+
+    Raises:
+        ValueError: for a damaged file, or one of more than `max_bytes` in the archive.
+    """
     try:
         source = path
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                source = io.BytesIO(archive.read("model.weights.h5"))
+                entry = archive.getinfo("model.weights.h5")
+                check_size(path, [entry.file_size], max_bytes)
+                source = io.BytesIO(archive.read(entry))
         file = h5py.File(source, "r")
     except DAMAGE as error:
         size = path.stat().st_size

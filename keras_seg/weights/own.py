@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_seg.weights.checks import (
     DAMAGE,
+    MAX_BYTES,
     as_path,
     finite,
     layers_with_weights,
@@ -32,8 +33,9 @@ def load_own(model, path):
         path: file of `model.save_weights` or `model.save`.
 
     Raises:
-        ValueError: naming the file, when it is missing, of another kind, damaged, or its layers
-            and shapes are not the model's (the first ten of each).
+        ValueError: naming the file, when it is missing, of another kind, damaged, larger than
+            4 GiB unpacked, holds NaN or infinity, or its layers and shapes are not the model's
+            (the first ten of each).
     """
     path = as_path(path, "a weight file that Keras wrote (.weights.h5 or .keras)")
     if not path.name.endswith((".weights.h5", ".keras")):
@@ -50,7 +52,7 @@ def load_own(model, path):
         f"{path} does not hold the weights of {model.name}. Build the model with the options that "
         "the file was trained with (classes, filters, backbone, aux). Nothing was changed."
     )
-    with open_h5(path) as file:
+    with open_h5(path, MAX_BYTES) as file:
         try:
             arrays = _read(file, layers, title)
         except DAMAGE as error:

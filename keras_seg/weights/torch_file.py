@@ -17,7 +17,7 @@ import zipfile
 
 import numpy as np
 
-from keras_seg.weights.checks import DAMAGE
+from keras_seg.weights.checks import DAMAGE, check_size
 
 # How an old file begins: the first two of its pickles.
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -88,17 +88,22 @@ def _read_archive(path, archive, max_bytes):
             f"{path} is a TorchScript program, not a state. Save model.state_dict() instead."
         )
     order = f"{root}byteorder"
+    for name in (order, pickles[0]):
+        if name in entries and entries[name].file_size > MAX_PICKLE:
+            raise ValueError(f"{path}: its {name} is larger than {MAX_PICKLE} bytes.")
     if order in entries and archive.read(order).strip() != b"little":
         raise ValueError(f"{path} was written on a big-endian machine; convert it with PyTorch.")
-    if entries[pickles[0]].file_size > MAX_PICKLE:
-        raise ValueError(f"{path}: its data.pkl is larger than {MAX_PICKLE} bytes.")
     content = _unpickle(path, io.BytesIO(archive.read(pickles[0])))
+    sizes = []
 
     def read_storage(name, key):
         entry = entries.get(f"{root}data/{key}")
         # PyTorch stores bytes as they are. Compressed ones could unpack to any size.
         if entry is None or entry.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{path}: the bytes of {name} are missing or compressed.")
+        # Entries may lie over one another, and so be larger together than the file.
+        sizes.append(entry.file_size)
+        check_size(path, sizes, max_bytes)
         return archive.read(entry)
 
     return _arrays(path, content, read_storage, max_bytes)
@@ -307,7 +312,7 @@ class _Unpickler(pickle.Unpickler):
         _, start, count = view[0] if view and view[0] is not None else (key, 0, whole)
         numbers = all(type(n) is int and n >= 0 for n in (whole, start, count))
         if not known or not isinstance(key, str) or not numbers or start + count > whole:
-            raise _RefusedError(f"describes the bytes of a tensor by {pid[1:]!r}.")
+            raise _RefusedError("describes the bytes of a tensor by something impossible.")
         storage = _Storage(key, dtype, count, start, whole)
         self.storages.setdefault(key, storage)
         return storage

@@ -9,7 +9,14 @@ import numpy as np
 
 from keras_seg.layers.preprocessing import BGR
 from keras_seg.utils import unknown_name
-from keras_seg.weights.checks import as_path, finite, first_ten, layers_with_weights, raise_misfits
+from keras_seg.weights.checks import (
+    as_path,
+    finite,
+    first_ten,
+    layers_with_weights,
+    numeric,
+    raise_misfits,
+)
 from keras_seg.weights.files import read_state
 from keras_seg.weights.importer import fit, open_state, references
 from keras_seg.weights.layouts.table import Layout
@@ -188,7 +195,7 @@ def _arrays(found, state, channels, swapped):
 def _takes_rgb(kernel, change, variable, channels):
     """Whether the kernel differs from the variable in taking RGB instead of an image's channels."""
     shape, kernel = tuple(variable.shape), np.asarray(kernel)
-    if kernel.ndim != 4 or len(shape) != 4 or shape[2] not in channels:
+    if not numeric(kernel) or kernel.ndim != 4 or len(shape) != 4 or shape[2] not in channels:
         return False
     return change(kernel).shape == (*shape[:2], 3, shape[3])
 

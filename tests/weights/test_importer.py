@@ -86,7 +86,9 @@ def test_the_report_says_what_happened(model, state):
     )
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+)
 def test_names_written_by_data_parallel_and_compile(model, state, wrapper):
     weights.load(model, {f"{wrapper}{name}": array for name, array in state.items()}, "tiramisu")
     np.testing.assert_array_equal(model.get_layer("logits").bias, state["finalConv.bias"])
@@ -112,6 +114,14 @@ def spoil(state):
     state["firstconv.bias"][0] = np.nan
 
 
+def overflow(state):
+    state["finalConv.bias"] = np.full(3, 1e300)
+
+
+def put_text(state):
+    state["finalConv.bias"] = np.full(3, "1.5")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -120,6 +130,8 @@ def spoil(state):
         (reshape, r"finalConv.weight has shape \(5, 6, 1, 1\), here \(1, 1, 12, 3\)"),
         (flatten, r"finalConv.weight has shape \(18,\), which is not that of a kernel"),
         (spoil, "firstconv.bias holds NaN"),
+        (overflow, "finalConv.bias holds NaN or infinity .as float32"),
+        (put_text, "finalConv.bias holds <U3, not real numbers"),
     ],
 )
 def test_a_misfit_changes_nothing(model, state, change, message):

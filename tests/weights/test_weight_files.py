@@ -133,10 +133,14 @@ def test_a_tensor_may_not_reach_beyond_its_bytes(tmp_path):
         (1, (2, 3), (3, 1)),
         (0, (2, 3), (4, 1)),
         (7, (), ()),
-        (0, (2, 3), (1 << 62, 1)),
+        (0, (2, 3), (1 << 70, 1)),
     ]:
         write_torch(path, tensor_pickle(6, offset, shape, strides), [raw])
         with pytest.raises(ValueError, match="a.pth.*reaches beyond its 6 numbers"):
+            weights.read_state(path)
+    for shape, strides in [((0, 1 << 70), (1, 1)), ((1,), (1 << 70,))]:
+        write_torch(path, tensor_pickle(6, 0, shape, strides), [raw])
+        with pytest.raises(ValueError, match="a.pth is damaged"):
             weights.read_state(path)
     write_torch(path, tensor_pickle(6, 0, (2, 3), (-3, 1)), [raw])
     with pytest.raises(ValueError, match="a.pth.*other than numbers"):
@@ -166,7 +170,9 @@ def test_views_that_python_2_and_pytorch_0_3_wrote(tmp_path):
     write_stream(path, view, ["10"], [(9, ramp(9).tobytes())])
     np.testing.assert_array_equal(weights.read_state(path)["a"], ramp(3, 3)[1:])
     write_stream(path, view.replace(b"K\x03K\x06tt", b"K\x04K\x06tt"), ["10"], [(9, bytes(36))])
-    with pytest.raises(ValueError, match="a.pth describes the bytes of a tensor by"):
+    with pytest.raises(
+        ValueError, match="a.pth describes the bytes of a tensor by something impossible"
+    ):
         weights.read_state(path)
     write_stream(path, view, ["10", "12"], [(9, bytes(36))])
     with pytest.raises(ValueError, match="a.pth is damaged: it lists other bytes"):
@@ -197,9 +203,26 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     write_torch(path, tensor_pickle(6, 0, (6,), (1,)), [bytes(24)])
     with pytest.raises(ValueError, match="a.pth holds more than 20 bytes"):
         weights.read_state(path)
+    # A view of five numbers in twelve.
+    write_torch(path, tensor_pickle(12, 0, (5,), (1,)), [bytes(48)])
+    with pytest.raises(ValueError, match="a.pth holds 48 bytes; at most 20"):
+        weights.read_state(path)
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1000))
     with pytest.raises(ValueError, match="a.npz holds .* bytes; at most 20"):
         weights.read_state(tmp_path / "a.npz")
+    small_network().save(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match="a.keras holds .* bytes; at most 20"):
+        weights.read_state(tmp_path / "a.keras")
+
+
+def test_what_the_header_of_an_npz_claims_is_not_believed(tmp_path):
+    for shape in ("(1099511627776,)", f"({2**70},)", f"(0, {2**70})"):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+        array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("a.npy", array)
+        with pytest.raises(ValueError, match="a.npz is damaged"):
+            weights.read_state(tmp_path / "a.npz")
 
 
 def kernels(*shapes):
