@@ -49,6 +49,17 @@ def confusion_matrix(labels, predictions, num_classes, ignore_label=255):
     Raises:
         ValueError: no integers, different shapes, or ids that are neither a class nor ignored.
     """
+    labels, predictions, counted = check_pixels(labels, predictions, num_classes, ignore_label)
+    labels, predictions = labels[counted], predictions[counted]
+    cells = labels.astype("int64") * num_classes + predictions.astype("int64")
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def check_pixels(labels, predictions, num_classes, ignore_label):
+    """Arguments of `confusion_matrix` as arrays, and the mask of the pixels that count.
+
+    Raises ValueError as `confusion_matrix` says.
+    """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     for what, ids in (("labels", labels), ("predictions", predictions)):
         if not np.issubdtype(ids.dtype, np.integer):
@@ -59,13 +70,11 @@ def confusion_matrix(labels, predictions, num_classes, ignore_label=255):
             "at the size of the label, do not resize the label."
         )
     counted = ~np.isin(labels, standardize_ignore_label(ignore_label))
-    labels, predictions = labels[counted], predictions[counted]
-    for what, ids in (("labels", labels), ("predictions", predictions)):
+    for what, ids in (("labels", labels[counted]), ("predictions", predictions[counted])):
         illegal = (ids < 0) | (ids >= num_classes)
         if illegal.any():
             raise ValueError(_illegal(what, ids[illegal], num_classes, ignore_label))
-    cells = labels.astype("int64") * num_classes + predictions.astype("int64")
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return labels, predictions, counted
 
 
 def scores(matrix, absent="skip", classes=None):
@@ -214,7 +223,7 @@ class ConfusionMatrix(keras.metrics.Metric):
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
         self.ignore_label = ignore_label
-        self._ignored_ids = standardize_ignore_label(ignore_label)
+        standardize_ignore_label(ignore_label)  # Raises for what is no label.
         self.absent = absent
         self.classes = None if classes is None else [int(c) for c in classes]
         self._mask = _included(self.classes, self.num_classes, absent).astype("float32")
@@ -228,48 +237,17 @@ class ConfusionMatrix(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        if sample_weight is not None:
-            raise ValueError(
-                f"{self.name} counts pixels and takes no sample weights: leave pixels out with "
-                f"the ignore label {self.ignore_label}, and list the metric under `metrics`, not "
-                "`weighted_metrics`."
-            )
-        size = self.num_classes
-        ids, valid, illegal = sort_labels(y_true, size, self._ignored_ids)
-        if _is_concrete(illegal) and ops.any(illegal):
-            bad = ops.convert_to_numpy(y_true).reshape(-1)
-            bad = bad[ops.convert_to_numpy(illegal).reshape(-1)]
-            raise ValueError(_illegal("labels", bad, size, self.ignore_label))
-        predicted, wrong = self._predicted(ids, valid, y_pred)
-        illegal = ops.logical_or(illegal, wrong)
+        self._count(*sort_pixels(self, y_true, y_pred, sample_weight))
 
+    def _count(self, ids, predicted, valid, illegal):
+        """Add a batch: integers and masks (N, H, W), as `sort_pixels` gives them."""
+        size = self.num_classes
         cells = ops.where(valid, ids * size + predicted, size * size)
         cells = ops.reshape(ops.where(illegal, size * size + 1, cells), (-1,))
         batch = ops.segment_sum(ops.ones_like(cells), cells, num_segments=size * size + 2)
         batch = ops.cast(batch, self._digits.dtype)
         carry = (self._digits[0] + batch) // 2**DIGIT
         self._digits.assign_add(ops.stack([batch - carry * 2**DIGIT, carry]))
-
-    def _predicted(self, labels, valid, y_pred):
-        """Predicted ids int32 (N, H, W) and the mask of the illegal ones among valid pixels."""
-        y_pred = ops.convert_to_tensor(y_pred)
-        if "int" in keras.backend.standardize_dtype(y_pred.dtype):
-            ids, legal, _ = sort_labels(y_pred, self.num_classes, (), what="predictions")
-            check_same_size(labels, ids, "predictions")
-            wrong = ops.logical_and(valid, ops.logical_not(legal))
-            if _is_concrete(wrong) and ops.any(wrong):
-                bad = ops.convert_to_numpy(y_pred).reshape(-1)
-                bad = bad[ops.convert_to_numpy(wrong).reshape(-1)]
-                raise ValueError(_illegal("predictions", bad, self.num_classes, None))
-            return ids, wrong
-        shape = tuple(y_pred.shape)
-        if len(shape) != 4 or shape[-1] != self.num_classes:
-            raise ValueError(
-                f"{self.name} takes logits (N, H, W, {self.num_classes}) or integer ids "
-                f"(N, H, W), got {y_pred.dtype} {shape}."
-            )
-        check_same_size(labels, y_pred)
-        return ops.cast(ops.argmax(y_pred, axis=-1), "int32"), ops.zeros_like(valid)
 
     def counts(self):
         """{"matrix": int64 (K, K) array, "ignored": int, "illegal": int}, exact."""
@@ -353,6 +331,56 @@ class ConfusionMatrix(keras.metrics.Metric):
             "absent": self.absent,
             "classes": self.classes,
         }
+
+
+def sort_pixels(metric, y_true, y_pred, sample_weight=None):
+    """The labels and predictions of a batch, with the pixels that count told from the others.
+
+    Args:
+        metric: a Keras metric with `num_classes`, `ignore_label` and a name.
+        y_true, y_pred, sample_weight: arguments of `ConfusionMatrix.update_state`.
+
+    Returns:
+        ids: int32 (N, H, W), true classes; 0 where a pixel does not count.
+        predicted: int32 (N, H, W), predicted classes.
+        valid: bool (N, H, W), the pixels that count.
+        illegal: bool (N, H, W), the pixels of which the true or the predicted id is no class.
+
+    Raises:
+        ValueError: as `ConfusionMatrix` says; for illegal pixels only where their values are known.
+    """
+    if sample_weight is not None:
+        raise ValueError(
+            f"{metric.name} counts pixels and takes no sample weights: leave pixels out with "
+            f"the ignore label {metric.ignore_label}, and list the metric under `metrics`, not "
+            "`weighted_metrics`."
+        )
+    size, ignore_label = metric.num_classes, metric.ignore_label
+    ids, valid, illegal = sort_labels(y_true, size, standardize_ignore_label(ignore_label))
+    _refuse_illegal("labels", y_true, illegal, size, ignore_label)
+    y_pred = ops.convert_to_tensor(y_pred)
+    if "int" in keras.backend.standardize_dtype(y_pred.dtype):
+        predicted, legal, _ = sort_labels(y_pred, size, (), what="predictions")
+        check_same_size(ids, predicted, "predictions")
+        wrong = ops.logical_and(valid, ops.logical_not(legal))
+        _refuse_illegal("predictions", y_pred, wrong, size, None)
+        return ids, predicted, valid, ops.logical_or(illegal, wrong)
+    shape = tuple(y_pred.shape)
+    if len(shape) != 4 or shape[-1] != size:
+        raise ValueError(
+            f"{metric.name} takes logits (N, H, W, {size}) or integer ids "
+            f"(N, H, W), got {y_pred.dtype} {shape}."
+        )
+    check_same_size(ids, y_pred)
+    return ids, ops.cast(ops.argmax(y_pred, axis=-1), "int32"), valid, illegal
+
+
+def _refuse_illegal(what, values, illegal, num_classes, ignore_label):
+    """Raise ValueError with the ids at `illegal` pixels, if there are any and they are known."""
+    if _is_concrete(illegal) and ops.any(illegal):
+        bad = ops.convert_to_numpy(values).reshape(-1)
+        bad = bad[ops.convert_to_numpy(illegal).reshape(-1)]
+        raise ValueError(_illegal(what, bad, num_classes, ignore_label))
 
 
 def _is_concrete(x):
