@@ -23,32 +23,21 @@ EMPTY = 1e-6  # a millionth of a pixel: softmax never gives an exact 0
 LOG_FLOOR = 1e-7  # log(0) of a class that is missed altogether would be infinite
 
 
-class OverlapLoss(SegmentationLoss, abc.ABC):
-    """Base: a subclass's `ratio` gives the score of a class as numerator and denominator.
-
-    A class without a pixel in the labels and less than 1e-6 of a pixel in the prediction scores 1.
-    Keras' own `losses.Dice` and `losses.Tversky` are no substitute: by default they add up the
-    classes too, where false positives and false negatives are the same number.
+class ClassLoss(SegmentationLoss):
+    """Base of the losses that have one value a class: which classes, over what, with what weights.
 
     Args:
-        ignore_label: id, list of ids or None; such pixels count neither in p nor in q.
+        ignore_label: id, list of ids or None; such pixels count nowhere.
         classes: "present", the classes with a pixel in the labels (of the batch, or of the image
-            with `over="image"`); "all", all K; or a list of ids, these whether present or not. An
-            absent class scores 0 and has no gradient unless `smooth` is above 0.
-        over: "batch", sums over all images on all replicas; "image", the mean over the images of
-            each image's loss, images without any pixel that counts left out.
+            with `over="image"`); "all", all K; or a list of ids, these whether present or not.
+        over: "batch", the classes of all images on all replicas taken together; "image", the mean
+            over the images of each image's loss, images without any pixel that counts left out.
         class_weights: K weights >= 0 of the mean over classes, or None.
-        smooth: number >= 0, added to numerator and denominator of the fraction that the class's
-            docstring shows (so `Dice(smooth=2)` equals `Tversky(0.5, 0.5, smooth=1)`).
-        log: None, the loss is 1 - mean of the scores s_c; "log_mean", -log(mean s_c); "mean_log",
-            -mean(log s_c); "sum_log", -sum(log s_c). Scores are at least 1e-7 under the logarithm.
         name, reduction, dtype: as in `SegmentationLoss`.
 
     Raises:
         ValueError: for options out of range, and on call as `SegmentationLoss` says.
     """
-
-    squared = False
 
     def __init__(
         self,
@@ -57,8 +46,6 @@ class OverlapLoss(SegmentationLoss, abc.ABC):
         classes="present",
         over="batch",
         class_weights=None,
-        smooth=0.0,
-        log=None,
         name=None,
         reduction="sum_over_batch_size",
         dtype=None,
@@ -76,13 +63,74 @@ class OverlapLoss(SegmentationLoss, abc.ABC):
             classes = sorted({int(c) for c in classes})
         if over not in ("batch", "image"):
             raise unknown_name("over", over, ["batch", "image"])
+        self.classes = classes
+        self.over = over
+        self.class_weights = standardize_class_weights(class_weights)
+
+    def weights_of_classes(self, true):
+        """Weights (..., K) of the mean over classes, from the pixels of each in the labels."""
+        num_classes = true.shape[-1]
+        weights = self.class_weight_tensor(self.class_weights, num_classes)
+        if self.classes == "present":
+            weights = weights * ops.cast(true > 0, self.dtype)
+        elif self.classes != "all":
+            weights = weights * self.listed(num_classes)
+        return ops.broadcast_to(weights, ops.shape(true))
+
+    def listed(self, num_classes):
+        """1 for the classes of the list, else 0, as a tensor (K,)."""
+        if self.classes[-1] >= num_classes:
+            raise ValueError(
+                f"{self.name} counts classes {self.classes}, the model has only "
+                f"0 .. {num_classes - 1}."
+            )
+        return ops.convert_to_tensor(
+            [float(c in self.classes) for c in range(num_classes)], dtype=self.dtype
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "over": self.over,
+            "class_weights": self.class_weights,
+        }
+
+
+def weighted_mean(x, weights):
+    """Mean over the last axis, 0 where all weights are 0."""
+    return safe_divide(ops.sum(x * weights, axis=-1), ops.sum(weights, axis=-1))
+
+
+class OverlapLoss(ClassLoss, abc.ABC):
+    """Base: a subclass's `ratio` gives the score of a class as numerator and denominator.
+
+    A class without a pixel in the labels and less than 1e-6 of a pixel in the prediction scores 1.
+    Keras' own `losses.Dice` and `losses.Tversky` are no substitute: by default they add up the
+    classes too, where false positives and false negatives are the same number.
+
+    Args:
+        ignore_label: id, list of ids or None; such pixels count neither in p nor in q.
+        classes, over, class_weights: as in `ClassLoss`. A class of a list, or of "all", that is
+            absent scores 0 and has no gradient unless `smooth` is above 0.
+        smooth: number >= 0, added to numerator and denominator of the fraction that the class's
+            docstring shows (so `Dice(smooth=2)` equals `Tversky(0.5, 0.5, smooth=1)`).
+        log: None, the loss is 1 - mean of the scores s_c; "log_mean", -log(mean s_c); "mean_log",
+            -mean(log s_c); "sum_log", -sum(log s_c). Scores are at least 1e-7 under the logarithm.
+        name, reduction, dtype: as in `SegmentationLoss`.
+
+    Raises:
+        ValueError: for options out of range, and on call as `SegmentationLoss` says.
+    """
+
+    squared = False
+
+    def __init__(self, ignore_label=255, *, smooth=0.0, log=None, **options):
+        super().__init__(ignore_label, **options)
         if log is not None and log not in LOGARITHMS:
             raise unknown_name("log", log, LOGARITHMS)
         if not smooth >= 0:
             raise ValueError(f"smooth must be at least 0, got {smooth}.")
-        self.classes = classes
-        self.over = over
-        self.class_weights = standardize_class_weights(class_weights)
         self.smooth = float(smooth)
         self.log = log
 
@@ -121,41 +169,23 @@ class OverlapLoss(SegmentationLoss, abc.ABC):
         score = (numerator + self.smooth) / ops.where(empty, 1.0, denominator)
         score = ops.where(empty, 1.0, score)
 
-        weights = self.class_weight_tensor(self.class_weights, sums.shape[-1])
-        if self.classes == "present":
-            weights = weights * ops.cast(true > 0, self.dtype)
-        elif self.classes != "all":
-            weights = weights * self.listed(sums.shape[-1])
-        weights = ops.broadcast_to(weights, ops.shape(score))
-
-        def mean(x):
-            return safe_divide(ops.sum(x * weights, axis=-1), ops.sum(weights, axis=-1))
-
+        weights = self.weights_of_classes(true)
         if self.log is None:
-            return mean(1.0 - score)
+            return weighted_mean(1.0 - score, weights)
         if self.log == "log_mean":
             counted = ops.sum(weights, axis=-1) > 0
-            return -ops.log(ops.maximum(ops.where(counted, mean(score), 1.0), LOG_FLOOR))
+            mean = ops.where(counted, weighted_mean(score, weights), 1.0)
+            return -ops.log(ops.maximum(mean, LOG_FLOOR))
         logs = -ops.log(ops.maximum(score, LOG_FLOOR))
-        return mean(logs) if self.log == "mean_log" else ops.sum(logs * weights, axis=-1)
-
-    def listed(self, num_classes):
-        """1 for the classes of the list, else 0, as a tensor (K,)."""
-        if self.classes[-1] >= num_classes:
-            raise ValueError(
-                f"{self.name} counts classes {self.classes}, the model has only "
-                f"0 .. {num_classes - 1}."
-            )
-        return ops.convert_to_tensor(
-            [float(c in self.classes) for c in range(num_classes)], dtype=self.dtype
+        return (
+            weighted_mean(logs, weights)
+            if self.log == "mean_log"
+            else ops.sum(logs * weights, axis=-1)
         )
 
     def get_config(self):
         return {
             **super().get_config(),
-            "classes": self.classes,
-            "over": self.over,
-            "class_weights": self.class_weights,
             "smooth": self.smooth,
             "log": self.log,
         }

@@ -11,6 +11,7 @@ from keras_seg.losses import (
     CrossEntropyLogIoU,
     Dice,
     IoU,
+    LovaszSoftmax,
     SemanticEncoding,
     Tversky,
 )
@@ -24,6 +25,8 @@ VALUES = [
     (IoU(over="image", classes="all"), 0.721799),
     (Dice(), 0.433406),
     (Tversky(), 0.435022),
+    (LovaszSoftmax(), 0.473769),
+    (LovaszSoftmax(over="image"), 0.439149),
     (CrossEntropyDice(), 0.456573),
     (CrossEntropyLogIoU(), 1.585809),
 ]

@@ -10,6 +10,7 @@ from keras_seg.losses import (
     CrossEntropyLogIoU,
     Dice,
     IoU,
+    LovaszSoftmax,
     SemanticEncoding,
     Tversky,
     WeightedSum,
@@ -27,6 +28,8 @@ ALL_LOSSES = [
     Dice(),
     Dice(squared=True, class_weights=[1, 2, 3, 4]),
     Tversky(),
+    LovaszSoftmax(),
+    LovaszSoftmax(over="image", classes="all"),
     CrossEntropyLogIoU(),
     CrossEntropyDice(),
 ]
@@ -62,6 +65,11 @@ def gradient(loss, labels, logits, dtype="float32"):
         (Tversky(), 0.435022),
         (Tversky(0.3, 0.7, classes="all"), 0.576267),
         (Tversky(0.7, 0.3), 0.427688),
+        (LovaszSoftmax(), 0.473769),
+        (LovaszSoftmax(classes="all"), 0.382635),
+        (LovaszSoftmax(classes=[3]), 0.109232),
+        (LovaszSoftmax(classes=[0, 3], class_weights=[2, 1, 1, 1]), (2 * 0.451379 + 0.109232) / 3),
+        (LovaszSoftmax(over="image"), 0.439149),
         (CrossEntropyDice(), 0.456573),
         (CrossEntropyLogIoU(), 1.585809),
         (CrossEntropyLogIoU(log="mean_log"), 1.598972),
@@ -93,6 +101,7 @@ def test_value(loss, value, labels, logits):
         (Tversky(), [-0.017060, 0.011151, 0.004857, 0.001052], 0.381086),
         (CrossEntropyDice(), [-0.019012, 0.012734, 0.005267, 0.001011], 0.426280),
         (CrossEntropyLogIoU(), [-0.078357, 0.052822, 0.020318, 0.005216], 1.804716),
+        (LovaszSoftmax(), [-0.015286, 0.010169, 0.003741, 0.001376], 0.385470),
     ],
 )
 def test_gradient(loss, first, total, labels, logits):
@@ -109,6 +118,8 @@ def test_gradient(loss, first, total, labels, logits):
         lambda dtype: IoU(over="image", classes="all", dtype=dtype),
         lambda dtype: IoU(log="mean_log", dtype=dtype),
         lambda dtype: Dice(squared=True, smooth=0.5, classes=[1, 3], dtype=dtype),
+        lambda dtype: LovaszSoftmax(classes="all", dtype=dtype),
+        lambda dtype: LovaszSoftmax(over="image", class_weights=[1, 2, 3, 4], dtype=dtype),
         lambda dtype: WeightedSum([Tversky(0.8, 0.1, dtype=dtype)], [2.0], dtype=dtype),
     ],
 )
@@ -244,7 +255,9 @@ def test_tversky_contains_dice_and_iou(labels, logits):
     assert value(Tversky(1, 1)) == pytest.approx(value(IoU()), rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), IoU(), Dice(), Tversky(), CrossEntropyLogIoU()])
+@pytest.mark.parametrize(
+    "loss", [CrossEntropy(), IoU(), Dice(), Tversky(), CrossEntropyLogIoU(), LovaszSoftmax()]
+)
 def test_order_of_pixels_does_not_matter(loss, labels, logits):
     order = np.random.default_rng(0).permutation(12)
     mixed = logits.reshape(12, 4)[order].reshape(1, 4, 3, 4)

@@ -19,6 +19,7 @@ from keras_seg.losses import (
     CrossEntropyLogIoU,
     Dice,
     IoU,
+    LovaszSoftmax,
     SemanticEncoding,
     Tversky,
 )
@@ -33,6 +34,8 @@ LOSSES = [
     Tversky(smooth=1.0, classes="all"),
     CrossEntropyLogIoU(),
     CrossEntropyDice(),
+    LovaszSoftmax(),
+    LovaszSoftmax(over="image", classes="all"),
     SemanticEncoding(),
 ]
 STEPS = 3
