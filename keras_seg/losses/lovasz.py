@@ -15,9 +15,8 @@ def jaccard_weights(counts):
 
     With the wrong pixels being those of larger error, f of the class and b of others, the loss is
     J = 1 - (G - f) / (G + b), G the pixels of the class. A further pixel of the class adds
-    1 / (G + b), another one (G - f) / ((G + b) (G + b + 1)). Pixels of one bin are taken to be
-    equal: their sum is the rise from the first to the last, the same for all orders among them
-    on average.
+    1 / (G + b), another one (G - f) / ((G + b) (G + b + 1)). The pixels of one bin share what the
+    loss rises by from the first of them to the last: the mean of "own class first" and "own last".
 
     Args:
         counts: (..., 2, B), pixels of other classes and of the class, the largest errors first.
@@ -45,8 +44,8 @@ class LovaszSoftmax(ClassLoss):
     The errors are not sorted but counted in bins of equal width: several times as fast, and
     the counts of several replicas add up, so that `over="batch"` is the loss of the whole batch
     on any number of them. Where no bin holds pixels of different errors, the loss and the gradient
-    are those of sorting; elsewhere the loss is off by less than 1 / bins (1.5e-5), in practice by
-    a hundredth of that, and pixels of one bin share their gradient.
+    are those of sorting; elsewhere the loss is off by less than 1 / bins (1.5e-5; in practice by
+    less than float32 resolves), and pixels of one bin share their gradient.
 
     Args:
         ignore_label, classes, over, class_weights: as in `ClassLoss`. A class of a list, or of

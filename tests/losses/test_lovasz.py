@@ -70,7 +70,7 @@ def test_many_pixels_in_a_bin(spread):
 
 
 def test_few_bins():
-    """The promised bound: half a bin more than the exact value at worst."""
+    """The promised bound: off by less than the width of a bin."""
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, (1, 20, 20))
     logits = rng.normal(size=(1, 20, 20, 3)).astype("float32")
