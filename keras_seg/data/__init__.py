@@ -23,11 +23,13 @@ from keras_seg.data.datasets import (
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
 from keras_seg.data.synthetic import shapes, write_shapes
+from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
 
 _WITH_KERAS = ("NumpyBatches", "make_batches", "steps_per_epoch", "tf_batches")
 
 __all__ = [
     "Augment",
+    "EdgeWeights",
     "LabelTable",
     "NumpyBatches",
     "Problem",
@@ -37,6 +39,7 @@ __all__ = [
     "camvid",
     "check_data",
     "detect_layout",
+    "edge_weights",
     "folder",
     "instances",
     "isbi",
@@ -47,6 +50,7 @@ __all__ = [
     "read_image",
     "read_instances",
     "read_mask",
+    "separate_touching",
     "shapes",
     "steps_per_epoch",
     "tf_batches",

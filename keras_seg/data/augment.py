@@ -27,7 +27,9 @@ class Augment:
     """`augment(image, label, rng)` -> (image, label), changed at random.
 
     An instance holds no state: the result follows from the `numpy.random.Generator`. Images are
-    uint8 (H, W, C), C = 1, 3 or 4; labels uint8 (H, W). The steps are taken in the order color,
+    uint8 (H, W, C), C = 1, 3 or 4; labels uint8 (H, W). `augment(image, label, rng, weights)`, with
+    float32 (H, W), moves the weights of the pixels along, 0 on padding, and returns them as third;
+    the image and the label are those of the call without. The steps are taken in the order color,
     scale, rotation, blur, flip, vertical_flip, crop.
 
     Args:
@@ -81,36 +83,41 @@ class Augment:
         object.__setattr__(self, "crop", None if crop is None else tuple(crop))
         object.__setattr__(self, "color", tuple(color))
 
-    def __call__(self, image, label, rng):
+    def __call__(self, image, label, rng, weights=None):
+        maps = [label] if weights is None else [label, weights]
+        fills = [self.ignore_label, 0][: len(maps)]
         pad = self.pad_color or pad_color(image.shape[2])
         if any(self.color):
             image = _jitter(image, self.color, rng)
         if tuple(self.scale) != (1.0, 1.0):
-            image, label = _scale(image, label, rng.uniform(*self.scale))
+            factor = rng.uniform(*self.scale)
+            size = tuple(max(1, round(n * factor)) for n in label.shape)
+            image, maps = resize_image(image, size), [resize_label(m, size) for m in maps]
         if self.rotation and rng.random() < 0.5:
             angle = rng.uniform(-self.rotation, self.rotation)
-            image, label = _rotate(image, label, angle, pad, self.ignore_label)
+            image = _rotate(image, angle, pad)
+            maps = [_rotate_map(m, angle, fill) for m, fill in zip(maps, fills, strict=True)]
         if self.blur and rng.random() < self.blur:
             image = _blur(image)
         if self.flip and rng.random() < 0.5:
-            image, label = image[:, ::-1], label[:, ::-1]
+            image, maps = image[:, ::-1], [m[:, ::-1] for m in maps]
         if self.vertical_flip and rng.random() < 0.5:
-            image, label = image[::-1], label[::-1]
+            image, maps = image[::-1], [m[::-1] for m in maps]
         if self.crop:
-            image, label = _crop(image, label, self.crop, rng, pad, self.ignore_label)
-        return np.ascontiguousarray(image), np.ascontiguousarray(label)
+            image, *maps = _crop([image, *maps], [pad, *fills], self.crop, rng)
+        return tuple(np.ascontiguousarray(array) for array in (image, *maps))
 
 
-def pad_to(image, label, size, pad, ignore_label, place=(0, 0)):
-    """Pad to `size` (H, W), the image at `place` (top, left). No smaller size than the image's."""
+def pad_to(array, size, fill, place=(0, 0)):
+    """Pad (H, W) or (H, W, C) to `size` (H, W) with `fill`, a number or one a channel.
+
+    The array lies at `place` (top, left). `size` is no smaller than the array's.
+    """
     top, left = place
-    height, width = label.shape
-    padded = np.empty((*size, image.shape[2]), image.dtype)
-    padded[:] = pad
-    padded[top : top + height, left : left + width] = image
-    ignored = np.full(size, ignore_label, label.dtype)
-    ignored[top : top + height, left : left + width] = label
-    return padded, ignored
+    padded = np.empty((*size, *array.shape[2:]), array.dtype)
+    padded[:] = fill
+    padded[top : top + array.shape[0], left : left + array.shape[1]] = array
+    return padded
 
 
 def _by_planes(image, change):
@@ -131,26 +138,24 @@ def resize_image(image, size):
 
 
 def resize_label(label, size):
-    """uint8 ids (H, W) at `size` (H, W), each the nearest pixel's."""
+    """Ids or weights (H, W) at `size` (H, W), each the nearest pixel's."""
     label = Image.fromarray(np.ascontiguousarray(label))
     return np.asarray(label.resize(size[::-1], Image.Resampling.NEAREST))
 
 
-def _scale(image, label, factor):
-    size = tuple(max(1, round(n * factor)) for n in label.shape)
-    return resize_image(image, size), resize_label(label, size)
-
-
-def _rotate(image, label, angle, pad, ignore_label):
+def _rotate(image, angle, pad):
     values = iter(pad)
 
     def turn(plane):
         fill = tuple(pad) if plane.mode == "RGB" else next(values)
         return plane.rotate(angle, Image.Resampling.BILINEAR, fillcolor=fill)
 
+    return _by_planes(image, turn)
+
+
+def _rotate_map(label, angle, fill):
     label = Image.fromarray(np.ascontiguousarray(label))
-    label = label.rotate(angle, Image.Resampling.NEAREST, fillcolor=ignore_label)
-    return _by_planes(image, turn), np.asarray(label)
+    return np.asarray(label.rotate(angle, Image.Resampling.NEAREST, fillcolor=fill))
 
 
 def _blur(image):
@@ -190,13 +195,14 @@ def _turn_hue(turn):
     return np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
 
 
-def _crop(image, label, size, rng, pad, ignore_label):
-    height, width = label.shape
+def _crop(arrays, fills, size, rng):
+    """The same random window of all arrays, each padded with its own of `fills`."""
+    height, width = arrays[0].shape[:2]
     need = (max(height, size[0]), max(width, size[1]))
     if need != (height, width):
         place = ((need[0] - height) // 2, (need[1] - width) // 2)
-        image, label = pad_to(image, label, need, pad, ignore_label, place)
+        arrays = [pad_to(a, need, fill, place) for a, fill in zip(arrays, fills, strict=True)]
     top = int(rng.integers(need[0] - size[0] + 1))
     left = int(rng.integers(need[1] - size[1] + 1))
     window = np.s_[top : top + size[0], left : left + size[1]]
-    return image[window], label[window]
+    return [array[window] for array in arrays]

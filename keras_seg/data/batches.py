@@ -1,8 +1,8 @@
 """Batches for `fit` and `evaluate`: one content, as a Keras PyDataset or as a tf.data pipeline.
 
-A batch is (images float32 (B, H, W, C) 0..255, labels int32 (B, H, W)) and follows from (seed,
-epoch, step) alone. Hence a resumed run sees what the uninterrupted one would have seen, and both
-pipelines give the same bits.
+A batch is (images float32 (B, H, W, C) 0..255, labels int32 (B, H, W)), and weights float32
+(B, H, W) as third if the data set has them. It follows from (seed, epoch, step) alone. Hence a
+resumed run sees what the uninterrupted one would have seen, and both pipelines give the same bits.
 """
 
 import concurrent.futures
@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_seg.data.augment import pad_color, pad_to
 
+_TYPES = ("float32", "int32", "float32")  # of images, labels, weights
 _ORDER, _CHANGE = 1, 2  # separate the random numbers of the order from those of the augmentation
 
 
@@ -160,12 +161,15 @@ def tf_batches(
         epoch, step = divmod(int(index), plan.steps)
         return plan.batch(initial_epoch + epoch, step)
 
+    types = [tf.float32, tf.int32] + [tf.float32] * dataset.has_weights
+
     def to_tensors(index):
-        images, labels = tf.numpy_function(load, [index], [tf.float32, tf.int32], stateful=False)
-        count, height, width = plan.static_shape()
-        images.set_shape((count, height, width, dataset.channels))
-        labels.set_shape((count, height, width))
-        return images, labels
+        images, *maps = tf.numpy_function(load, [index], types, stateful=False)
+        shape = plan.static_shape()
+        images.set_shape((*shape, dataset.channels))
+        for values in maps:
+            values.set_shape(shape)
+        return images, *maps
 
     steps = tf.data.Dataset.counter() if repeat else tf.data.Dataset.range(plan.steps)
     batches = steps.map(to_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -240,6 +244,8 @@ class _Plan:
         self.seed = int(seed)
         self.full = drop_remainder or pad_batch
         self.pad_batch = pad_batch
+        # What pads images, labels and weights.
+        self.fills = (pad_color(dataset.channels), dataset.table.ignore_label, 0)
 
     def static_shape(self):
         """(B, H, W) of every batch, None where it varies."""
@@ -252,39 +258,43 @@ class _Plan:
             np.random.default_rng([_ORDER, self.seed, epoch]).shuffle(order)
         chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
         samples = [self._sample(epoch, int(index)) for index in chosen]
-        self._check_sizes(samples)
+        self._check_sizes(samples, chosen)
         count = self.batch_size if self.pad_batch else len(samples)
-        shape = (count, *samples[0][0].shape)
-        images = np.empty(shape, "float32")
-        images[:] = pad_color(shape[-1])
-        labels = np.full(shape[:3], self.dataset.table.ignore_label, "int32")
-        for place, (image, label, _) in enumerate(samples):
-            images[place], labels[place] = image, label
-        return images, labels
+        batch = []
+        for kind, first in enumerate(samples[0]):
+            whole = np.empty((count, *first.shape), _TYPES[kind])
+            whole[:] = self.fills[kind]
+            for place, arrays in enumerate(samples):
+                whole[place] = arrays[kind]
+            batch.append(whole)
+        return tuple(batch)
 
     def _sample(self, epoch, index):
+        """(image, label) or (image, label, weights)."""
         image, label, name = self.dataset[index]
+        weights = [self.dataset.read_weights(index)] if self.dataset.has_weights else []
+        arrays = (image, label, *weights)
         if self.augment is not None:
             rng = np.random.default_rng([_CHANGE, self.seed, epoch, index])
-            image, label = self.augment(image, label, rng)
+            arrays = self.augment(image, label, rng, *weights)
         if self.size is not None:
-            image, label = self._pad(image, label, name)
-        return image, label, name
+            arrays = self._pad(arrays, name)
+        return arrays
 
-    def _pad(self, image, label, name):
-        height, width = label.shape
+    def _pad(self, arrays, name):
+        height, width = arrays[1].shape
         if height > self.size[0] or width > self.size[1]:
             raise ValueError(
                 f"{name} is {height}x{width} (HxW), larger than size={self.size}. Give a larger "
                 "size, or crop with augment=Augment(crop=...)."
             )
-        pad, ignore = pad_color(image.shape[2]), self.dataset.table.ignore_label
-        return pad_to(image, label, self.size, pad, ignore)
+        return [pad_to(a, self.size, fill) for a, fill in zip(arrays, self.fills, strict=False)]
 
-    def _check_sizes(self, samples):
-        sizes = {label.shape: name for _, label, name in samples}
+    def _check_sizes(self, samples, chosen):
+        sizes = {sample[1].shape: index for sample, index in zip(samples, chosen, strict=True)}
         if len(sizes) > 1:
-            listed = ", ".join(f"{h}x{w} ({name})" for (h, w), name in list(sizes.items())[:3])
+            names = self.dataset.names
+            listed = ", ".join(f"{h}x{w} ({names[i]})" for (h, w), i in list(sizes.items())[:3])
             raise ValueError(
                 f"The images of a batch have different sizes (HxW): {listed}. For training crop "
                 "them, augment=Augment(crop=(H, W)); for evaluation use batch_size=1, or size= "

@@ -4,6 +4,7 @@
 readers. A data set reads a sample when it is asked for one.
 """
 
+import copy
 import inspect
 import pathlib
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from keras_seg.data import labels, read
 from keras_seg.data.augment import resize_image, resize_label
 from keras_seg.data.labels import LabelTable
+from keras_seg.data.weight_maps import separate_touching
 from keras_seg.utils import unknown_name
 
 SPLITS = {
@@ -38,14 +40,16 @@ class SegmentationDataset:
 
     Args:
         source: object with `image(i)` -> uint8 (H, W, C), `label(i)` -> uint8 (H, W), `both(i)`,
-            and `image_paths`, `mask_paths`: lists of Path, or None where there are no files.
+            and `image_paths`, `mask_paths`: lists of Path, or None where there are no files; for
+            `weighted` also `instances(i)` -> int32 (H, W), 0 background, else one id an object.
         table: `LabelTable` of the ids.
         names: one name a sample of `source`.
         channels: C.
         layout: of the data on disk, such as "camvid".
         description: what was found where, for people.
 
-    Attributes: `table`, `channels`, `layout`, `description`, `names`, `image_paths`, `mask_paths`.
+    Attributes: `table`, `channels`, `layout`, `description`, `names`, `image_paths`, `mask_paths`,
+    `has_weights` (whether samples have weights of pixels).
     """
 
     def __init__(self, source, table, names, *, channels=3, layout="", description=""):
@@ -57,6 +61,12 @@ class SegmentationDataset:
         self._all_names = tuple(names)
         self._indices = range(len(self._all_names))
         self._cache = None
+        self._weights = None
+
+    @property
+    def has_weights(self):
+        """Whether `weighted` made it."""
+        return self._weights is not None
 
     @property
     def names(self):
@@ -102,9 +112,21 @@ class SegmentationDataset:
         """The label map of sample `index` alone."""
         return self._source.label(self._indices[index])
 
+    def read_weights(self, index):
+        """The weights of the pixels of sample `index`, float32 (H, W), if `has_weights`."""
+        place = self._indices[index]
+        key = (place, "weights")
+        if self._cache is not None and key in self._cache:
+            return self._cache[key]
+        weights = self._weights(self._source.instances(place)).astype("float32", copy=False)
+        if self._cache is not None:
+            weights.setflags(write=False)
+            self._cache[key] = weights
+        return weights
+
     def subset(self, indices):
         """The samples `indices` (integers, in this order) as a data set."""
-        return self._with([self._indices[int(i)] for i in indices], self._cache)
+        return self._with(_indices=[self._indices[int(i)] for i in indices])
 
     def split(self, fraction, seed=0):
         """Cut at random in two: (rest, held_out), `fraction` of the samples held out, at least one.
@@ -124,7 +146,27 @@ class SegmentationDataset:
 
     def cached(self):
         """The same data set, keeping every sample that it has read in memory, decoded."""
-        return self._with(self._indices, {})
+        return self._with(_cache={})
+
+    def weighted(self, weights):
+        """The same data set with a weight for every pixel, for `read_weights` and for batches.
+
+        Training on it hands the weights to the loss, which must be one that takes them, such as
+        `CrossEntropy`. Augmentation moves them with the label. Evaluation knows no weights.
+
+        Args:
+            weights: function from instances, int32 (H, W), to float32 (H, W): `EdgeWeights()`.
+
+        Raises:
+            ValueError: if it is not known which pixels belong to one object; layout "instances"
+                says it.
+        """
+        if not hasattr(self._source, "instances"):
+            raise ValueError(
+                f"{self!r} does not say which pixels belong to one object. Only maps of instances "
+                'do: layout="instances".'
+            )
+        return self._with(_weights=weights, _cache=None if self._cache is None else {})
 
     def scaled(self, factor):
         """The same data set with both sides of every picture times `factor`, rounded.
@@ -137,31 +179,19 @@ class SegmentationDataset:
         """
         if not factor > 0:
             raise ValueError(f"factor must be above 0, got {factor}.")
-        dataset = SegmentationDataset(
-            _Scaled(self._source, factor),
-            self.table,
-            self._all_names,
-            channels=self.channels,
-            layout=self.layout,
+        return self._with(
+            _source=_Scaled(self._source, factor),
+            _cache=None,
             description=f"{self.description}, scaled by {factor:g}",
         )
-        dataset._indices = self._indices
-        return dataset
 
     def __repr__(self):
         table = f"{self.table.num_classes} classes"
         return f"<SegmentationDataset {len(self)} samples, {table}; {self.description}>"
 
-    def _with(self, indices, cache):
-        dataset = SegmentationDataset(
-            self._source,
-            self.table,
-            self._all_names,
-            channels=self.channels,
-            layout=self.layout,
-            description=self.description,
-        )
-        dataset._indices, dataset._cache = indices, cache
+    def _with(self, **changes):
+        dataset = copy.copy(self)
+        vars(dataset).update(changes)
         return dataset
 
     def _select(self, paths):
@@ -202,12 +232,29 @@ class _Files:
         return self.image(index), self.label(index)
 
 
+class _InstanceFiles(_Files):
+    """Source of a data set whose masks are maps of instances."""
+
+    def __init__(self, image_paths, mask_paths, channels, white, separate):
+        super().__init__(image_paths, mask_paths, channels, white, read.read_instances)
+        self.separate = separate
+
+    def instances(self, index):
+        instances = super().label(index)
+        return separate_touching(instances) if self.separate else instances
+
+    def label(self, index):
+        return (self.instances(index) > 0).astype("uint8")
+
+
 class _Scaled:
     """Source that resizes what another one reads."""
 
     def __init__(self, source, factor):
         self.source, self.factor = source, factor
         self.image_paths, self.mask_paths = source.image_paths, source.mask_paths
+        if hasattr(source, "instances"):  # only then `weighted` can use them
+            self.instances = self._instances
 
     def image(self, index):
         image = self.source.image(index)
@@ -216,6 +263,10 @@ class _Scaled:
     def label(self, index):
         label = self.source.label(index)
         return resize_label(label, self._size(label))
+
+    def _instances(self, index):
+        instances = self.source.instances(index)
+        return resize_label(instances, self._size(instances))
 
     def both(self, index):
         image, label = self.source.both(index)
@@ -235,10 +286,6 @@ class _MaskReader:
         return read.read_mask(
             path, self.table, color_table=self.color_table, mask_values=self.mask_values
         )
-
-
-def _read_foreground(path):
-    return (read.read_instances(path) > 0).astype("uint8")
 
 
 def open_dataset(
@@ -491,12 +538,21 @@ def isbi(
 
 
 def instances(
-    root, split=None, *, classes=None, channels=3, ignore_label=255, problems=None, white=None
+    root,
+    split=None,
+    *,
+    classes=None,
+    channels=3,
+    ignore_label=255,
+    problems=None,
+    white=None,
+    separate=False,
 ):
     """images/ with instances/: maps with one id an object, read as background (0) and object (1).
 
     Ids may have 16 bits. Classes: two, `labels.NUCLEI` if nothing else is given. Folders as in
-    `folder`; arguments and errors: see `open_dataset`.
+    `folder`; arguments and errors: see `open_dataset`. `separate=True` puts a line of background
+    between objects that touch, for training (`separate_touching`); score on the maps as they are.
     """
     root = _folder(root)
     places = _places(root, IMAGE_FOLDERS, ("instances",))
@@ -511,7 +567,7 @@ def instances(
     names, images, masks = _pair(*places[split], "", errors)
     _report(root, errors, problems)
     return SegmentationDataset(
-        _Files(images, masks, channels, white, _read_foreground),
+        _InstanceFiles(images, masks, channels, white, separate),
         table,
         names,
         channels=channels,

@@ -83,14 +83,18 @@ class _Drawing:
         return self._draw(index)[1]
 
     def both(self, index):
-        return self._draw(index)
+        return self._draw(index)[:2]
+
+    def instances(self, index):
+        return self._draw(index)[2]
 
     def _draw(self, index):
         rng = np.random.default_rng([self.seed, index])
         label = np.zeros(self.size, "uint8")
+        instances = np.zeros(self.size, "int32")
         edge = np.zeros(self.size, bool)
         image = _texture(rng, self.size)
-        for _ in range(rng.integers(1, 5)):
+        for number in range(1, rng.integers(1, 5) + 1):
             kind = int(rng.integers(1, 4))
             distance = _distance(rng, self.size, kind)
             inside = distance < 0
@@ -100,14 +104,14 @@ class _Drawing:
                 fill += 60 if image[inside].mean() < 128 else -60
             image = np.where(inside[..., None], fill, image)
             label[inside] = kind
+            instances[inside] = number
             edge = (np.abs(distance) < self.border) | (edge & ~inside)
         label[edge] = SHAPES.ignore_label
         image += rng.normal(0, 8, image.shape)
         image = np.clip(image, 0, 255).astype("uint8")
         grey = np.rint(image @ np.array([0.299, 0.587, 0.114]))[..., None].astype("uint8")
-        if self.channels == 1:
-            return grey, label
-        return (image if self.channels == 3 else np.concatenate([image, grey], axis=2)), label
+        picture = {1: grey, 3: image, 4: np.concatenate([image, grey], axis=2)}[self.channels]
+        return picture, label, instances
 
 
 def _texture(rng, size):

@@ -34,18 +34,25 @@ class Targets:
             shape = shape["logits"] if self.names else shape
             self.lost = (size[0] - shape[1], size[1] - shape[2])
 
-    def __call__(self, images, labels, *more):
-        """(images, labels) -> (images, labels cropped around the centre, once for each output)."""
-        rows, columns = self.lost
-        if rows or columns:
-            top, left = rows // 2, columns // 2
-            height, width = labels.shape[1], labels.shape[2]
-            bottom = None if height is None else height - (rows - top)
-            right = None if width is None else width - (columns - left)
-            labels = labels[:, top:bottom, left:right]
+    def __call__(self, images, labels, *weights):
+        """(images, labels) -> (images, labels cropped around the centre, once for each output).
+
+        Weights behind them are cropped as the labels are, if they are weights of pixels.
+        """
+        labels = self._crop(labels)
         if self.names:
             labels = {name: labels for name in self.names}
-        return images, labels, *more
+        return images, labels, *(self._crop(w) if len(w.shape) > 2 else w for w in weights)
+
+    def _crop(self, maps):
+        rows, columns = self.lost
+        if not (rows or columns):
+            return maps
+        top, left = rows // 2, columns // 2
+        height, width = maps.shape[1], maps.shape[2]
+        bottom = None if height is None else height - (rows - top)
+        right = None if width is None else width - (columns - left)
+        return maps[:, top:bottom, left:right]
 
     @property
     def changes(self):
