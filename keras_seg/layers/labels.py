@@ -3,6 +3,7 @@
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -21,7 +22,7 @@ def standardize_ignore_label(ignore_label):
     return tuple(int(i) for i in ids)
 
 
-def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
+def sort_labels(labels, num_classes, ignored_ids, *, channels=None, what="labels"):
     """Tell the pixels that count from those to ignore and from those that are mistakes.
 
     Args:
@@ -30,12 +31,13 @@ def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
             narrows 64-bit input to 32 bits before it arrives here).
         num_classes: classes are the ids 0 .. num_classes - 1 that are not ignored.
         ignored_ids: tuple from `standardize_ignore_label`.
+        channels: None, or K for labels (N, H, W, K) that hold K ids for each pixel.
         what: how an error calls the array.
 
     Returns:
-        ids: int32 (N, H, W), 0 wherever the pixel does not count: safe to index with.
-        valid: bool (N, H, W), the pixels that count.
-        illegal: bool (N, H, W), ids that are neither a class nor ignored.
+        ids: int32 (N, H, W[, K]), 0 wherever the pixel does not count: safe to index with.
+        valid: bool (N, H, W[, K]), the pixels that count.
+        illegal: bool (N, H, W[, K]), ids that are neither a class nor ignored.
 
     Raises:
         ValueError: labels are no integers or have another rank.
@@ -48,7 +50,13 @@ def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
             "masks as floats: cast them back with astype('int32'), do not round probabilities."
         )
     shape = tuple(labels.shape)
-    if len(shape) == 4 and shape[-1] == 1:
+    if channels is not None:
+        if len(shape) != 4 or shape[-1] != channels:
+            raise ValueError(
+                f"{what} must have the shape (N, H, W, {channels}), 0 or 1 for each label of a "
+                f"pixel, got {shape}."
+            )
+    elif len(shape) == 4 and shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)
     elif len(shape) != 3:
         raise ValueError(
@@ -63,6 +71,42 @@ def sort_labels(labels, num_classes, ignored_ids, *, what="labels"):
     valid = ops.logical_and(legal, ops.logical_not(ignored))
     illegal = ops.logical_not(ops.logical_or(legal, ignored))
     return ops.cast(ops.where(valid, labels, 0), "int32"), valid, illegal
+
+
+def check_legal(labels, illegal, num_classes, ignore_label, what="labels"):
+    """Raise ValueError that names the ids of `labels` where `illegal`, a mask, is true.
+
+    Does nothing while a function is traced: there are no values yet.
+    """
+    if _is_concrete(illegal) and ops.any(illegal):
+        ids = ops.convert_to_numpy(labels).reshape(-1)
+        ids = ids[ops.convert_to_numpy(illegal).reshape(-1)]
+        raise illegal_ids(ids, num_classes, ignore_label, what)
+
+
+def illegal_ids(ids, num_classes, ignore_label, what="labels"):
+    """The ValueError for an array of ids that are neither a class nor ignored."""
+    found = ", ".join(str(i) for i in np.unique(ids)[:8])
+    ignored = "" if ignore_label is None else f" or the ignore label {ignore_label}"
+    return ValueError(
+        f"{ids.size} pixels of the {what} have ids that are no class: {found}. Expected 0 .. "
+        f"{num_classes - 1}{ignored}: check the class table "
+        "(`keras-seg check-data` names the files)."
+    )
+
+
+def _is_concrete(x):
+    """Whether the values of `x` can be looked at now: false while a function is being traced."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly()
+    if backend == "jax":
+        import jax
+
+        return not isinstance(x, jax.core.Tracer)
+    return backend != "torch" or x.device.type != "meta"
 
 
 def _is_build_under_strategy():

@@ -2,7 +2,7 @@
 
 from keras_seg.losses.base import SegmentationLoss, WeightedSum
 from keras_seg.losses.combine import CrossEntropyDice, CrossEntropyLogIoU
-from keras_seg.losses.cross_entropy import CrossEntropy, class_weights
+from keras_seg.losses.cross_entropy import CrossEntropy, PixelLoss, class_weights
 from keras_seg.losses.lovasz import LovaszSoftmax
 from keras_seg.losses.overlap import Dice, IoU, OverlapLoss, Tversky
 from keras_seg.losses.semantic_encoding import SemanticEncoding
@@ -15,6 +15,7 @@ __all__ = [
     "IoU",
     "LovaszSoftmax",
     "OverlapLoss",
+    "PixelLoss",
     "SegmentationLoss",
     "SemanticEncoding",
     "Tversky",

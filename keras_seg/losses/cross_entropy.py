@@ -1,9 +1,12 @@
 """Cross entropy of every pixel that counts, and class weights from a histogram of the labels."""
 
+import abc
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_seg.layers.labels import check_same_size
 from keras_seg.losses.base import (
     SegmentationLoss,
     replica_sum,
@@ -12,20 +15,33 @@ from keras_seg.losses.base import (
 )
 from keras_seg.utils import unknown_name
 
+DIVISORS = ("class_weights", "pixels", "weights")
 
-@keras.saving.register_keras_serializable("keras_seg")
-class CrossEntropy(SegmentationLoss):
-    """Mean of -log softmax(logits)[label] over the pixels that count.
 
-    With class weights the mean is weighted, sum(w_y ce) / sum(w_y), as in PyTorch; Caffe's SegNet
-    divides by the number of pixels instead, which is this times the mean weight of the pixels.
+class PixelLoss(SegmentationLoss, abc.ABC):
+    """Base of weighted means over pixels: a subclass's `errors` gives the loss of each pixel.
+
+    With e the error of a pixel, c the weight of its class and w its own weight (both 1 where none
+    are given), and sums over the pixels that count, the loss is sum(w c e) divided by
+
+        divide_by="class_weights"   sum(c), as PyTorch does; without class weights the number of
+                                    pixels, so that w = 1 changes nothing (U-Net's energy, averaged)
+        divide_by="pixels"          the number of pixels, as Caffe's SegNet does
+        divide_by="weights"         sum(w c)
+
+    Pixel weights w are sample weights of shape (N, H, W) or (N, H, W, 1): `loss(labels, logits, w)`
+    or `fit` with batches (images, labels, w). A pixel whose weight must not count in the divisor
+    either has the ignore label. With mode="multilabel", "pixel" reads "label of a pixel".
 
     Args:
         ignore_label: id, list of ids or None; such pixels are left out of the mean.
-        class_weights: K weights >= 0 (see `class_weights`), or None.
+        class_weights: weights >= 0 (see the function `class_weights`), or None: K of them; with
+            mode="binary" two, for the ids 0 and 1.
+        mode: "multiclass", "binary" or "multilabel", as in `SegmentationLoss`.
         over: "batch", the mean over all pixels of the batch that count, on all replicas;
             "image", the mean over the images of their own means (images without any pixel that
             counts left out), so that an image with few labelled pixels weighs as much as another.
+        divide_by: "class_weights", "pixels" or "weights", see above.
         name, reduction, dtype: as in `SegmentationLoss`.
 
     Raises:
@@ -37,37 +53,157 @@ class CrossEntropy(SegmentationLoss):
         ignore_label=255,
         class_weights=None,
         *,
+        mode="multiclass",
         over="batch",
-        name="cross_entropy",
+        divide_by="class_weights",
+        name=None,
         reduction="sum_over_batch_size",
         dtype=None,
     ):
-        super().__init__(ignore_label, name=name, reduction=reduction, dtype=dtype)
+        super().__init__(ignore_label, mode=mode, name=name, reduction=reduction, dtype=dtype)
         if over not in ("batch", "image"):
             raise unknown_name("over", over, ["batch", "image"])
+        if divide_by not in DIVISORS:
+            raise unknown_name("divide_by", divide_by, DIVISORS)
         self.class_weights = standardize_class_weights(class_weights)
         self.over = over
+        self.divide_by = divide_by
 
-    def call(self, y_true, y_pred):
-        logits, ids, weights, illegal = self.prepare(y_true, y_pred)
-        nll = ops.sparse_categorical_crossentropy(ids, logits, from_logits=True)  # (N, H, W)
+    @abc.abstractmethod
+    def errors(self, logits, ids):
+        """The loss of each pixel, of the shape of `ids`, from what `prepare` gives."""
+
+    def check_pixel_weight(self, shape):
+        if len(shape) != 3 and (len(shape) != 4 or shape[-1] != 1):
+            raise ValueError(
+                f"{self.name} takes sample weights of shape (N,), or (N, H, W) for one a pixel, "
+                f"got {shape}."
+            )
+
+    def call(self, y_true, y_pred, pixel_weight=None):
+        logits, ids, valid, illegal = self.prepare(y_true, y_pred)
+        errors = self.errors(logits, ids)
+        weights = divisor = valid
         if self.class_weights is not None:
-            table = self.class_weight_tensor(self.class_weights, logits.shape[-1])
-            weights = weights * ops.take(table, ids)
-        nll = ops.sum(nll * weights, axis=(1, 2))  # (N,)
-        weight = ops.sum(weights, axis=(1, 2))
+            weights = valid * self._weights_of(ids, logits.shape[-1])
+            divisor = valid if self.divide_by == "pixels" else weights
+        if pixel_weight is not None:
+            weights = weights * self._shaped(pixel_weight, valid)
+            divisor = weights if self.divide_by == "weights" else divisor
+        axes = tuple(range(1, len(ids.shape)))
+        error = ops.sum(errors * weights, axis=axes)  # (N,)
+        divisor = ops.sum(divisor, axis=axes)
         if self.over == "image":
-            nll = safe_divide(nll, weight)
-            weight = ops.cast(weight > 0, self.dtype)
-        samples = ops.sum(ops.ones_like(weight))
+            error = safe_divide(error, divisor)
+            divisor = ops.cast(divisor > 0, self.dtype)
+        samples = ops.sum(ops.ones_like(divisor))
         total, samples, illegal = ops.unstack(
-            replica_sum(ops.stack([ops.sum(weight), samples, illegal])), 3
+            replica_sum(ops.stack([ops.sum(divisor), samples, illegal])), 3
         )
         # Keras divides by the samples of all replicas and sums; what is left is sum / total.
-        return ops.where(illegal > 0, float("nan"), safe_divide(nll * samples, total))
+        return ops.where(illegal > 0, float("nan"), safe_divide(error * samples, total))
+
+    def _weights_of(self, ids, channels):
+        """Class weights of the pixels: of the shape of `ids`, or (K,)."""
+        if self.mode == "multilabel":
+            return self.class_weight_tensor(self.class_weights, channels)
+        classes = 2 if self.mode == "binary" else channels
+        return ops.take(self.class_weight_tensor(self.class_weights, classes), ids)
+
+    def _shaped(self, pixel_weight, valid):
+        """Pixel weights that broadcast to the shape of `valid`, 0 where a pixel does not count."""
+        weight = ops.cast(pixel_weight, self.dtype)
+        check_same_size(valid, weight, "sample weights")
+        if self.mode == "multiclass" and len(weight.shape) == 4:
+            weight = ops.squeeze(weight, axis=-1)
+        elif self.mode != "multiclass" and len(weight.shape) == 3:
+            weight = ops.expand_dims(weight, -1)
+        return ops.where(valid > 0, weight, 0.0)
 
     def get_config(self):
-        return {**super().get_config(), "class_weights": self.class_weights, "over": self.over}
+        return {
+            **super().get_config(),
+            "class_weights": self.class_weights,
+            "mode": self.mode,
+            "over": self.over,
+            "divide_by": self.divide_by,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class CrossEntropy(PixelLoss):
+    """Mean of -log q[label] over the pixels that count, q = softmax(logits).
+
+    In the modes of a sigmoid, -log q of labels 1 and -log(1 - q) of labels 0; "binary" is the same
+    as two classes with the logits 0 and z.
+
+    Args:
+        label_smoothing: s from 0 to below 1: the target of the true class is 1 - s + s / K and of
+            every other s / K (Szegedy et al., "Rethinking the Inception Architecture", 2016); with
+            a sigmoid 1 - s / 2 and s / 2. The weight of a pixel is that of its label all the same.
+        label_stride: compare logits with every n-th label in height and width, for logits at 1/n
+            of the image's size: labels[:, offset::n, offset::n] must have their size. DeepLab v1
+            and the Dilation networks train so, n = 8. Pixel weights are thinned out alike.
+        label_offset: row and column of the first label compared, below `label_stride`. 0, but 1
+            for the 2x2 pools of `DeepLabV1(variant="base")`. Where a network of valid convolutions
+            sees a margin around them (186 pixels in Dilation8), cut the labels to the middle first.
+
+    Other arguments, the divisor and errors: `PixelLoss`.
+    """
+
+    def __init__(
+        self,
+        ignore_label=255,
+        class_weights=None,
+        *,
+        label_smoothing=0.0,
+        label_stride=1,
+        label_offset=0,
+        name="cross_entropy",
+        **options,
+    ):
+        super().__init__(ignore_label, class_weights, name=name, **options)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}.")
+        if not 0 <= label_offset < label_stride:
+            raise ValueError(
+                "label_stride must be at least 1 and label_offset from 0 to below it, got "
+                f"{label_stride} and {label_offset}."
+            )
+        self.label_smoothing = float(label_smoothing)
+        self.label_stride = int(label_stride)
+        self.label_offset = int(label_offset)
+
+    def call(self, y_true, y_pred, pixel_weight=None):
+        if pixel_weight is not None:
+            pixel_weight = self._thinned(pixel_weight)
+        return super().call(self._thinned(y_true), y_pred, pixel_weight)
+
+    def _thinned(self, x):
+        """Every `label_stride`-th row and column of (N, H, W, ...)."""
+        x = ops.convert_to_tensor(x)
+        every = slice(self.label_offset, None, self.label_stride)
+        return x[:, every, every] if self.label_stride > 1 and len(x.shape) > 2 else x
+
+    def errors(self, logits, ids):
+        smoothing = self.label_smoothing
+        if self.mode == "multiclass":
+            nll = ops.sparse_categorical_crossentropy(ids, logits, from_logits=True)
+            if not smoothing:
+                return nll
+            # log of the softmax's denominator less the mean logit: the mean of -log q_c.
+            mean = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
+            return (1 - smoothing) * nll + smoothing * mean
+        right = ops.where(ids == 1, logits, -logits)  # for the true side, whichever it is
+        return ops.softplus(-right) + smoothing / 2 * right
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "label_stride": self.label_stride,
+            "label_offset": self.label_offset,
+        }
 
 
 SCHEMES = ("median_frequency", "inverse", "balanced", "inverse_mean", "enet")

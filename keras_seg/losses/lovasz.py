@@ -48,8 +48,8 @@ class LovaszSoftmax(ClassLoss):
     less than float32 resolves), and pixels of one bin share their gradient.
 
     Args:
-        ignore_label, classes, over, class_weights: as in `ClassLoss`. A class of a list, or of
-            "all", that is absent costs its largest error.
+        ignore_label, mode, classes, over, class_weights: as in `ClassLoss`. A class of a list, or
+            of "all", that is absent costs its largest error.
         bins: number of bins > 0. Memory: 8 bytes a bin and class (and image, `over="image"`).
         name, reduction, dtype: as in `SegmentationLoss`.
 
@@ -64,11 +64,9 @@ class LovaszSoftmax(ClassLoss):
         self.bins = int(bins)
 
     def call(self, y_true, y_pred):
-        logits, ids, valid, illegal = self.prepare(y_true, y_pred)
-        num_classes = logits.shape[-1]
-        valid = ops.expand_dims(valid, -1)
-        truth = ops.one_hot(ids, num_classes, dtype=self.dtype)
-        errors = ops.abs(truth - ops.softmax(logits)) * valid  # (N, H, W, K)
+        truth, q, valid, illegal = self.masks(y_true, y_pred)
+        num_classes = q.shape[-1]
+        errors = ops.abs(truth - q)  # (N, H, W, K)
 
         # Bins of (image or 1, class, other or own, error), the largest errors first.
         images = ops.shape(errors)[0]

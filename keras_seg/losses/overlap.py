@@ -28,6 +28,8 @@ class ClassLoss(SegmentationLoss):
 
     Args:
         ignore_label: id, list of ids or None; such pixels count nowhere.
+        mode: "multiclass", "binary" or "multilabel", as in `SegmentationLoss`; with a sigmoid the
+            classes are the channels.
         classes: "present", the classes with a pixel in the labels (of the batch, or of the image
             with `over="image"`); "all", all K; or a list of ids, these whether present or not.
         over: "batch", the classes of all images on all replicas taken together; "image", the mean
@@ -43,6 +45,7 @@ class ClassLoss(SegmentationLoss):
         self,
         ignore_label=255,
         *,
+        mode="multiclass",
         classes="present",
         over="batch",
         class_weights=None,
@@ -50,7 +53,7 @@ class ClassLoss(SegmentationLoss):
         reduction="sum_over_batch_size",
         dtype=None,
     ):
-        super().__init__(ignore_label, name=name, reduction=reduction, dtype=dtype)
+        super().__init__(ignore_label, mode=mode, name=name, reduction=reduction, dtype=dtype)
         if isinstance(classes, str):
             if classes not in ("present", "all"):
                 raise unknown_name("classes", classes, ["present", "all"])
@@ -91,6 +94,7 @@ class ClassLoss(SegmentationLoss):
     def get_config(self):
         return {
             **super().get_config(),
+            "mode": self.mode,
             "classes": self.classes,
             "over": self.over,
             "class_weights": self.class_weights,
@@ -111,8 +115,8 @@ class OverlapLoss(ClassLoss, abc.ABC):
 
     Args:
         ignore_label: id, list of ids or None; such pixels count neither in p nor in q.
-        classes, over, class_weights: as in `ClassLoss`. A class of a list, or of "all", that is
-            absent scores 0 and has no gradient unless `smooth` is above 0.
+        mode, classes, over, class_weights: as in `ClassLoss`. A class of a list, or of "all", that
+            is absent scores 0 and has no gradient unless `smooth` is above 0.
         smooth: number >= 0, added to numerator and denominator of the fraction that the class's
             docstring shows (so `Dice(smooth=2)` equals `Tversky(0.5, 0.5, smooth=1)`).
         log: None, the loss is 1 - mean of the scores s_c; "log_mean", -log(mean s_c); "mean_log",
@@ -139,11 +143,8 @@ class OverlapLoss(ClassLoss, abc.ABC):
         """Numerator and denominator, without `smooth`, from I, Q and P of any one shape."""
 
     def call(self, y_true, y_pred):
-        logits, ids, valid, illegal = self.prepare(y_true, y_pred)
-        num_classes = logits.shape[-1]
-        valid = ops.expand_dims(valid, -1)
-        p = ops.one_hot(ids, num_classes, dtype=self.dtype) * valid
-        q = ops.softmax(logits) * valid
+        p, q, _, illegal = self.masks(y_true, y_pred)
+        num_classes = q.shape[-1]
         terms = (p * q, ops.square(q) if self.squared else q, p)
         sums = ops.stack([ops.sum(x, axis=(1, 2)) for x in terms])  # (3, N, K)
         ones = ops.ones_like(sums[0, :, 0])  # (N,)

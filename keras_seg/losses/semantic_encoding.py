@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from keras_seg.layers.labels import sort_labels
 from keras_seg.losses.base import SegmentationLoss, replica_sum, safe_divide
 
 
@@ -44,7 +43,7 @@ class SemanticEncoding(SegmentationLoss):
                 f"{shape}. For logits of every pixel use CrossEntropy."
             )
         classes = shape[-1]
-        ids, valid, illegal = sort_labels(y_true, classes, self._ignored_ids)
+        ids, valid, illegal = self.sort_labels(y_true, classes)
         valid = ops.cast(valid, self.dtype)
         # One bin for each class of each image: a one-hot map would be K times the labels.
         images = ops.shape(logits)[0]
@@ -62,7 +61,7 @@ class SemanticEncoding(SegmentationLoss):
                     [
                         ops.sum(ops.ones_like(known)),
                         ops.sum(known),
-                        ops.sum(ops.cast(illegal, self.dtype)),
+                        illegal,
                     ]
                 )
             ),

@@ -25,7 +25,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_seg.layers.labels import check_same_size, sort_labels, standardize_ignore_label
+from keras_seg.layers.labels import (
+    check_legal,
+    check_same_size,
+    illegal_ids,
+    sort_labels,
+    standardize_ignore_label,
+)
 from keras_seg.utils import unknown_name
 
 ABSENT = ("skip", "zero", "one", "truth_only")
@@ -73,7 +79,7 @@ def check_pixels(labels, predictions, num_classes, ignore_label):
     for what, ids in (("labels", labels[counted]), ("predictions", predictions[counted])):
         illegal = (ids < 0) | (ids >= num_classes)
         if illegal.any():
-            raise ValueError(_illegal(what, ids[illegal], num_classes, ignore_label))
+            raise illegal_ids(ids[illegal], num_classes, ignore_label, what)
     return labels, predictions, counted
 
 
@@ -157,16 +163,6 @@ def _included(classes, num_classes, absent):
     if not ids or not known:
         raise ValueError(f"classes must be ids from 0 to {num_classes - 1}, got {ids}.")
     return np.isin(np.arange(num_classes), ids)
-
-
-def _illegal(what, ids, num_classes, ignore_label):
-    """The error text for ids that are neither a class nor ignored."""
-    found = ", ".join(str(i) for i in np.unique(ids)[:8])
-    return (
-        f"{ids.size} pixels of the {what} have ids that are no class: {found}. Expected 0 .. "
-        f"{num_classes - 1} or the ignore label {ignore_label}: check the class table "
-        "(`keras-seg check-data` names the files)."
-    )
 
 
 # --- Keras ---
@@ -357,13 +353,13 @@ def sort_pixels(metric, y_true, y_pred, sample_weight=None):
         )
     size, ignore_label = metric.num_classes, metric.ignore_label
     ids, valid, illegal = sort_labels(y_true, size, standardize_ignore_label(ignore_label))
-    _refuse_illegal("labels", y_true, illegal, size, ignore_label)
+    check_legal(y_true, illegal, size, ignore_label)
     y_pred = ops.convert_to_tensor(y_pred)
     if "int" in keras.backend.standardize_dtype(y_pred.dtype):
         predicted, legal, _ = sort_labels(y_pred, size, (), what="predictions")
         check_same_size(ids, predicted, "predictions")
         wrong = ops.logical_and(valid, ops.logical_not(legal))
-        _refuse_illegal("predictions", y_pred, wrong, size, None)
+        check_legal(y_pred, wrong, size, None, "predictions")
         return ids, predicted, valid, ops.logical_or(illegal, wrong)
     shape = tuple(y_pred.shape)
     if len(shape) != 4 or shape[-1] != size:
@@ -373,28 +369,6 @@ def sort_pixels(metric, y_true, y_pred, sample_weight=None):
         )
     check_same_size(ids, y_pred)
     return ids, ops.cast(ops.argmax(y_pred, axis=-1), "int32"), valid, illegal
-
-
-def _refuse_illegal(what, values, illegal, num_classes, ignore_label):
-    """Raise ValueError with the ids at `illegal` pixels, if there are any and they are known."""
-    if _is_concrete(illegal) and ops.any(illegal):
-        bad = ops.convert_to_numpy(values).reshape(-1)
-        bad = bad[ops.convert_to_numpy(illegal).reshape(-1)]
-        raise ValueError(_illegal(what, bad, num_classes, ignore_label))
-
-
-def _is_concrete(x):
-    """Whether the values of `x` can be looked at now: false while a function is being traced."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.executing_eagerly()
-    if backend == "jax":
-        import jax
-
-        return not isinstance(x, jax.core.Tracer)
-    return backend != "torch" or x.device.type != "meta"
 
 
 @keras.saving.register_keras_serializable("keras_seg")

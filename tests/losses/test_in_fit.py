@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_seg.losses import CrossEntropy, CrossEntropyLogIoU, Dice
 from keras_seg.metrics import ConfusionMatrix, MeanIoU
@@ -56,6 +57,36 @@ def test_illegal_label_shows_and_spares_the_weights(data):
     assert np.isnan(history["mean_iou"][0])
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_fit_hands_on_pixel_weights(eagerly, data):
+    """A pixel of weight 0 changes nothing, one of weight 2 counts twice."""
+    images, labels = data
+    weights = np.random.default_rng(1).choice([0, 1, 2], labels.shape).astype("float32")
+    model = small_model(CrossEntropy())
+    model.compile("sgd", CrossEntropy(), run_eagerly=eagerly)
+    logits = model.predict(images, verbose=0)
+    expected = float(CrossEntropy()(labels, logits, weights))
+    assert expected != pytest.approx(float(CrossEntropy()(labels, logits)), rel=1e-3)
+    for given in ((images, labels, weights), (images, labels, weights[..., None])):
+        again = keras.models.clone_model(model)
+        again.set_weights(model.get_weights())
+        again.compile("sgd", CrossEntropy(), run_eagerly=eagerly)
+        assert again.train_on_batch(*given) == pytest.approx(expected, rel=1e-6)
+        again.set_weights(model.get_weights())
+        pipeline = tf.data.Dataset.from_tensor_slices(given).batch(4)
+        history = again.fit(pipeline, shuffle=False, verbose=0).history
+        assert history["loss"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_illegal_label_is_named_when_run_eagerly(data):
+    images, labels = data
+    labels[0, 0, 0] = 77
+    model = small_model(Dice())
+    model.compile("sgd", Dice(), run_eagerly=True)
+    with pytest.raises(ValueError, match=": 77. Expected 0 .. 4"):
+        model.fit(images, labels, verbose=0)
 
 
 def test_float_labels_and_pixel_weights_are_refused(data):

@@ -21,6 +21,7 @@ ALL_LOSSES = [
     CrossEntropy(),
     CrossEntropy(class_weights=[0.5, 1, 3, 4]),
     CrossEntropy(over="image"),
+    CrossEntropy(class_weights=[0.5, 1, 3, 4], divide_by="pixels"),
     IoU(),
     IoU(classes="all", smooth=1.0),
     IoU(over="image"),
@@ -53,6 +54,8 @@ def gradient(loss, labels, logits, dtype="float32"):
         (CrossEntropy(), 0.665073),
         (CrossEntropy(over="image"), 0.659130),
         (CrossEntropy(class_weights=[0.5, 1, 3, 4]), 0.646670),
+        (CrossEntropy(class_weights=[0.5, 1, 3, 4], divide_by="pixels"), 0.734852),
+        (CrossEntropy(label_smoothing=0.1), 0.789164),
         (IoU(), 0.601774),
         (IoU(classes="all"), 0.701331),
         (IoU(classes="all", smooth=1.0), 0.474496),
@@ -179,8 +182,17 @@ class TestEveryLoss:
         assert np.isfinite(value)
         assert np.all(np.isfinite(slope))
 
-    @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-    def test_illegal_label_is_nan_without_gradient(self, loss, labels, logits, mode):
+    @pytest.mark.parametrize("bad", [4, 7, -1, 254, 2**32 + 1])
+    def test_illegal_label_is_an_error_in_eager_mode(self, loss, labels, logits, bad):
+        broken = labels.astype("int64")
+        broken[1, 0, 1] = bad
+        with pytest.raises(
+            ValueError, match=rf"1 pixels of the labels .*: {bad}\. Expected 0 .. 3"
+        ):
+            loss(broken, logits)
+
+    @pytest.mark.parametrize("xla", [False, True])
+    def test_illegal_label_is_nan_without_gradient(self, loss, labels, logits, xla):
         import tensorflow as tf
 
         def step(labels, logits):
@@ -189,8 +201,7 @@ class TestEveryLoss:
                 value = loss(labels, logits)
             return value, tape.gradient(value, logits)
 
-        if mode != "eager":
-            step = tf.function(step, jit_compile=mode == "xla")
+        step = tf.function(step, jit_compile=xla)
         logits = tf.constant(logits)
         for bad in [4, 7, -1, 254, 2**32 + 1]:
             broken = labels.astype("int64")
@@ -274,7 +285,7 @@ def test_reductions_and_sample_weights(labels, logits):
         value = float(CrossEntropy()(labels, logits, np.array(weights)))
         assert value == pytest.approx((3 * nll[0] + 0.5 * nll[1]) / 11, abs=2e-6)
     with pytest.raises(ValueError, match="class_weights"):
-        CrossEntropy()(labels, logits, np.ones((2, 2, 3)))
+        Dice()(labels, logits, np.ones((2, 2, 3)))
 
 
 def test_ignore_labels(labels, logits):
@@ -285,7 +296,8 @@ def test_ignore_labels(labels, logits):
     mixed[1, 1, 2] = 11
     fewer = float(CrossEntropy(ignore_label=[255, 11])(mixed, logits))
     assert fewer == pytest.approx((7.315803 - 1.214283) / 10, abs=2e-6)
-    assert np.isnan(float(CrossEntropy(ignore_label=None)(labels, logits)))
+    with pytest.raises(ValueError, match=r"255. Expected 0 .. 3: check"):
+        CrossEntropy(ignore_label=None)(labels, logits)
     # A class may be the one to ignore.
     without = float(CrossEntropy(ignore_label=[0, 255])(labels, logits))
     kept = 0.279678 + 0.111443 + 1.097311 + 0.626523 + 1.440190 + 0.460773
@@ -296,6 +308,10 @@ def test_ignore_labels(labels, logits):
     ("make", "match"),
     [
         (lambda: CrossEntropy(over="pixel"), "over"),
+        (lambda: CrossEntropy(mode="multi_label"), "'multilabel'"),
+        (lambda: CrossEntropy(divide_by="pixel"), "'pixels'"),
+        (lambda: CrossEntropy(label_smoothing=1), "label_smoothing"),
+        (lambda: CrossEntropy(label_stride=2, label_offset=2), "label_offset"),
         (lambda: CrossEntropy(ignore_label=2.5), "ignore_label"),
         (lambda: CrossEntropy(class_weights=[1, float("nan")]), "class_weights"),
         (lambda: IoU(classes="presnt"), "'present'"),
@@ -316,6 +332,19 @@ def test_bad_options(make, match):
     [
         (CrossEntropy(), (2, 4, 4), (2, 4, 4), "K >= 2"),
         (CrossEntropy(), (2, 4, 4), (2, 4, 4, 1), "two outputs"),
+        (CrossEntropy(), (2, 4, 4), (2, 4, 4, 1), 'mode="binary"'),
+        (CrossEntropy(mode="binary"), (2, 4, 4), (2, 4, 4, 2), 'mode="multiclass"'),
+        (CrossEntropy(mode="binary"), (2, 4, 4, 2), (2, 4, 4, 1), "argmax"),
+        (CrossEntropy(mode="multilabel"), (2, 4, 3), (2, 4, 3), r"\(N, H, W, K\)"),
+        (CrossEntropy(mode="multilabel"), (2, 4, 4), (2, 4, 4, 3), r"\(N, H, W, 3\)"),
+        (CrossEntropy(mode="multilabel"), (2, 4, 4, 2), (2, 4, 4, 3), r"\(N, H, W, 3\)"),
+        (
+            CrossEntropy(class_weights=[1, 2], mode="multilabel"),
+            (2, 4, 4, 3),
+            (2, 4, 4, 3),
+            "2 class weights",
+        ),
+        (CrossEntropy(label_stride=8), (2, 33, 33), (2, 4, 4, 3), "4 x 4 pixels but labels 5 x 5"),
         (CrossEntropy(), (2, 4, 4, 3), (2, 4, 4, 3), "argmax"),
         (Dice(), (2, 4, 6), (2, 4, 4, 3), "resize the logits"),
         (CrossEntropy(class_weights=[1, 2]), (2, 4, 4), (2, 4, 4, 3), "2 class weights for 3"),
@@ -326,6 +355,151 @@ def test_bad_options(make, match):
 def test_bad_input(loss, labels, logits, match):
     with pytest.raises(ValueError, match=match):
         loss(np.zeros(labels, "int32"), np.zeros(logits, "float32"))
+
+
+class TestSigmoidModes:
+    """Binary is two classes with the logits 0 and z; multi-label is several binary losses."""
+
+    OPTIONS = [
+        {},
+        {"label_smoothing": 0.2},
+        {"over": "image"},
+        {"class_weights": [0.5, 3]},
+        {"class_weights": [0.5, 3], "divide_by": "pixels"},
+    ]
+
+    @pytest.fixture
+    def binary(self, labels, logits):
+        labels = np.where(labels == 2, 0, labels)
+        return labels, logits[..., :1], np.concatenate([0 * logits[..., :1], logits[..., :1]], -1)
+
+    @pytest.mark.parametrize("options", OPTIONS)
+    def test_binary_is_two_classes(self, options, binary):
+        labels, logits, pair = binary
+        value, slope = gradient(CrossEntropy(mode="binary", **options), labels, logits)
+        expected, slopes = gradient(CrossEntropy(**options), labels, pair)
+        assert value == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(slope, slopes[..., 1:], atol=1e-7)
+        assert slope[0, 1, 1, 0] == 0
+
+    def test_multilabel_is_the_mean_of_its_labels(self, binary):
+        labels, logits, _ = binary
+        several = np.stack([labels, 1 - np.minimum(labels, 1), labels], -1)
+        several[0, 1, 1] = 255, 255, 1  # another pixel counts for the last label
+        logits = np.concatenate([logits, 2 * logits, -logits], -1)
+        weights = [1, 0.5, 3]
+        loss = CrossEntropy(mode="multilabel", class_weights=weights)
+        single = CrossEntropy(mode="binary")
+        parts = [float(single(several[..., k], logits[..., k : k + 1])) for k in range(3)]
+        counts = np.array([11, 11, 12]) * weights
+        value, slope = gradient(loss, several, logits)
+        assert value == pytest.approx(np.dot(parts, counts) / counts.sum(), rel=1e-6)
+        np.testing.assert_array_equal(slope[0, 1, 1] != 0, [False, False, True])
+
+    @pytest.mark.parametrize("mode", ["binary", "multilabel"])
+    def test_keras_gives_the_same(self, mode, binary):
+        labels, logits, _ = binary
+        labels = np.minimum(labels, 1)[..., None]
+        expected = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1)
+        value = float(CrossEntropy(mode=mode, label_smoothing=0.1)(labels, logits))
+        assert value == pytest.approx(float(expected(labels, logits)), rel=1e-6)
+
+    @pytest.mark.parametrize("mode", ["binary", "multilabel"])
+    @pytest.mark.parametrize("make", [CrossEntropy, Dice, IoU])
+    def test_wrong_ids_and_nothing_to_count(self, make, mode, binary):
+        labels, logits, _ = binary
+        loss = make(mode=mode)
+        value, slope = gradient(loss, np.full_like(labels, 255)[..., None], logits)
+        assert value == 0 and np.all(slope == 0)
+        with pytest.raises(ValueError, match=r": 2\. Expected 0 .. 1"):
+            loss(np.full_like(labels, 2)[..., None], logits)
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+        assert again.get_config() == loss.get_config() and again.mode == mode
+
+    def test_sure_logits_stay_finite(self, binary):
+        labels, _, _ = binary
+        logits = keras.ops.cast(60000 * np.where(labels == 1, -1, 1)[..., None], "float16")
+        assert float(CrossEntropy(mode="binary")(labels, logits)) == pytest.approx(60000, rel=1e-3)
+        assert float(CrossEntropy(mode="binary")(labels, -logits)) == 0
+
+
+class TestPixelWeights:
+    CE = np.array(
+        [
+            [[0.440190, 1.040157, 0.279678], [0.111443, 0, 1.097311]],
+            [[0.493812, 0.626523, 0.111443], [1.440190, 0.460773, 1.214283]],
+        ]
+    )
+
+    @pytest.fixture
+    def weights(self, labels):
+        weights = np.random.default_rng(0).uniform(0.5, 11, labels.shape).astype("float32")
+        weights[0, 1, 1] = np.nan  # an ignored pixel's weight leaves no trace
+        return weights
+
+    def test_values(self, labels, logits, weights):
+        total = np.nansum(self.CE * weights)
+        for shape in (weights.shape, (*weights.shape, 1)):
+            value = float(CrossEntropy()(labels, logits, weights.reshape(shape)))
+            assert value == pytest.approx(total / 11, rel=1e-5)
+        value = float(CrossEntropy(divide_by="weights")(labels, logits, weights))
+        assert value == pytest.approx(total / np.nansum(weights), rel=1e-5)
+        images = np.nansum(self.CE * weights, axis=(1, 2)) / [5, 6]
+        value = float(CrossEntropy(over="image")(labels, logits, weights))
+        assert value == pytest.approx(images.mean(), rel=1e-5)
+
+    def test_with_class_weights(self, labels, logits, weights):
+        classes = np.array([0.5, 1, 3, 4])
+        by_class = np.where(labels == 255, 0, classes[np.where(labels == 255, 0, labels)])
+        both = np.nan_to_num(weights) * by_class
+        total = np.sum(self.CE * both)
+        divisors = {"class_weights": by_class.sum(), "pixels": 11, "weights": both.sum()}
+        for divide_by, divisor in divisors.items():
+            loss = CrossEntropy(class_weights=classes, divide_by=divide_by)
+            value = float(loss(labels, logits, weights))
+            assert value == pytest.approx(total / divisor, rel=1e-5), divide_by
+
+    def test_ones_change_nothing_and_zeros_give_zero(self, labels, logits, weights):
+        for divide_by in ("class_weights", "pixels", "weights"):
+            loss = CrossEntropy(divide_by=divide_by)
+            assert float(loss(labels, logits, np.ones((2, 2, 3)))) == float(loss(labels, logits))
+            assert float(loss(labels, logits, np.zeros((2, 2, 3)))) == 0
+
+    def test_sums_of_losses(self, labels, logits, weights):
+        value = float(CrossEntropy()(labels, logits, weights))
+        twice = float((CrossEntropy() + CrossEntropy())(labels, logits, weights))
+        assert twice == pytest.approx(2 * value, rel=1e-6)
+        with pytest.raises(ValueError, match="dice takes one sample weight an image"):
+            (CrossEntropy() + Dice())(labels, logits, weights)
+
+    def test_every_label_of_a_pixel(self, labels, logits, weights):
+        several = np.stack([labels == 0, labels == 1], -1).astype("uint8")
+        several[0, 1, 1] = 255
+        parts = [
+            float(CrossEntropy(mode="binary")(several[..., k], logits[..., k, None], weights))
+            for k in range(2)
+        ]
+        value = float(CrossEntropy(mode="multilabel")(several, logits[..., :2], weights))
+        assert value == pytest.approx(np.mean(parts), rel=1e-6)
+
+    @pytest.mark.parametrize("shape", [(2, 2), (2, 2, 3, 4), (2, 3, 3), (2, 2, 3, 1, 1)])
+    def test_other_shapes(self, shape, labels, logits):
+        with pytest.raises(ValueError, match="sample weights"):
+            CrossEntropy()(labels, logits, np.ones(shape))
+
+
+def test_labels_at_reduced_resolution():
+    """DeepLab v1: 321 pixels give scores of pixels 0, 8 .. 320; its base form 306, 1, 9 .. 305."""
+    rng = np.random.default_rng(0)
+    for size, offset, scores in ((321, 0, 41), (306, 1, 39)):
+        labels = rng.choice([0, 1, 2, 255], (1, size, size)).astype("uint8")
+        weights = rng.uniform(size=labels.shape).astype("float32")
+        logits = rng.normal(size=(1, scores, scores, 3)).astype("float32")
+        loss = CrossEntropy(label_stride=8, label_offset=offset)
+        few = [x[:, offset : offset + 8 * scores : 8, offset::8] for x in (labels, weights)]
+        assert float(loss(labels, logits)) == float(CrossEntropy()(few[0], logits))
+        expected = float(CrossEntropy()(few[0], logits, few[1]))
+        assert float(loss(labels[..., None], logits, weights)) == expected
 
 
 PRESENCE = [[2, -1, 0.5, -3], [0, 1, -2, 1]]  # classes 0, 1, 2 are in the first image; 0, 1
