@@ -1,5 +1,15 @@
-"""Metrics from one exact confusion matrix: Keras metrics, and NumPy functions for everything."""
+"""Metrics: Keras metrics for `fit`, and NumPy functions for everything."""
 
+from keras_seg.metrics.boundary import (
+    BoundaryF1,
+    TrimapIoU,
+    boundary_counts,
+    boundary_scores,
+    davis_f,
+    davis_j,
+    davis_scores,
+    trimap_matrices,
+)
 from keras_seg.metrics.confusion import (
     F1,
     ConfusionMatrix,
@@ -14,14 +24,22 @@ from keras_seg.metrics.confusion import (
 )
 
 __all__ = [
-    "F1",
+    "BoundaryF1",
     "ConfusionMatrix",
+    "F1",
     "FrequencyWeightedIoU",
     "MeanAccuracy",
     "MeanIoU",
     "PixelAccuracy",
     "Precision",
     "Recall",
+    "TrimapIoU",
+    "boundary_counts",
+    "boundary_scores",
     "confusion_matrix",
+    "davis_f",
+    "davis_j",
+    "davis_scores",
     "scores",
+    "trimap_matrices",
 ]

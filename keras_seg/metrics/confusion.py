@@ -215,11 +215,8 @@ class ConfusionMatrix(keras.metrics.Metric):
         dtype=None,
     ):
         super().__init__(dtype=dtype, name=name)
-        self.num_classes = int(num_classes)
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        self.num_classes = check_classes(num_classes, ignore_label)
         self.ignore_label = ignore_label
-        standardize_ignore_label(ignore_label)  # Raises for what is no label.
         self.absent = absent
         self.classes = None if classes is None else [int(c) for c in classes]
         self._mask = _included(self.classes, self.num_classes, absent).astype("float32")
@@ -327,6 +324,14 @@ class ConfusionMatrix(keras.metrics.Metric):
             "absent": self.absent,
             "classes": self.classes,
         }
+
+
+def check_classes(num_classes, ignore_label):
+    """`num_classes` as an int; ValueError when it or the ignore label is none."""
+    if int(num_classes) < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+    standardize_ignore_label(ignore_label)
+    return int(num_classes)
 
 
 def sort_pixels(metric, y_true, y_pred, sample_weight=None):
