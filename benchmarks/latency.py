@@ -6,9 +6,9 @@
 
 Random weights, batch 1, CPU. Each network is exported to TFLite (float32, int8) and ONNX; then all
 of its forms run in turns in this process, and the table holds medians as ratios to Keras'
-`predict`. Where segmentation_models_pytorch is installed, its networks run beside ours of the same
-form (eager PyTorch). A ratio below 1 is faster than Keras. Only the first column is a time, that
-of this machine in this run.
+`predict`. Where segmentation_models_pytorch or torchvision is installed, its networks run beside
+ours of the same form (eager PyTorch). A ratio below 1 is faster than Keras. Only the first column
+is a time, that of this machine in this run.
 """
 
 import argparse
@@ -129,24 +129,35 @@ def interleaved(calls, repeats):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+# Our networks with default options, by the networks of a PyTorch package that are the same.
+TORCHVISION = {"FCNResNet": "fcn_resnet50"}
+SMP = {
+    "SMPUnet": "Unet",
+    "SMPPSPNet": "PSPNet",
+    "SMPDeepLabV3": "DeepLabV3",
+    "SMPDeepLabV3Plus": "DeepLabV3Plus",
+}
+
+
 def torch_peer(name, image):
-    """A function that runs the same network in segmentation_models_pytorch, or None."""
+    """A function that runs the same network in PyTorch, or None where no package has it."""
     try:
-        import segmentation_models_pytorch as smp
+        if name in SMP:
+            import segmentation_models_pytorch as smp
+
+            network = getattr(smp, SMP[name])("resnet34", encoder_weights=None, classes=CLASSES)
+        elif name in TORCHVISION:
+            from torchvision.models import segmentation
+
+            network = getattr(segmentation, TORCHVISION[name])(
+                weights=None, weights_backbone=None, num_classes=CLASSES
+            )
+        else:
+            return None
         import torch
     except ImportError:
         return None
-    builders = {
-        "SMPUnet": lambda: smp.Unet("resnet34", encoder_weights=None, classes=CLASSES),
-        "SMPPSPNet": lambda: smp.PSPNet("resnet34", encoder_weights=None, classes=CLASSES),
-        "SMPDeepLabV3": lambda: smp.DeepLabV3("resnet34", encoder_weights=None, classes=CLASSES),
-        "SMPDeepLabV3Plus": lambda: smp.DeepLabV3Plus(
-            "resnet34", encoder_weights=None, classes=CLASSES
-        ),
-    }
-    if name not in builders:
-        return None
-    network = builders[name]().eval()
+    network.eval()
     x = torch.from_numpy(image.transpose(0, 3, 1, 2).copy())
 
     def run():

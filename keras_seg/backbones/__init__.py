@@ -6,6 +6,7 @@ from keras_seg.backbones.build import backbone_preprocessing, build_features, li
 from keras_seg.backbones.drn import drn
 from keras_seg.backbones.from_keras import from_keras
 from keras_seg.backbones.googlenet import googlenet
+from keras_seg.backbones.mobilenet_v3 import mobilenet_v3
 from keras_seg.backbones.resnet import resnet
 from keras_seg.backbones.vgg import vgg16
 from keras_seg.backbones.vgg_atrous import atrous_vgg16
@@ -22,6 +23,7 @@ __all__ = [
     "from_pyramid",
     "googlenet",
     "list_backbones",
+    "mobilenet_v3",
     "resnet",
     "vgg16",
     "vit",

@@ -10,6 +10,7 @@ from keras_seg.backbones.dilation import Standardize
 from keras_seg.backbones.drn import VARIANTS, drn
 from keras_seg.backbones.from_keras import FIXED_SIZE, builders, from_keras
 from keras_seg.backbones.googlenet import googlenet
+from keras_seg.backbones.mobilenet_v3 import mobilenet_v3
 from keras_seg.backbones.resnet import BLOCKS, resnet
 from keras_seg.backbones.vgg import vgg16
 from keras_seg.backbones.wide_resnet import wide_resnet
@@ -40,20 +41,20 @@ KERAS_INPUT = (
 def list_backbones():
     """The names that `build_features` knows: our own trunks, then those of keras.applications."""
     others = [f"keras:{name}" for name in sorted(builders()) if name not in FIXED_SIZE]
-    return [*RESNETS, *DRNS, *PLAIN, "wide-resnet38", *others]
+    return [*RESNETS, *DRNS, *PLAIN, "mobilenet-v3-large", "wide-resnet38", *others]
 
 
 def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet_options):
     """Features of `image` by the trunk that a builder's `backbone=` argument says.
 
     Args:
-        backbone: one of `list_backbones()`: "resnet50", "drn-c-26", "vgg16", "alexnet", "googlenet"
-            and "wide-resnet38" (A1) are our own, "keras:MobileNetV2" is that of
-            `keras.applications` with new weights; or a `keras.Model` that returns a dict of
-            features, taken as it is with its weights; or a backbone of `keras_hub` or `keras_cv`
-            (`from_pyramid`); or a classifier (a functional model, or a builder of
-            `keras.applications`), which goes through `from_keras`; or a function from image to
-            features, taken as it is.
+        backbone: one of `list_backbones()`: "resnet50", "drn-c-26", "vgg16", "alexnet",
+            "googlenet", "mobilenet-v3-large" and "wide-resnet38" (A1) are our own,
+            "keras:MobileNetV2" is that of `keras.applications` with new weights; or a
+            `keras.Model` that returns a dict of features, taken as it is with its weights; or a
+            backbone of `keras_hub` or `keras_cv` (`from_pyramid`); or a classifier (a functional
+            model, or a builder of `keras.applications`), which goes through `from_keras`; or a
+            function from image to features, taken as it is.
         image: tensor (N, H, W, C), preprocessed as `backbone_preprocessing` says.
         output_stride: 8, 16 or 32. Beyond it strides become dilation; a trunk that is taken as it
             is keeps its own, and a DRN its 8.
@@ -101,6 +102,10 @@ def _named(name, image, output_stride, resnet_options):
         return drn(image, DRNS[name], **common)
     if name == "wide-resnet38":
         return wide_resnet(image, output_stride=output_stride, **common)
+    if name == "mobilenet-v3-large":
+        return mobilenet_v3(
+            image, output_stride=output_stride, filters=resnet_options.get("filters", 64)
+        )
     if name in PLAIN:
         options = {k: v for k, v in common.items() if k == "filters"}
         if output_stride == 32:

@@ -18,7 +18,7 @@ Chen, Papandreou, Schroff, Adam. "Rethinking Atrous Convolution for Semantic Ima
     parameters (21 classes)    form="paper"   form="torchvision"   with aux
     resnet50                     39,048,533           39,638,869   42,004,074
     resnet101                    58,040,661           58,630,997   60,996,202
-    keras:MobileNetV3Large                            11,025,477
+    mobilenet-v3-large                                11,025,477           11,029,328
 
 Every convolution but the last has no bias, and batch normalisation and ReLU after it. The same
 weights run at every output stride: train at 16, test at 8 (section 4.1).
@@ -28,7 +28,8 @@ Two forms of the same graph:
 * `form="paper"`, as above. The paper names no dropout; the authors' code has 0.1.
 * `form="torchvision"`: output stride 8, no multi-grid, first block of a dilated stage with the
   dilation of the stage before, one more conv3x3 behind the projection, dropout 0.5, auxiliary FCN
-  head on stage4, batch normalisation of momentum 0.9.
+  head on stage4, batch normalisation of momentum 0.9. On "mobilenet-v3-large" output stride 16 with
+  the dilations of 8 (12, 24, 36), and the auxiliary head on the first block of stride 8.
 
 Faithful: dilations, multi-grid, image pooling over the whole map, widths, momentum 0.9997 of the
 paper's batch normalisation, initialisation of the last convolution.
@@ -39,8 +40,7 @@ it is the first, as in every other residual network, and in its first 1x1, after
 rounds up: the Caffe ResNet of DeepLab v2, as in kazuto1011/deeplab-pytorch. `stem="deep"`,
 `stem_pool="floor"` and `stride_in="3x3"` are the authors' code in this. The choice has no weights
 of its own: a file of one loads into the other, and computes something else. The cascaded variant
-(block5 to block7, section 3.2) is not here. On MobileNetV3 only the count is torchvision's: Keras'
-network pads otherwise, and layout "torchvision" has no names for it.
+(block5 to block7, section 3.2) is not here.
 """
 
 import keras
@@ -59,6 +59,8 @@ from keras_seg.layers import (
 )
 from keras_seg.utils import unknown_name
 from keras_seg.weights import load_own
+
+MOBILENET = "mobilenet-v3-large"
 
 # What a form says about the arguments that are not given.
 FORMS = {
@@ -110,19 +112,20 @@ def DeepLabV3(
         input_shape: (H, W, C), H and W may be None. Any size works; the paper's are 16k + 1.
         form: "paper" or "torchvision", see the top of this file. It decides every argument below
             whose default is None.
-        backbone: "resnet50", "resnet101", ..., "keras:MobileNetV2" and the like, or a
-            `keras.Model` or function from image to features with "c5" (and "c4" for `aux`); see
-            `keras_seg.backbones.build_features`.
+        backbone: "resnet50", "resnet101", ..., "mobilenet-v3-large", "keras:MobileNetV2" and the
+            like, or a `keras.Model` or function from image to features with "c5" (and "c4" for
+            `aux`); see `keras_seg.backbones.build_features`.
         output_stride: of the trunk: 8, 16 or 32. It changes no weight.
         rates: dilations of the pyramid. Default (6, 12, 18) at output stride 16, in proportion at
-            another one.
+            another one; torchvision's MobileNetV3 has (12, 24, 36) at any.
         multi_grid: factors on the dilation of the blocks of stage 5 of a residual trunk, one a
             block, or all 1.
         stem, stem_pool, stride_in: of a residual trunk, see `keras_seg.backbones.resnet`. Default
             of the last two: "ceil" and "1x1" for the paper (see the top of this file), "floor" and
             "3x3" for torchvision.
         filters: width of the trunk's first stage. The head has 4 times as many channels.
-        aux: add the output "aux" from the last but one stage; `form="torchvision"` only.
+        aux: add the output "aux" from the last but one stage, through a quarter of its channels;
+            `form="torchvision"` only.
         dropout: rate behind the pyramid, and in the auxiliary head 0.1 in any case.
         align_corners: resize convention of the logits.
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
@@ -144,6 +147,10 @@ def DeepLabV3(
     if aux and form == "paper":
         raise ValueError("form='paper' has no auxiliary head; use form='torchvision' for aux=True.")
     defaults = FORMS[form]
+    mobilenet = form == "torchvision" and backbone == MOBILENET
+    if mobilenet:
+        output_stride = 16 if output_stride is None else output_stride
+        rates = (12, 24, 36) if rates is None else rates
     output_stride = defaults["output_stride"] if output_stride is None else output_stride
     multi_grid = defaults["multi_grid"] if multi_grid is None else multi_grid
     stem_pool = defaults["stem_pool"] if stem_pool is None else stem_pool
@@ -156,10 +163,11 @@ def DeepLabV3(
     image = image_input(input_shape, num_classes)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
+    aux_feature = "c3_first" if mobilenet else "c4"
     features = build_features(
         backbone,
         preprocess(image, preprocessing),
-        needs=("c4", "c5") if aux else ("c5",),
+        needs=(aux_feature, "c5") if aux else ("c5",),
         output_stride=output_stride,
         multi_grid=multi_grid,
         stem=stem,
@@ -191,10 +199,10 @@ def DeepLabV3(
     outputs = resize_logits(x, image, align_corners=align_corners)
     if aux:
         aux = fcn_head(
-            features["c4"],
+            features[aux_feature],
             image,
             num_classes,
-            4 * filters,
+            features[aux_feature].shape[-1] // 4,
             align_corners=align_corners,
             name="aux",
             **normalisation,

@@ -64,6 +64,12 @@ def deeplabv3_torchvision():
     return models.DeepLabV3(21, form="torchvision", aux=True, preprocessing="none")
 
 
+def deeplabv3_mobilenet():
+    return models.DeepLabV3(
+        5, form="torchvision", backbone="mobilenet-v3-large", aux=True, preprocessing="none"
+    )
+
+
 def deeplabv3_kazuto1011():
     return models.DeepLabV3(21, backbone="resnet50", output_stride=16, preprocessing="none")
 
@@ -253,6 +259,12 @@ LIGHT = [
     ),
     ("pix2pix_unet256", pix2pix_unet256, "pix2pix", {"image": "tanh"}),
     ("pix2pix_patchgan70", pix2pix_patchgan70, "pix2pix", {"logits": "logits"}),
+    (
+        "torchvision_deeplabv3_mobilenet_v3_large",
+        deeplabv3_mobilenet,
+        "torchvision",
+        {"out": "logits", "aux": "aux"},
+    ),
     ("torchvision_fcn_resnet50", fcn_resnet50, "torchvision", {"out": "logits", "aux": "aux"}),
     (
         "deeplabv2_msc_slim",

@@ -116,8 +116,15 @@ COUNTS = [
     (
         "DeepLabV3",
         21,
-        {"form": "torchvision", "backbone": "keras:MobileNetV3Large"},
+        {"form": "torchvision", "backbone": "mobilenet-v3-large"},
         11_025_477,
+        None,
+    ),
+    (
+        "DeepLabV3",
+        21,
+        {"form": "torchvision", "backbone": "mobilenet-v3-large", "aux": True},
+        11_029_328,
         None,
     ),
     ("DeepLabV3Plus", 21, RESNET101, 59_344_309, None),
