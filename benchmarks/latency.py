@@ -12,6 +12,7 @@ is a time, that of this machine in this run.
 """
 
 import argparse
+import gc
 import pathlib
 import platform
 import statistics
@@ -50,6 +51,7 @@ def main():
     for name in options.names or models.list_models():
         line = measure(name, options)
         keras.backend.clear_session()
+        gc.collect()  # models are cycles: gigabytes of the last network else stay
         print(line, flush=True)
         lines.append(line)
     found = ", ".join(f"{package} {version}" for package, version in versions().items())
