@@ -42,6 +42,7 @@ LAZY = {
     "keras_hub",
     "safetensors",
     "scipy",
+    "pycocotools",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

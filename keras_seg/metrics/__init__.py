@@ -22,6 +22,7 @@ from keras_seg.metrics.confusion import (
     confusion_matrix,
     scores,
 )
+from keras_seg.metrics.instance import coco_ap, instance_counts, instance_scores
 
 __all__ = [
     "BoundaryF1",
@@ -36,10 +37,13 @@ __all__ = [
     "TrimapIoU",
     "boundary_counts",
     "boundary_scores",
+    "coco_ap",
     "confusion_matrix",
     "davis_f",
     "davis_j",
     "davis_scores",
+    "instance_counts",
+    "instance_scores",
     "scores",
     "trimap_matrices",
 ]
