@@ -7,7 +7,7 @@ from keras_seg import inference, utils
 from keras_seg.export import export
 
 
-def options(description, *, folder, epochs, data, arguments=None):
+def options(description, *, folder, epochs, data, switches=None, arguments=None):
     """Parse a recipe's command line.
 
     Args:
@@ -15,11 +15,12 @@ def options(description, *, folder, epochs, data, arguments=None):
         folder: default of `--folder`, where the run goes.
         epochs: default of `--epochs`, the paper's.
         data: what `--data-dir` must hold, in a few words.
+        switches: {"--name": its help}, what else the recipe can do.
         arguments: list of strings, or None for the command line.
 
     Returns:
-        Namespace with data_dir, folder, epochs, smoke, resume and export. With `--smoke`, data_dir
-        is None, epochs 1, and the folder has `-smoke` at its end.
+        Namespace with data_dir, folder, epochs, smoke, resume, export and the switches. With
+        `--smoke`, data_dir is None, epochs 1, and the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -39,6 +40,8 @@ def options(description, *, folder, epochs, data, arguments=None):
     parser.add_argument(
         "--export", action="store_true", help="export every format at the end and score each file"
     )
+    for name, text in (switches or {}).items():
+        parser.add_argument(name, action="store_true", help=text)
     chosen = parser.parse_args(arguments)
     if chosen.smoke:
         chosen.data_dir, chosen.epochs, chosen.folder = None, 1, f"{chosen.folder}-smoke"

@@ -24,6 +24,13 @@ def test_smoke(path, tmp_path):
     assert {"best.keras", "metrics.json", "history.csv"} <= written
 
 
+def test_nuclei_with_edge_weights(tmp_path):
+    recipe = load(RECIPES[0].with_name("unet_nuclei.py"))
+    recipe.main(["--smoke", "--edge-weights", "--folder", str(tmp_path / "run")])
+    assert len(list((tmp_path / "run-smoke" / "weights").glob("*.npz"))) == 16
+    assert (tmp_path / "run-smoke" / "metrics.json").exists()
+
+
 @each_recipe
 def test_the_docstring_tells_command_published_and_measured(path):
     text = ast.get_docstring(ast.parse(path.read_text("utf-8")))

@@ -131,10 +131,11 @@ def train(
             under this run's precision and devices. Pixels 0..255 -> logits (N, H, W, K), or a dict
             of such logits of which "logits" counts and the others are auxiliary. Auxiliary logits
             (N, K), of a whole image, learn which classes it holds (EncNet's "se").
-        train_data: `keras_seg.data.SegmentationDataset`; or batches (images, labels) that are
+        train_data: `keras_seg.data.SegmentationDataset`, whose weights of pixels, if it has them
+            (`weighted`), go to the loss; or batches (images, labels[, sample weights]) that are
             ready for `fit` (`tf.data.Dataset` or `keras.utils.PyDataset`), whose order is then
             the caller's affair, exact resume included.
-        val_data: the same, for validation; None for none.
+        val_data: the same, for validation, which knows no weights; None for none.
         folder: of the run; made if missing.
         epochs: number of epochs, in all.
         batch_size: images in a batch, over all devices together.

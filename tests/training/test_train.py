@@ -418,15 +418,37 @@ def test_crops_that_a_network_cannot_take(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def valid():
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(image)
+    x = keras.layers.MaxPooling2D(4)(x)
+    return keras.Model(image, keras.layers.Conv2DTranspose(CLASSES, 4, 4)(x), name="valid")
+
+
+@pytest.mark.parametrize(
+    ("build", "size"), [(network, SIZE), (lambda: network(aux=True), SIZE), (valid, (34, 34))]
+)
+def test_weights_of_pixels_reach_the_loss(tmp_path, build, size):
+    """Threefold weights make the first step's loss threefold; validation knows no weights."""
+    train_data, val_data = data.shapes(4, size=size), data.shapes(2, size=size, seed=1)
+    weighted = train_data.weighted(lambda instances: np.full(instances.shape, 3.0))
+    options = {"epochs": 1, "batch_size": 4, "learning_rate": 1e-9, "previews": 0}
+    (one,), (three,) = (
+        run(tmp_path / name, build, dataset, val_data, **options).history
+        for name, dataset in (("one", train_data), ("three", weighted))
+    )
+    assert three["loss"] == pytest.approx(3 * one["loss"], rel=1e-5)
+    assert three["val_loss"] == pytest.approx(one["val_loss"], rel=1e-5)
+
+
+def test_a_loss_without_weights_of_pixels_says_so(tmp_path):
+    train_data = data.shapes(4, size=SIZE).weighted(data.EdgeWeights())
+    with pytest.raises(ValueError, match="Weigh pixels with CrossEntropy"):
+        run(tmp_path, network, train_data, loss=losses.Dice(), epochs=1)
+
+
 def test_valid_convolutions_validate_on_images_of_mixed_sizes(tmp_path):
     """Only 4 k + 2 loses the same border everywhere; 572, the usual tile, is not of that form."""
-
-    def valid():
-        image = keras.Input((None, None, 3), name="image")
-        x = keras.layers.Conv2D(4, 3, activation="relu")(image)
-        x = keras.layers.MaxPooling2D(4)(x)
-        return keras.Model(image, keras.layers.Conv2DTranspose(CLASSES, 4, 4)(x), name="valid")
-
     val_samples = [data.shapes(1, size=size, seed=1)[0] for size in ((32, 32), (37, 50), (20, 45))]
     val_data = Samples(val_samples, data.shapes(1).table)
     result = run(
