@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import numbers
 import os
 import pathlib
 import platform
@@ -24,6 +25,32 @@ def unknown_name(kind, name, names):
     near = [lower[n] for n in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
     guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return ValueError(f"Unknown {kind} {name!r}.{guess} Known: {', '.join(names)}.")
+
+
+def is_count(value, least=1):
+    """Whether `value` is a whole number (of Python or NumPy, no bool) of at least `least`."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
+def check_counts(least=1, **arguments):
+    """Raise ValueError, with the argument's name, for the first that is no such whole number."""
+    for name, value in arguments.items():
+        if not is_count(value, least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+
+
+def counts(name, values, length=None):
+    """The argument `name` as a tuple of whole numbers of at least 1, `length` of them if given.
+
+    Raises ValueError for anything else, as one number where several are meant, or none at all.
+    """
+    found = tuple(values) if isinstance(values, list | tuple) else ()
+    if not found or not all(map(is_count, found)) or length not in (None, len(found)):
+        wanted = "whole numbers" if length is None else f"{length} whole numbers"
+        raise ValueError(
+            f"{name} must be a list or tuple of {wanted} of at least 1, got {values!r}."
+        )
+    return found
 
 
 @contextlib.contextmanager

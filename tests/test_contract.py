@@ -360,4 +360,4 @@ def test_unknown_names_offer_the_nearest():
     with pytest.raises(ValueError, match="Unknown option of UNet 'filter'. Did you mean 'filters'"):
         models.build("UNet", 3, filter=8)
     with pytest.raises(ValueError, match="UNet cannot be built with the options .*'abc'"):
-        models.build("UNet", 3, filters="abc")
+        models.build("UNet", 3, dropout="abc")

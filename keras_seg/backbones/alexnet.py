@@ -18,6 +18,7 @@ voc-fcn-alexnet and of R-CNN. 2,334,080 parameters.
 from keras import layers
 
 from keras_seg.layers import GroupedConv2D, LocalResponseNormalization, max_pool_ceil
+from keras_seg.utils import check_counts, is_count
 
 
 def alexnet(image, *, filters=64, first_padding=5, prefix=""):
@@ -42,10 +43,9 @@ def alexnet(image, *, filters=64, first_padding=5, prefix=""):
     Raises:
         ValueError: if filters is not a multiple of 4, or first_padding a negative one.
     """
-    if not isinstance(filters, int) or filters < 4 or filters % 4:
+    if not is_count(filters) or filters % 4:
         raise ValueError(f"filters must be a multiple of 4, got {filters!r}.")
-    if not isinstance(first_padding, int) or first_padding < 0:
-        raise ValueError(f"first_padding must be 0 or more, got {first_padding!r}.")
+    check_counts(least=0, first_padding=first_padding)
     features = {}
 
     def convolution(x, index, channels, kernel_size, strides=1, groups=1):

@@ -23,7 +23,7 @@ them.
 from keras import layers
 
 from keras_seg.backbones.resnet import conv_bn, residual_block, resnet
-from keras_seg.utils import unknown_name
+from keras_seg.utils import is_count, unknown_name
 
 # Depth of DRN-A's ResNet.
 DEPTHS = {"A-18": 18, "A-34": 34, "A-50": 50}
@@ -83,8 +83,8 @@ def drn(
     dilations = {"code": "none", "paper": "half"}
     if first_block_dilation not in dilations:
         raise unknown_name("first_block_dilation", first_block_dilation, dilations)
-    if not isinstance(filters, int) or filters < 4 or filters % 4:
-        raise ValueError(f"filters must be a positive multiple of 4, got {filters!r}.")
+    if not is_count(filters) or filters % 4:
+        raise ValueError(f"filters must be a multiple of 4, got {filters!r}.")
     normalisation = {"bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon}
     if variant in DEPTHS:
         return resnet(

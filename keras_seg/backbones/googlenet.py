@@ -15,6 +15,7 @@ and pools that round up as in BVLC/caffe's bvlc_googlenet. No batch normalisatio
 from keras import layers
 
 from keras_seg.layers import LocalResponseNormalization, max_pool_ceil
+from keras_seg.utils import check_counts
 
 # module: channels of 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj (table 1 of the paper).
 MODULES = {
@@ -48,10 +49,9 @@ def googlenet(image, *, filters=64, prefix=""):
         Layers have Caffe's names with "_" for "/": `conv1_7x7_s2`, `inception_3a_3x3_reduce`, ...
 
     Raises:
-        ValueError: if filters is not a positive whole number.
+        ValueError: if filters is not a whole number of at least 1.
     """
-    if not isinstance(filters, int) or filters < 1:
-        raise ValueError(f"filters must be 1 or more, got {filters!r}.")
+    check_counts(filters=filters)
 
     def convolution(x, channels, kernel_size, name, strides=1):
         padding = "same"

@@ -20,7 +20,7 @@ Parameters without batch-normalisation statistics, depth 50: 23,508,032 (7x7), 2
 from keras import layers
 
 from keras_seg.layers import batch_norm, conv
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, counts, unknown_name
 
 # Depth -> blocks in stages 2 to 5. 269 is not released; its counts are those of ResNeSt-269.
 BLOCKS = {
@@ -97,6 +97,7 @@ def resnet(
         raise unknown_name("first_block_dilation", first_block_dilation, ("full", "half", "none"))
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
+    check_counts(filters=filters)
     grid = _grid(multi_grid, blocks[-1])
 
     normalisation = {"bn_momentum": bn_momentum, "bn_epsilon": bn_epsilon}
@@ -231,20 +232,16 @@ def _blocks(depth, block):
             )
         basic = depth in BASIC_DEPTHS if block is None else block == "basic"
         return BLOCKS[depth], basic
-    blocks = tuple(depth)
-    if len(blocks) != 4 or not all(isinstance(n, int) and n > 0 for n in blocks):
-        raise ValueError(f"depth must list four positive numbers of blocks, got {depth!r}.")
-    return blocks, block == "basic"
+    return counts("depth", depth, 4), block == "basic"
 
 
 def _grid(multi_grid, count):
     """One factor for each of the `count` blocks of stage 5."""
-    grid = tuple(multi_grid)
-    if all(factor == 1 for factor in grid):
+    grid = counts("multi_grid", multi_grid)
+    if set(grid) == {1}:
         return (1,) * count
-    if len(grid) != count or not all(isinstance(f, int) and f > 0 for f in grid):
+    if len(grid) != count:
         raise ValueError(
-            f"multi_grid must have {count} positive factors, one a block of stage 5, "
-            f"got {multi_grid!r}."
+            f"multi_grid must have {count} factors, one a block of stage 5, got {multi_grid!r}."
         )
     return grid

@@ -6,6 +6,8 @@ ICLR 2015, arXiv 1409.1556, table 1, configuration D. 14,714,688 parameters.
 
 from keras import layers
 
+from keras_seg.utils import check_counts
+
 # Convolutions of each block, and their channels as multiples of the first block's.
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 WIDTHS = (1, 2, 4, 8, 8)
@@ -33,10 +35,9 @@ def vgg16(image, *, filters=64, first_padding=1, bn=None, prefix=""):
         Layers: `conv1_1`, `relu1_1`, ..., `conv5_3`, `relu5_3`, `pool5`.
 
     Raises:
-        ValueError: if first_padding is not a positive whole number.
+        ValueError: if filters or first_padding is not a whole number of at least 1.
     """
-    if not isinstance(first_padding, int) or first_padding < 1:
-        raise ValueError(f"first_padding must be 1 or more, got {first_padding!r}.")
+    check_counts(filters=filters, first_padding=first_padding)
     features = {}
     x = image
     if first_padding > 1:

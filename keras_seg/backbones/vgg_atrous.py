@@ -7,7 +7,7 @@ authors' released networks.
 from keras import layers
 
 from keras_seg.backbones.vgg import CONVOLUTIONS, WIDTHS
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, unknown_name
 
 POOLS = ("3x3", "2x2", "2x2-padded")
 
@@ -31,8 +31,9 @@ def atrous_vgg16(image, *, pools="3x3", filters=64, prefix=""):
         `relu1_1`, ..., `conv5_3`, `relu5_3`, `pool5`, `pool5a`.
 
     Raises:
-        ValueError: for unknown pools.
+        ValueError: for unknown pools, or if filters is not a whole number of at least 1.
     """
+    check_counts(filters=filters)
     if pools not in POOLS:
         raise unknown_name("pools", pools, POOLS)
 

@@ -27,7 +27,7 @@ What mapillary/inplace_abn does differently is an argument here: `activation="le
 from keras import layers
 
 from keras_seg.layers import batch_norm, conv, he_fan_in
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, counts, unknown_name
 
 # Levels that begin with a pool; the others of 2 to 6 begin with a strided convolution.
 POOLED_LEVELS = {"A": (2, 3, 4, 5, 6), "A1": (), "A2": (2, 3)}
@@ -98,10 +98,13 @@ def wide_resnet(
             f"form 'A' pools before levels 5 and 6, so that its output_stride is 32, not "
             f"{output_stride}. For dilation use form 'A1' or 'A2', which have the same weights."
         )
-    blocks = tuple(blocks)
-    if len(blocks) != 6 or not all(isinstance(n, int) and n > 0 for n in blocks):
-        raise ValueError(f"blocks must list six positive numbers, levels 2 to 7, got {blocks!r}.")
-    rates_of_dropout = {6: dropout[0], 7: dropout[1]}
+    check_counts(filters=filters)
+    blocks = counts("blocks", blocks, 6)
+    if not isinstance(dropout, list | tuple) or len(dropout) != 2:
+        raise ValueError(
+            f"dropout must be two rates, of levels 6 and 7, such as (0.3, 0.5), got {dropout!r}."
+        )
+    rates_of_dropout = dict(zip((6, 7), dropout, strict=True))
 
     def bn_relu(x, name, index=""):
         x = batch_norm(f"{prefix}{name}_bn{index}", bn_momentum, bn_epsilon)(x)

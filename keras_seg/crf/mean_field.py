@@ -9,6 +9,8 @@ sadeepj/crfasrnn_keras; start values as in torrvision/crfasrnn.
 import keras
 from keras import ops
 
+from keras_seg.utils import check_counts
+
 # Up to this many numbers the bilateral kernel of an image is held whole: 64 x 64 pixels, 64 MiB.
 MAX_KERNEL = 4096**2
 # Otherwise this many are computed at a time, for all images of a batch: 8 MiB, which a processor's
@@ -70,12 +72,7 @@ class MeanField(keras.layers.Layer):
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        for name, value in (
-            ("iterations", iterations),
-            ("training_iterations", training_iterations),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        check_counts(iterations=iterations, training_iterations=training_iterations)
         for name, value in (
             ("theta_alpha", theta_alpha),
             ("theta_beta", theta_beta),

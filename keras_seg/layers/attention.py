@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_seg.layers.resize import bilinear_matrix
+from keras_seg.utils import check_counts
 
 
 def normal_002():
@@ -147,6 +148,7 @@ class SelfAttention(keras.layers.Layer):
 
     def __init__(self, num_heads, **kwargs):
         super().__init__(**kwargs)
+        check_counts(num_heads=num_heads)
         self.num_heads = num_heads
 
     def build(self, input_shape):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_seg.utils import counts, unknown_name
+
 FORMS = ("basic", "large")
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)
 
@@ -59,10 +61,11 @@ def context_module(x, form="basic", *, dilations=DILATIONS, deviation=None, name
             (the last 3x3 convolution), each with `_relu`, and `{name}_final`.
 
     Raises:
-        ValueError: for an unknown form.
+        ValueError: for an unknown form, or dilations that are no whole numbers of at least 1.
     """
     if form not in FORMS:
-        raise ValueError(f"form must be one of {FORMS}, got {form!r}.")
+        raise unknown_name("form", form, FORMS)
+    dilations = counts("dilations", dilations)
     large = form == "large"
     if deviation is None:
         deviation = 0.01 if large else 0.0

@@ -9,6 +9,8 @@ Giusti et al., "Fast image scanning with deep max-pooling convolutional neural n
 import keras
 from keras import layers, ops
 
+from keras_seg.utils import check_counts, unknown_name
+
 
 @keras.saving.register_keras_serializable("keras_seg")
 class DilatedPooling2D(layers.Layer):
@@ -25,11 +27,9 @@ class DilatedPooling2D(layers.Layer):
 
     def __init__(self, pool_size=2, dilation=1, mode="max", **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("pool_size", pool_size), ("dilation", dilation)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        check_counts(pool_size=pool_size, dilation=dilation)
         if mode not in ("max", "average"):
-            raise ValueError(f"mode must be 'max' or 'average', got {mode!r}.")
+            raise unknown_name("mode", mode, ("max", "average"))
         self.pool_size, self.dilation, self.mode = pool_size, dilation, mode
 
     def call(self, x):

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_seg.utils import check_counts
+
 
 @keras.saving.register_keras_serializable("keras_seg")
 class Encoding(keras.layers.Layer):
@@ -31,10 +33,7 @@ class Encoding(keras.layers.Layer):
 
     def __init__(self, num_codewords=32, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_codewords, int) or num_codewords < 1:
-            raise ValueError(
-                f"num_codewords must be a whole number of at least 1, got {num_codewords!r}."
-            )
+        check_counts(num_codewords=num_codewords)
         self.num_codewords = num_codewords
 
     def build(self, input_shape):

@@ -1,42 +1,40 @@
 """The beginning of every network: its input, a margin, the sizes that it cannot work with."""
 
-import numbers
-
 import keras
 from keras import ops
 
+from keras_seg.utils import check_counts, is_count
 
-def image_input(input_shape, num_classes):
-    """The input "image" of a network, once both arguments of its builder have been checked.
+
+def image_input(input_shape, num_classes, **widths):
+    """The input "image" of a network, once these arguments of its builder have been checked.
 
     Args:
         input_shape: (H, W, C), H and W may be None.
         num_classes: channels that the network is to return.
+        widths: other arguments that are whole numbers of at least 1, such as `filters`.
 
     Returns:
         symbolic tensor (N, H, W, C), float32.
 
     Raises:
-        ValueError: for a shape that is not such a triple, or a number of classes that is not a
-            whole number of at least 1.
+        ValueError: for a shape that is not such a triple, or a number of classes or a width that
+            is not a whole number of at least 1.
     """
-    if not _is_count(num_classes):
+    if not is_count(num_classes):
         raise ValueError(
             "num_classes must be a whole number of at least 1 (background counts, the ignore "
             f"label does not), got {num_classes!r}."
         )
+    check_counts(**widths)
     shape = tuple(input_shape) if isinstance(input_shape, list | tuple) else ()
     free = [n for n in shape[:2] if n is not None]
-    if len(shape) != 3 or not all(map(_is_count, [*free, shape[2]])):
+    if len(shape) != 3 or not all(map(is_count, [*free, shape[2]])):
         raise ValueError(
             "input_shape must be (height, width, channels), whole numbers of at least 1; height "
             f"and width may be None for any size. It is {input_shape!r}."
         )
     return keras.Input(shape, name="image", dtype="float32")
-
-
-def _is_count(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
 
 
 @keras.saving.register_keras_serializable("keras_seg")

@@ -1,5 +1,7 @@
 """ParseNet's normalisation: features of different layers brought to one scale."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -16,10 +18,15 @@ class L2Normalization(keras.layers.Layer):
         scale: where every gamma starts. With 1 the entries of a long vector are too small to learn
             from.
         epsilon: added to the sum of squares, before the root.
+
+    Raises:
+        ValueError: for a scale that is no number.
     """
 
     def __init__(self, scale=10.0, epsilon=1e-10, **kwargs):
         super().__init__(**kwargs)
+        if not isinstance(scale, numbers.Real):
+            raise ValueError(f"scale must be a number, got {scale!r}.")
         self.scale, self.epsilon = scale, epsilon
 
     def build(self, input_shape):

@@ -1,5 +1,7 @@
 """BatchNormalization as the papers use it, and the usual convolution around it."""
 
+import numbers
+
 import keras
 from keras import layers
 
@@ -15,9 +17,16 @@ class BatchNormalization(layers.BatchNormalization):
     Args:
         momentum: Keras' momentum, 1 minus PyTorch's: 0.9 is PyTorch's default.
         epsilon: 1e-5 is PyTorch's and Caffe's default (Keras: 1e-3).
+
+    Raises:
+        ValueError: for a momentum that is no number from 0 to 1, or an epsilon not above 0.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        if not (isinstance(momentum, numbers.Real) and 0 <= momentum <= 1):
+            raise ValueError(f"The momentum of BN must be from 0 to 1, got {momentum!r}.")
+        if not (isinstance(epsilon, numbers.Real) and epsilon > 0):
+            raise ValueError(f"The epsilon of BN must be a number above 0, got {epsilon!r}.")
         kwargs["synchronized"] = keras.backend.backend() == "tensorflow"
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 

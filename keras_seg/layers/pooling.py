@@ -5,6 +5,7 @@ from keras import layers, ops
 
 from keras_seg.layers.normalization import conv_bn_relu, he_fan_out
 from keras_seg.layers.resize import Resize
+from keras_seg.utils import check_counts, counts
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -18,8 +19,7 @@ class AdaptiveAveragePooling2D(layers.Layer):
 
     def __init__(self, bins, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(bins, int) or bins < 1:
-            raise ValueError(f"bins must be a whole number of at least 1, got {bins!r}.")
+        check_counts(bins=bins)
         self.bins = bins
 
     def call(self, x):
@@ -80,7 +80,9 @@ def pyramid_pooling(
     `filters` is C / len(bins) unless given; `initializer` as in `conv_bn_relu`. Layers:
     `ppm{b}_pool`, `ppm{b}_conv`, `ppm{b}_bn`, `ppm{b}_relu`, `ppm{b}_resize`, `ppm`.
     """
-    filters = filters or x.shape[-1] // len(bins)
+    bins = counts("bins", bins)
+    if filters is None:
+        filters = x.shape[-1] // len(bins)
     levels = [x]
     for b in bins:
         y = AdaptiveAveragePooling2D(b, name=f"ppm{b}_pool")(x)  # (N, b, b, C)

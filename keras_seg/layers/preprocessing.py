@@ -1,6 +1,7 @@
 """From plain pixels to what a network was trained on, as the first layer of the model."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_seg.utils import unknown_name
@@ -41,6 +42,10 @@ class Preprocess(layers.Layer):
 
     With other than 3 input channels the statistics of a named mode are averaged over the channels,
     and no channels are swapped.
+
+    Raises:
+        ValueError: for an unknown name, a pair that does not hold numbers (deviations above 0), or
+            one with a number of values that is neither 1 nor that of the channels.
     """
 
     def __init__(self, mode="none", **kwargs):
@@ -97,7 +102,12 @@ def _pair(mode):
 
 
 def _numbers(value, mode):
-    values = tuple(float(v) for v in (value if isinstance(value, list | tuple) else (value,)))
+    try:
+        values = tuple(float(v) for v in np.ravel(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"A pair (mean, std) of preprocessing must hold numbers, got {value!r}."
+        ) from error
     if value is mode[1] and not all(v > 0 for v in values):
         raise ValueError(f"The deviations of preprocessing must be positive, got {value!r}.")
     return values

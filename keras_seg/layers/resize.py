@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seg.utils import check_counts, unknown_name
+
 
 @keras.saving.register_keras_serializable("keras_seg")
 class Resize(keras.layers.Layer):
@@ -41,12 +43,10 @@ class Resize(keras.layers.Layer):
         super().__init__(**kwargs)
         if size is not None and scale is not None:
             raise ValueError(f"Resize takes size or scale, not both: got {size!r} and {scale!r}.")
-        if scale is not None and not (isinstance(scale, int) and scale >= 1):
-            raise ValueError(f"scale must be a whole number of at least 1, got {scale!r}.")
+        if scale is not None:
+            check_counts(scale=scale)
         if interpolation not in ("bilinear", "nearest"):
-            raise ValueError(
-                f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}."
-            )
+            raise unknown_name("interpolation", interpolation, ("bilinear", "nearest"))
         if interpolation == "nearest" and align_corners:
             raise ValueError("interpolation='nearest' has no align_corners form.")
         if align_corners and not half_pixel:
@@ -279,10 +279,7 @@ class PadToStep(keras.layers.Layer):
 
     def __init__(self, step=8, first=1, **kwargs):
         super().__init__(**kwargs)
-        if not (isinstance(step, int) and isinstance(first, int) and step > 0 and first > 0):
-            raise ValueError(
-                f"step and first must be whole numbers above 0, got {step!r} and {first!r}."
-            )
+        check_counts(step=step, first=first)
         self.step, self.first = step, first
 
     def _missing(self, sizes):

@@ -96,7 +96,7 @@ def DeconvNet(
         )(x)
         return normalised(x, name)
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
     x = preprocess(check_size(image, SMALLEST), preprocessing)
     features = vgg16(x, filters=filters, bn=bn)
     x = fully_connected(features["pool5"], 7, "fc6")

@@ -116,16 +116,17 @@ def DeepLabV1(
         raise unknown_name("variant of DeepLabV1", variant, VARIANTS)
     if fusion_stride not in (1, 8):
         raise ValueError(f"fusion_stride must be 1 or 8, got {fusion_stride!r}.")
-    kernel_size, dilation_rate, channels = VARIANTS[variant]
+    kernel_size, dilation_rate, own_channels = VARIANTS[variant]
+    fc_channels = own_channels if fc_channels is None else fc_channels
     shifted = variant != "largefov" and not multiscale
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
     x = preprocess(image, preprocessing)
     padded = PadToStep(8, 2 if shifted else 1, name="pad")(x)
     features = atrous_vgg16(padded, pools="2x2-padded" if shifted else "3x3", filters=filters)
 
     x = features["pool5a" if variant == "largefov" else "pool5"]
-    x = large_fov(x, fc_channels or channels, kernel_size, dilation_rate, dropout=dropout)
+    x = large_fov(x, fc_channels, kernel_size, dilation_rate, dropout=dropout)
     x = layers.Identity(name="features")(x)
     x = score_conv(x, num_classes, name="fc8")
 

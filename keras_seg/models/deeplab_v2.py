@@ -144,7 +144,7 @@ def DeepLabV2(
         features = build_features(backbone, x, output_stride=8, **own, **norm)
         return aspp_sum(layers.Identity(name="features")(features["c5"]), num_classes, rates)
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1], default="caffe")
     padded = preprocess(image, preprocessing)
@@ -182,9 +182,10 @@ def DeepLabV2(
 
 
 def _check_scales(scales, aux):
-    numbers = [s for s in scales if isinstance(s, int | float) and s > 0]
+    given = scales if isinstance(scales, list | tuple) else (None,)  # None is no number
+    numbers = [s for s in given if isinstance(s, int | float) and s > 0]
     percents = [100, *(round(100 * s) for s in numbers)]
-    if len(numbers) < len(scales) or len(set(percents)) < len(percents) or 0 in percents:
+    if len(numbers) < len(given) or len(set(percents)) < len(percents) or 0 in percents:
         raise ValueError(
             "scales must be different fractions of the image's size besides 1, such as "
             f"(0.75, 0.5), got {scales!r}."

@@ -57,7 +57,7 @@ from keras_seg.layers import (
     resize_logits,
     uniform_fan_in,
 )
-from keras_seg.utils import unknown_name
+from keras_seg.utils import counts, unknown_name
 from keras_seg.weights import load_own
 
 MOBILENET = "mobilenet-v3-large"
@@ -160,7 +160,7 @@ def DeepLabV3(
     torchvision = form == "torchvision"
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     aux_feature = "c3_first" if mobilenet else "c4"
@@ -222,10 +222,7 @@ def aspp_rates(rates, output_stride):
     """
     if rates is None:
         return tuple(rate * 16 // output_stride for rate in (6, 12, 18))
-    rates = tuple(rates)
-    if not rates or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
-        raise ValueError(f"rates must be whole numbers of at least 1, got {rates!r}.")
-    return rates
+    return counts("rates", rates)
 
 
 def logits_initializer():

@@ -101,10 +101,14 @@ def DeepLabV3Plus(
         ValueError: for an unknown backbone or output stride, rates or factors that are no positive
             whole numbers, or a wrong number of classes.
     """
+    if low_level_filters is None:
+        low_level_filters = 3 * filters // 4
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
     convolution = separable_conv_bn_relu if separable else conv_bn_relu
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(
+        input_shape, num_classes, filters=filters, low_level_filters=low_level_filters
+    )
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     features = build_features(
@@ -129,9 +133,7 @@ def DeepLabV3Plus(
         dropout=dropout,
         **normalisation,
     )
-    low = conv_bn_relu(
-        features["c2"], low_level_filters or 3 * filters // 4, 1, name="low_level", **normalisation
-    )
+    low = conv_bn_relu(features["c2"], low_level_filters, 1, name="low_level", **normalisation)
     x = Resize(align_corners=align_corners, name="decoder_resize")(x, low)
     x = layers.Concatenate(name="decoder_concat")([x, low])
     for i in (1, 2):

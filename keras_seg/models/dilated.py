@@ -190,7 +190,7 @@ def _dilated(num_classes, input_shape, options, module, weights, name, transpose
         )(x)
         return layers.ReLU(name=f"{name}_relu")(x)
 
-    image = x = image_input(input_shape, num_classes)
+    image = x = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
     if padding == "valid":
         x = check_size(x, 2 * MARGIN + STRIDE, STRIDE)
     x = preprocess(x, preprocessing)

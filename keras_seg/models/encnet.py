@@ -117,10 +117,10 @@ def EncNet(
     """
     if form not in FORMS:
         raise unknown_name("form", form, FORMS)
-    width = 8 * filters
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, codewords=codewords)
+    width = 8 * filters
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     features = build_features(

@@ -35,6 +35,7 @@ import keras
 from keras import layers
 
 from keras_seg.layers import CropLike, batch_norm, check_size, image_input, preprocess
+from keras_seg.utils import counts
 from keras_seg.weights import load_own
 
 
@@ -76,13 +77,7 @@ def FCDenseNet(
         ValueError: for a size that is too small (also when the model is called), a wrong number of
             classes, or a block without layers.
     """
-    layers_per_block = tuple(layers_per_block)
-    for count in (*layers_per_block, bottleneck_layers):
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(
-                "layers_per_block and bottleneck_layers must be whole numbers of at least 1, got "
-                f"{layers_per_block} and {bottleneck_layers!r}."
-            )
+    layers_per_block = counts("layers_per_block", layers_per_block)
 
     def convolution(x, channels, kernel_size, name):
         return layers.Conv2D(
@@ -104,7 +99,13 @@ def FCDenseNet(
             x = layers.Concatenate(name=f"{name}_concat{i}")([x, new[-1]])
         return x, new
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(
+        input_shape,
+        num_classes,
+        filters=filters,
+        growth_rate=growth_rate,
+        bottleneck_layers=bottleneck_layers,
+    )
     x = preprocess(check_size(image, least=2 ** len(layers_per_block)), preprocessing)
     x = convolution(x, filters, 3, "first_conv")
 

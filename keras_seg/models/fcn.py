@@ -85,7 +85,7 @@ from keras_seg.layers import (
     image_input,
     resize_logits,
 )
-from keras_seg.utils import unknown_name
+from keras_seg.utils import is_count, unknown_name
 from keras_seg.weights import load_own
 from keras_seg.weights.checks import layers_with_weights, raise_misfits
 
@@ -315,12 +315,12 @@ def FCNLateFusion(
         raise ValueError(f"stride must be 32, 16 or 8, got {stride!r}.")
     if backbone not in SKIPS:
         raise unknown_name("backbone of FCNLateFusion", backbone, SKIPS)
-    if len(preprocessing) != 2 or isinstance(preprocessing, str):
+    if not isinstance(preprocessing, list | tuple) or len(preprocessing) != 2:
         raise ValueError(
             "preprocessing must be a pair, one for the colours and one for the depth, such as "
             f"('nyud', 'hha'); got {preprocessing!r}."
         )
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
     height, width, channels = image.shape[1:]
     if channels < 4:
         raise ValueError(
@@ -359,6 +359,8 @@ def _fcn(
     input_shape,
     *,
     backbone,
+    filters,
+    fc_channels,
     upsampling,
     at_once=False,
     other_classes,
@@ -368,15 +370,27 @@ def _fcn(
     **trunk_options,
 ):
     """The network whose finest scores have `stride`."""
-    image = image_input(input_shape, num_classes)
-    other_classes = dict(other_classes or {})
+    image = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
+    other_classes = {} if other_classes is None else other_classes
+    if not isinstance(other_classes, dict):
+        raise ValueError(
+            f"other_classes must be a dict such as {{'geometric': 3}}, got {other_classes!r}."
+        )
     for key, count in other_classes.items():
         if not isinstance(key, str) or not key.isidentifier() or key == "logits":
             raise ValueError(f"other_classes must have names such as 'geometric', got {key!r}.")
-        if not isinstance(count, int) or count < 1:
+        if not is_count(count):
             raise ValueError(f"other_classes[{key!r}] must be a number of classes, got {count!r}.")
     upsampling = _upsampling(upsampling, backbone)
-    trunk = _trunk(image, "", stride, backbone=backbone, **trunk_options)
+    trunk = _trunk(
+        image,
+        "",
+        stride,
+        backbone=backbone,
+        filters=filters,
+        fc_channels=fc_channels,
+        **trunk_options,
+    )
     if at_once:
         # About equal norms of the three maps (PAMI paper), so that no stage drowns the others.
         skips = [
@@ -419,6 +433,8 @@ def _trunk(
     grids = FIRST_PIXEL[backbone] if ours else {False: None}
     if legacy_padding is None:
         legacy_padding = True in grids
+    if not isinstance(legacy_padding, bool):
+        raise ValueError(f"legacy_padding must be True, False or None, got {legacy_padding!r}.")
     if legacy_padding not in grids:
         raise ValueError(
             f"legacy_padding is for vgg16 and alexnet, which were released with it; {backbone!r} "

@@ -78,7 +78,7 @@ def FCNResNet(
     Raises:
         ValueError: for an unknown backbone or output stride, or a wrong number of classes.
     """
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     features = build_features(

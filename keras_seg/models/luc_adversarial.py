@@ -32,6 +32,7 @@ is a softmax over two scores; here the scores themselves are returned.
 import keras
 from keras import layers
 
+from keras_seg.utils import check_counts, is_count
 from keras_seg.weights import load_own
 
 # (kernel size, channels) of each convolution, with a pool between the blocks.
@@ -68,9 +69,8 @@ def SmallFOVAdversary(
 
 
 def _adversary(blocks, last_kernel, channels, light, filters, weights, name):
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-        raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}.")
-    if not isinstance(filters, int) or filters < 3 or filters % 3:
+    check_counts(channels=channels)
+    if not is_count(filters) or filters % 3:
         raise ValueError(f"filters must be a multiple of 3 (96 in the paper), got {filters!r}.")
 
     def convolution(x, width, kernel_size, name, dtype=None):

@@ -45,7 +45,7 @@ from keras_seg.layers import (
     preprocess,
     uniform_fan_in,
 )
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, is_count, unknown_name
 from keras_seg.weights import load_own
 
 PYRAMIDS = ("laplacian", "average")
@@ -104,13 +104,14 @@ def MultiscaleCNN(
     ):
         if value not in known:
             raise unknown_name(f"{what} of MultiscaleCNN", value, known)
-    if isinstance(scales, bool) or not isinstance(scales, int) or scales < 1:
-        raise ValueError(f"scales must be a whole number of at least 1, got {scales!r}.")
+    check_counts(scales=scales)
+    if window is not None and not (is_count(window) and window % 2):
+        raise ValueError(f"window must be an odd number of pixels or None, got {window!r}.")
 
     def resize(x, scale, name, dtype=None):
         return Resize(scale=scale, interpolation=upsampling, dtype=dtype, name=name)(x)
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     x = preprocess(image, preprocessing)
     x = ReflectMargin(0, multiple=4 * 2 ** (scales - 1), name="margin")(x)
     if image.shape[-1] == 3:

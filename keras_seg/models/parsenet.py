@@ -92,7 +92,7 @@ def ParseNet(
     if fusion not in FUSIONS:
         raise unknown_name("fusion", fusion, FUSIONS)
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, fc_channels=fc_channels)
     x = preprocess(image, preprocessing)
     x = atrous_vgg16(x, pools="2x2", filters=filters)["pool5"]
     x = large_fov(x, fc_channels, dropout=dropout)

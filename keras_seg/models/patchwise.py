@@ -94,7 +94,8 @@ def PatchwiseCNN(
     window, stages, first_width = VARIANTS[variant]
     is_n4, is_patch = variant == "ciresan_n4", mode == "patch"
     width = first_width if filters is None else filters
-    activation = activation or ("relu" if is_n4 else "tanh")
+    if activation is None:
+        activation = "relu" if is_n4 else "tanh"
     dilation = 1
 
     def convolution(x, channels, kernel_size, name):
@@ -113,7 +114,9 @@ def PatchwiseCNN(
         kind = layers.MaxPooling2D if is_n4 else layers.AveragePooling2D
         return kind(2, name=name)(x)
 
-    image = image_input(_of_window(input_shape, window) if is_patch else input_shape, num_classes)
+    if is_patch:
+        input_shape = _of_window(input_shape, window)
+    image = image_input(input_shape, num_classes, filters=width)
     x = preprocess(image, preprocessing)
     if not is_patch:
         x = ReflectMargin(window // 2, name="margin")(x)

@@ -59,7 +59,7 @@ from keras_seg.layers import (
     image_input,
     preprocess,
 )
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, unknown_name
 from keras_seg.weights import load_own
 
 FORMS = ("pytorch", "torch7")
@@ -108,8 +108,7 @@ def Pix2PixGenerator(
     _check_form(form)
     if output not in ("logits", "image"):
         raise unknown_name("output of Pix2PixGenerator", output, ("logits", "image"))
-    if not isinstance(depth, int) or depth < 2:
-        raise ValueError(f"depth must be a whole number of at least 2, got {depth!r}.")
+    check_counts(least=2, depth=depth)
     torch7 = form == "torch7"
     normalisation = (bn_momentum, bn_epsilon)
     dropped = range(depth - 2, depth + 1) if torch7 else range(5, depth)
@@ -129,7 +128,7 @@ def Pix2PixGenerator(
             name=name,
         )(x)
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     x = preprocess(image, preprocessing)
     maps = [x]  # of size H, H/2, H/4, ...
     for stage in range(1, depth + 1):
@@ -223,7 +222,7 @@ def PatchGAN(
             name=name,
         )(x)
 
-    pair = _pair_input(channels)
+    pair = _pair_input(channels, filters)
     x = check_size(pair, 3 * 2**halvings)
     for stage in range(1, halvings + 2):
         strides = 2 if stage <= halvings else 1
@@ -264,7 +263,7 @@ def PixelGAN(
             name=name,
         )(x)
 
-    pair = _pair_input(channels)
+    pair = _pair_input(channels, filters)
     x = convolution(pair, filters, True, "pixel1_conv")
     x = _leaky_relu(x, "pixel1_relu")
     x = convolution(x, 2 * filters, form == "torch7", "pixel2_conv")
@@ -279,12 +278,8 @@ def _check_form(form):
         raise unknown_name("form of pix2pix", form, FORMS)
 
 
-def _pair_input(channels):
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-        raise ValueError(
-            "channels must be a whole number of at least 1, those of the image and of the label "
-            f"map together, got {channels!r}."
-        )
+def _pair_input(channels, filters):
+    check_counts(channels=channels, filters=filters)
     return keras.Input((None, None, channels), name="pair", dtype="float32")
 
 

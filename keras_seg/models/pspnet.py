@@ -95,7 +95,7 @@ def PSPNet(
     """
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     x = preprocess(image, preprocessing)

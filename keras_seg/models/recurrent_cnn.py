@@ -44,7 +44,7 @@ from keras_seg.layers import (
     preprocess,
     uniform_fan_in,
 )
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, unknown_name
 from keras_seg.weights import load_own
 
 # ((kernel size, side of the pool behind it) of two convolutions), kernel size of the third.
@@ -98,8 +98,7 @@ def RecurrentCNN(
         raise unknown_name("variant of RecurrentCNN", variant, VARIANTS)
     if feedback not in ("softmax", "scores"):
         raise unknown_name("feedback", feedback, ("softmax", "scores"))
-    if isinstance(instances, bool) or not isinstance(instances, int) or instances < 1:
-        raise ValueError(f"instances must be a whole number of at least 1, got {instances!r}.")
+    check_counts(instances=instances)
     is_plain = variant == "plain"
     if is_plain and instances > 1:
         raise ValueError(f"variant='plain' is not recurrent: instances=1, got {instances!r}.")
@@ -113,7 +112,7 @@ def RecurrentCNN(
     reach = (_seen(pairs, last_kernel) - 1) // 2
     offsets = [reach * sum(steps[:p]) for p in range(instances + 1)]
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     convolutions = [
         SharedConv2D(filters * (i + 1), kernel, uniform_fan_in(), name=f"conv{i + 1}")
         for i, (kernel, _) in enumerate(pairs)

@@ -103,7 +103,7 @@ def ResNet38(
     if dropout is None:
         dropout = (0.3, 0.5) if segmenter else (0.0, 0.0)
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     features = wide_resnet(
         preprocess(image, preprocessing),
         form,

@@ -104,7 +104,7 @@ def SegNet(
             classes.
     """
     convolution, drop = _parts(3, use_bias, dropout, monte_carlo, bn_momentum, bn_epsilon)
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     x = _normalised(image, preprocessing, input_norm)
 
     before_pool = {}
@@ -144,7 +144,7 @@ def SegNetBasic(
 ):
     """Build SegNet-Basic: four 7x7 convolutions, `filters` channels throughout. See `SegNet`."""
     convolution, drop = _parts(7, use_bias, dropout, monte_carlo, bn_momentum, bn_epsilon)
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     x = _normalised(image, preprocessing, input_norm)
 
     before_pool = {}

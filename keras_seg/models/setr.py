@@ -57,7 +57,7 @@ from keras_seg.layers import (
     resize_logits,
     uniform_fan_in,
 )
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, unknown_name
 from keras_seg.weights import load_own
 
 PATCH = 16
@@ -133,19 +133,20 @@ def SETR(
         own if given is None else given
         for given, own in zip((embed_dim, depth, num_heads), VARIANTS[variant], strict=True)
     )
+    check_counts(embed_dim=embed_dim, depth=depth, num_heads=num_heads)
     quarters = tuple(depth * i // 4 for i in (1, 2, 3, 4))
     read = range(1, depth + 1)
     if decoder == "mla":
-        read = mla_blocks = _blocks("mla_blocks", mla_blocks or quarters, read)
+        read = mla_blocks = _blocks("mla_blocks", mla_blocks, quarters, read)
         if len(mla_blocks) != 4:
             raise ValueError(f"mla_blocks must be four blocks, got {mla_blocks}.")
     if aux:
         own = {"naive": quarters[:3], "pup": quarters, "mla": mla_blocks}[decoder]
         default = AUX_BLOCKS.get((decoder, depth), own)
-        aux_blocks = _blocks("aux_blocks", aux_blocks or default, read)
+        aux_blocks = _blocks("aux_blocks", aux_blocks, default, read)
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon, "initializer": uniform_fan_in}
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     x = preprocess(check_size(image, PATCH, PATCH), preprocessing)
     tokens = vit(
         x,
@@ -230,10 +231,11 @@ def SETR(
     return model
 
 
-def _blocks(argument, blocks, known):
-    """`blocks` as a tuple, or ValueError if they do not ascend or are not among the `known`."""
-    blocks = tuple(blocks)
-    if any(b not in known for b in blocks) or list(blocks) != sorted(set(blocks)):
+def _blocks(argument, blocks, default, known):
+    """`blocks`, or `default` for None; ValueError if they do not ascend or are not all `known`."""
+    blocks = default if blocks is None else blocks
+    blocks = tuple(blocks) if isinstance(blocks, list | tuple) else (blocks,)
+    if not blocks or any(b not in known for b in blocks) or list(blocks) != sorted(set(blocks)):
         raise ValueError(
             f"{argument} must be ascending numbers of blocks out of {list(known)}, got {blocks}."
         )

@@ -54,7 +54,7 @@ from keras_seg.layers import (
     uniform_fan_in,
 )
 from keras_seg.models.deeplab_v3 import aspp_rates
-from keras_seg.utils import unknown_name
+from keras_seg.utils import counts, is_count, unknown_name
 from keras_seg.weights import load_own
 
 BINS = (1, 2, 3, 6)
@@ -107,15 +107,15 @@ def SMPUnet(
         raise unknown_name("attention", attention, ("scse",))
     if interpolation not in ("nearest", "bilinear"):
         raise unknown_name("interpolation", interpolation, ("nearest", "bilinear"))
-    decoder_channels = tuple(decoder_channels)
     _check_depth(encoder_depth)
+    decoder_channels = counts("decoder_channels", decoder_channels)
     if len(decoder_channels) != encoder_depth:
         raise ValueError(
             f"decoder_channels must have {encoder_depth} values, one a stage of the encoder "
             f"(encoder_depth={encoder_depth}), got {decoder_channels}."
         )
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     features = _encoder(backbone, image, preprocessing, encoder_depth, filters, normalisation)
 
     def attend(x, name):
@@ -184,7 +184,7 @@ def SMPPSPNet(
     """
     _check_depth(encoder_depth)
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters, psp_channels=psp_channels)
     features = _encoder(backbone, image, preprocessing, encoder_depth, filters, normalisation)
     x = layers.Identity(name="features")(features[f"c{encoder_depth}"])
     width = x.shape[-1] // len(BINS)
@@ -244,7 +244,9 @@ def SMPDeepLabV3(
             numbers, or a wrong number of classes.
     """
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
-    image = image_input(input_shape, num_classes)
+    image = image_input(
+        input_shape, num_classes, filters=filters, decoder_channels=decoder_channels
+    )
     features = _encoder(
         backbone, image, preprocessing, 5, filters, normalisation, output_stride=output_stride
     )
@@ -304,7 +306,9 @@ def SMPDeepLabV3Plus(
     """
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
     head = {"initializer": uniform_fan_in, **normalisation}
-    image = image_input(input_shape, num_classes)
+    image = image_input(
+        input_shape, num_classes, filters=filters, decoder_channels=decoder_channels
+    )
     features = _encoder(
         backbone, image, preprocessing, 5, filters, normalisation, output_stride=output_stride
     )
@@ -381,7 +385,7 @@ def _scse(x, name):
 
 
 def _check_depth(depth):
-    if depth not in (1, 2, 3, 4, 5):
+    if not is_count(depth) or depth > 5:
         raise ValueError(f"encoder_depth must be a whole number from 1 to 5, got {depth!r}.")
 
 

@@ -52,6 +52,7 @@ from keras_seg.layers import (
     image_input,
     preprocess,
 )
+from keras_seg.utils import check_counts, unknown_name
 from keras_seg.weights import load_own
 
 FORMS = ("same", "paper")
@@ -109,16 +110,15 @@ def UNet(
             (`keras_seg.layers.CheckSize`).
     """
     if form not in FORMS:
-        raise ValueError(f"form must be one of {FORMS}, got {form!r}.")
+        raise unknown_name("form", form, FORMS)
     if upsampling not in ("transposed", "bilinear"):
-        raise ValueError(f"upsampling must be 'transposed' or 'bilinear', got {upsampling!r}.")
+        raise unknown_name("upsampling", upsampling, ("transposed", "bilinear"))
     if form == "paper" and upsampling == "bilinear":
         raise ValueError("form='paper' has transposed up-convolutions; use form='same'.")
     same = form == "same"
+    check_counts(depth=depth)
     if backbone is not None and not (same and depth == 4):
         raise ValueError("A backbone has its own depth: it needs form='same', and depth left out.")
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"depth must be a whole number of at least 1, got {depth!r}.")
     if dropout is None:
         dropout = 0.0 if same else 0.5
 
@@ -148,7 +148,7 @@ def UNet(
             load_own(model, weights)
         return model
 
-    image = image_input(input_shape, num_classes)
+    image = image_input(input_shape, num_classes, filters=filters)
     if backbone is not None:
         if preprocessing is None:
             preprocessing = backbone_preprocessing(backbone, image.shape[-1])
@@ -164,9 +164,11 @@ def UNet(
             x = layers.Dropout(dropout, name="features_dropout")(x)
         return finish(_expand(x, features, image, filters, upsampling, two_convolutions))
 
+    if preprocessing is None:
+        preprocessing = "unit"
     # form="paper": at another size some pooling drops a row, and skips no longer lie over the maps.
     least, step = (2**depth, 1) if same else (_smallest_tile(depth), 2**depth)
-    x = preprocess(check_size(image, least, step), preprocessing or "unit")
+    x = preprocess(check_size(image, least, step), preprocessing)
 
     skips = []
     for stage in range(1, depth + 1):

@@ -82,7 +82,9 @@ def test_dilated_is_the_same_network(name):
 def test_bad_widths():
     with pytest.raises(ValueError, match="filters must be a multiple of 4, got 6"):
         build(alexnet, filters=6)
-    with pytest.raises(ValueError, match="first_padding must be 0 or more, got -1"):
+    with pytest.raises(
+        ValueError, match="first_padding must be a whole number of at least 0, got -1"
+    ):
         build(alexnet, first_padding=-1)
-    with pytest.raises(ValueError, match="filters must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="filters must be a whole number of at least 1, got 0"):
         build(googlenet, filters=0)

@@ -83,7 +83,7 @@ def test_degridding_levels(variant, skips):
         ("C-25", {}, "Unknown variant of DRN 'C-25'. Did you mean .*'C-26'"),
         ("A-50", {"first_block_dilation": "papers"}, "Did you mean 'paper'"),
         ("C-26", {"first_block_dilation": "paper"}, "a matter of DRN-A only"),
-        ("C-26", {"filters": 6}, "filters must be a positive multiple of 4, got 6"),
+        ("C-26", {"filters": 6}, "filters must be a multiple of 4, got 6"),
     ],
 )
 def test_bad_options(variant, options, words):

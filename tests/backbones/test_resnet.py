@@ -152,7 +152,9 @@ def test_options_reach_every_normalisation():
     "options, words",
     [
         ({"depth": 51}, "depth must be one of"),
-        ({"depth": (3, 4)}, "four positive numbers"),
+        ({"depth": (3, 4)}, "depth must be a list or tuple of 4 whole numbers"),
+        ({"multi_grid": 2}, "multi_grid must be a list or tuple of whole numbers"),
+        ({"filters": 2.5}, "filters must be a whole number of at least 1, got 2.5"),
         ({"output_stride": 4}, "output_stride must be 8, 16 or 32"),
         ({"stem": "depe"}, "Did you mean 'deep'"),
         ({"stride_in": "7x7"}, "stride_in"),

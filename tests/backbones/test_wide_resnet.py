@@ -122,7 +122,9 @@ def test_leaky_activation_reaches_every_unit():
         ({"output_stride": 4}, "output_stride must be 8, 16 or 32, got 4"),
         ({"activation": "leaky"}, "Did you mean 'leaky_relu'"),
         ({"first_block_dilation": "code"}, "Known: full, half"),
-        ({"blocks": (3, 3, 6)}, "blocks must list six positive numbers"),
+        ({"blocks": (3, 3, 6)}, "blocks must be a list or tuple of 6 whole numbers"),
+        ({"blocks": 3}, "6 whole numbers of at least 1, got 3"),
+        ({"dropout": 0.5}, "dropout must be two rates, .* got 0.5"),
     ],
 )
 def test_bad_options(options, words):

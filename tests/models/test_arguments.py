@@ -25,6 +25,44 @@ def test_a_wrong_input_shape(name, shape):
         models.build(name, 3, shape)
 
 
+@pytest.mark.parametrize("name", models.list_models())
+@pytest.mark.parametrize("filters", [0, 2.5, "64"])
+def test_a_wrong_width(name, filters):
+    with pytest.raises(ValueError, match="filters must be a (whole number|multiple of 4)"):
+        models.build(name, 3, filters=filters)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("FCN8s", {"fc_channels": 0}, "fc_channels must be a whole number of at least 1, got 0"),
+        ("FCN8s", {"legacy_padding": "x"}, "legacy_padding must be True, False or None, got 'x'"),
+        ("FCN8s", {"other_classes": 3}, "other_classes must be a dict such as .*, got 3"),
+        ("FCNLateFusion", {"preprocessing": None}, "preprocessing must be a pair"),
+        ("DeepLabV1", {"fc_channels": 0}, "fc_channels must be"),
+        ("DeepLabV2", {"scales": 0.75}, "scales must be different fractions .* got 0.75"),
+        ("DeepLabV3", {"rates": 6}, "rates must be a list or tuple of whole numbers .* got 6"),
+        ("DeepLabV3Plus", {"low_level_filters": 0}, "low_level_filters must be"),
+        ("EncNet", {"codewords": 0}, "codewords must be a whole number of at least 1, got 0"),
+        ("FCDenseNet", {"growth_rate": 0}, "growth_rate must be"),
+        ("FCDenseNet", {"layers_per_block": 4}, "layers_per_block must be a list or tuple"),
+        ("ParseNet", {"scale": "a"}, "scale must be a number, got 'a'"),
+        ("PSPNet", {"bn_momentum": 2}, "momentum of BN must be from 0 to 1, got 2"),
+        ("PSPNet", {"bn_epsilon": -1}, "epsilon of BN must be a number above 0, got -1"),
+        ("PSPNet", {"bins": 3, "backbone": "resnet18"}, "bins must be a list or tuple"),
+        ("SETR", {"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ("SETR", {"num_heads": 0}, "num_heads must be"),
+        ("SMPUnet", {"decoder_channels": 256}, "decoder_channels must be a list or tuple"),
+        ("SMPUnet", {"encoder_depth": 2.0}, "encoder_depth must be a whole number from 1 to 5"),
+        ("UNet", {"form": "papr"}, "Unknown form 'papr'. Did you mean 'paper'"),
+        ("UNet", {"upsampling": "bilinar"}, "Unknown upsampling .*Did you mean 'bilinear'"),
+    ],
+)
+def test_other_wrong_options(name, options, words):
+    with pytest.raises(ValueError, match=words):
+        models.build(name, 3, **options)
+
+
 def test_a_network_of_any_size_refuses_too_small_an_image():
     model = models.UNet(2, filters=1)
     with pytest.raises(ValueError, match="The height 15 is too small: at least 16 is needed"):

@@ -77,9 +77,9 @@ def test_wrong_options():
         models.DeepLabV3(3, form="torch")
     with pytest.raises(ValueError, match="form='paper' has no auxiliary head"):
         models.DeepLabV3(3, aux=True)
-    with pytest.raises(ValueError, match=r"rates must be whole numbers .* got \(6, 0\)"):
+    with pytest.raises(ValueError, match=r"rates must be .*whole numbers .* got \(6, 0\)"):
         models.DeepLabV3(3, rates=(6, 0), **SLIM)
     with pytest.raises(ValueError, match="output_stride must be 8, 16 or 32, got 4"):
         models.DeepLabV3(3, output_stride=4)
-    with pytest.raises(ValueError, match="multi_grid must have 3 positive factors"):
+    with pytest.raises(ValueError, match="multi_grid must have 3 factors"):
         models.DeepLabV3(3, multi_grid=(1, 2), **SLIM)

@@ -30,7 +30,7 @@ def test_a_size_that_cannot_work():
     "wrong", [{"layers_per_block": (1, 0, 1)}, {"bottleneck_layers": 0}, {"bottleneck_layers": 1.5}]
 )
 def test_blocks_without_layers(wrong):
-    with pytest.raises(ValueError, match="whole numbers of at least 1"):
+    with pytest.raises(ValueError, match="must be .*whole numbers? of at least 1, got"):
         models.FCDenseNet(3, **{**SLIM, **wrong})
 
 

@@ -107,3 +107,5 @@ def test_bad_arguments():
             models.MultiscaleCNN(3, **{option: "best"})
     with pytest.raises(ValueError, match="scales must be a whole number of at least 1, got 0"):
         models.MultiscaleCNN(3, scales=0)
+    with pytest.raises(ValueError, match="window must be an odd number of pixels or None, got 4"):
+        models.MultiscaleCNN(3, window=4)
