@@ -8,7 +8,7 @@ from keras_seg.backbones.adapters import from_pyramid, has_pyramid
 from keras_seg.backbones.alexnet import alexnet
 from keras_seg.backbones.dilation import Standardize
 from keras_seg.backbones.drn import VARIANTS, drn
-from keras_seg.backbones.from_keras import FIXED_SIZE, builders, from_keras
+from keras_seg.backbones.from_keras import FIXED_SIZE, OUTPUT_STRIDES, builders, from_keras
 from keras_seg.backbones.googlenet import googlenet
 from keras_seg.backbones.mobilenet_v3 import mobilenet_v3
 from keras_seg.backbones.resnet import BLOCKS, resnet
@@ -67,9 +67,11 @@ def build_features(backbone, image, *, output_stride=32, needs=("c5",), **resnet
 
     Raises:
         ValueError: for an unknown name, a classifier that `from_keras` refuses, a value that is no
-            backbone, a model that takes other images, or a trunk without one of the features in
-            `needs`.
+            backbone, a model that takes other images, an output stride other than these, or a
+            trunk without one of the features in `needs`.
     """
+    if output_stride not in OUTPUT_STRIDES:
+        raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
     if isinstance(backbone, str):
         features = _named(backbone, image, output_stride, resnet_options)
     elif isinstance(backbone, keras.Model):
@@ -123,9 +125,14 @@ def _from_builder(builder, image, output_stride):
 
 
 def _check_images(model, image):
-    """Raise ValueError if `model` takes images of another size or with other channels."""
-    wanted, given = tuple(model.input.shape[1:]), tuple(image.shape[1:])
-    if any(w is not None and w != g for w, g in zip(wanted, given, strict=True)):
+    """Raise ValueError if `model` takes more, or images of another size or with other channels."""
+    if len(model.inputs) != 1:
+        names = [tensor.name for tensor in model.inputs]
+        raise ValueError(f"{model.name} takes the inputs {names}; a backbone takes one image.")
+    wanted, given = tuple(model.inputs[0].shape[1:]), tuple(image.shape[1:])
+    if len(wanted) != 3 or any(
+        w is not None and w != g for w, g in zip(wanted, given, strict=True)
+    ):
         raise ValueError(
             f"The backbone {model.name!r} takes images (H, W, C) of {wanted}, the network gives it "
             f"{given}. Build the network with input_shape={wanted}, or the backbone with "

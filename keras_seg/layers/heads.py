@@ -15,8 +15,8 @@ def resize_logits(x, image, *, align_corners=False, name="logits"):
 def classify(x, num_classes, initializer):
     """The end of a classifier: the mean of a map (N, h, w, C), then float32 "logits" (N, K)."""
     # float32: the sum over a map overflows float16.
-    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
-    return keras.layers.Dense(
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
+    return layers.Dense(
         num_classes, kernel_initializer=initializer, dtype="float32", name="logits"
     )(x)
 

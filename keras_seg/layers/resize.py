@@ -60,11 +60,7 @@ class Resize(keras.layers.Layer):
         self.half_pixel = half_pixel
 
     def call(self, x, reference=None):
-        if (self.size is None and self.scale is None) == (reference is None):
-            raise ValueError(
-                "Resize takes its size either from `size` or `scale` or from a second tensor: "
-                "Resize(size=(H, W))(x), Resize(scale=2)(x) or Resize()(x, reference)."
-            )
+        self._check_source(reference)
         if self.size is not None:
             size = self.size
         elif self.scale is not None:
@@ -73,7 +69,15 @@ class Resize(keras.layers.Layer):
             size = tuple(ops.shape(reference)[1:3])
         return _resize(x, size, self.align_corners, self.interpolation, self.half_pixel)
 
+    def _check_source(self, reference):
+        if (self.size is None and self.scale is None) == (reference is None):
+            raise ValueError(
+                "Resize takes its size either from `size` or `scale` or from a second tensor: "
+                "Resize(size=(H, W))(x), Resize(scale=2)(x) or Resize()(x, reference)."
+            )
+
     def compute_output_shape(self, x_shape, reference_shape=None):
+        self._check_source(reference_shape)
         if self.scale is not None:
             height, width = (None if n is None else n * self.scale for n in x_shape[1:3])
         else:

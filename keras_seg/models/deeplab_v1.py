@@ -87,7 +87,7 @@ def DeepLabV1(
     dropout=0.5,
     preprocessing="caffe",
     weights=None,
-    name="deeplabv1",
+    name="deeplab_v1",
 ):
     """Build DeepLab v1 as a functional model.
 

@@ -87,7 +87,7 @@ def DeepLabV2(
     bn_momentum=0.9,
     bn_epsilon=1e-5,
     weights=None,
-    name="deeplabv2",
+    name="deeplab_v2",
 ):
     """Build DeepLab v2 as a functional model.
 

@@ -87,8 +87,8 @@ def EncNet(
         num_classes: channels of the output; the ignore label is not counted.
         input_shape: (H, W, C), H and W may be None. Any size works.
         backbone: "resnet50", "resnet101", ..., "keras:MobileNetV2" and the like, or a
-            `keras.Model` or function from image to features with "c4" and "c5" (with `lateral` also
-            "c3"); see `keras_seg.backbones.build_features`.
+            `keras.Model` or function from image to features with "c5" (and "c4" for `aux`, "c3"
+            and "c4" for `lateral`); see `keras_seg.backbones.build_features`.
         output_stride: of the trunk: 8 (the paper), 16 or 32.
         lateral: add stages 3 and 4 to the head's features.
         codewords: number of codewords of the Encoding layer.
@@ -126,7 +126,7 @@ def EncNet(
     features = build_features(
         backbone,
         preprocess(image, preprocessing),
-        needs=("c3", "c4", "c5") if lateral else ("c4", "c5"),
+        needs=("c3", "c4", "c5") if lateral else ("c4", "c5") if aux else ("c5",),
         output_stride=output_stride,
         stem="deep",
         first_block_dilation="half",

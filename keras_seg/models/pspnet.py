@@ -69,7 +69,7 @@ def PSPNet(
         input_shape: (H, W, C), H and W may be None. Any size works; the paper's are 8k + 1 whose
             features divide by 6: 473 and 713 (see the top of this file).
         backbone: "resnet50", "resnet101", ..., "keras:MobileNetV2" and the like, or a
-            `keras.Model` or function from image to features with "c4" and "c5"; see
+            `keras.Model` or function from image to features with "c5" (and "c4" for `aux`); see
             `keras_seg.backbones.build_features`.
         output_stride: of the trunk: 8 (the paper), 16 or 32.
         bins: sides of the pooling grids, in the order of their maps. () leaves the pyramid out:
@@ -102,7 +102,7 @@ def PSPNet(
     features = build_features(
         backbone,
         x,
-        needs=("c4", "c5"),
+        needs=("c4", "c5") if aux else ("c5",),
         output_stride=output_stride,
         stem="deep",
         filters=filters,

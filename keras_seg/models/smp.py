@@ -116,12 +116,13 @@ def SMPUnet(
         )
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
     image = image_input(input_shape, num_classes, filters=filters)
-    features = _encoder(backbone, image, preprocessing, encoder_depth, filters, normalisation)
+    last = f"c{encoder_depth}"
+    features = _encoder(backbone, image, preprocessing, (last,), filters, normalisation)
 
     def attend(x, name):
         return _scse(x, name) if attention else x
 
-    x = layers.Identity(name="features")(features[f"c{encoder_depth}"])
+    x = layers.Identity(name="features")(features[last])
     if backbone == "vgg16":
         for j in (1, 2):
             x = conv_bn_relu(
@@ -185,8 +186,9 @@ def SMPPSPNet(
     _check_depth(encoder_depth)
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
     image = image_input(input_shape, num_classes, filters=filters, psp_channels=psp_channels)
-    features = _encoder(backbone, image, preprocessing, encoder_depth, filters, normalisation)
-    x = layers.Identity(name="features")(features[f"c{encoder_depth}"])
+    last = f"c{encoder_depth}"
+    features = _encoder(backbone, image, preprocessing, (last,), filters, normalisation)
+    x = layers.Identity(name="features")(features[last])
     width = x.shape[-1] // len(BINS)
     levels = []
     for b in BINS:
@@ -248,7 +250,7 @@ def SMPDeepLabV3(
         input_shape, num_classes, filters=filters, decoder_channels=decoder_channels
     )
     features = _encoder(
-        backbone, image, preprocessing, 5, filters, normalisation, output_stride=output_stride
+        backbone, image, preprocessing, ("c5",), filters, normalisation, output_stride=output_stride
     )
     x = layers.Identity(name="features")(features["c5"])
     x = aspp_v3(
@@ -310,7 +312,13 @@ def SMPDeepLabV3Plus(
         input_shape, num_classes, filters=filters, decoder_channels=decoder_channels
     )
     features = _encoder(
-        backbone, image, preprocessing, 5, filters, normalisation, output_stride=output_stride
+        backbone,
+        image,
+        preprocessing,
+        ("c2", "c5"),
+        filters,
+        normalisation,
+        output_stride=output_stride,
     )
     x = layers.Identity(name="features")(features["c5"])
     x = aspp_v3(
@@ -335,14 +343,14 @@ def he_uniform():
     return keras.initializers.HeUniform()
 
 
-def _encoder(backbone, image, preprocessing, depth, filters, normalisation, **options):
-    """Features of the image, of the trunk's first `depth` stages at least."""
+def _encoder(backbone, image, preprocessing, needs, filters, normalisation, **options):
+    """Features of the image, those in `needs` among them."""
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     return build_features(
         backbone,
         preprocess(image, preprocessing),
-        needs=("c2", "c5") if "output_stride" in options else (f"c{depth}",),
+        needs=needs,
         filters=filters,
         bn_momentum=normalisation["momentum"],
         bn_epsilon=normalisation["epsilon"],

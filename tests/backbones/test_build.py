@@ -187,6 +187,7 @@ def test_known_names():
         ("keras:ConvNeXtTiny", {"needs": ("c1", "c5")}, r"gave \['c2', 'c3', 'c4', 'c5'\]"),
         ("resnet18", {"output_stride": 5}, "output_stride must be 8, 16 or 32"),
         ("keras:MobileNetV2", {"output_stride": 4}, "output_stride must be 8, 16 or 32"),
+        ("drn-c-26", {"output_stride": 4}, "output_stride must be 8, 16 or 32, got 4"),
     ],
 )
 def test_bad_backbones(backbone, options, words):

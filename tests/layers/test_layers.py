@@ -107,6 +107,8 @@ def test_resize_refuses(arguments, message):
 def test_resize_needs_a_size():
     with pytest.raises(ValueError, match="Resize\\(size="):
         Resize()(picture(1, 4, 4, 1))
+    with pytest.raises(ValueError, match="Resize\\(size="):
+        Resize()(keras.Input((4, 4, 1)))
 
 
 def test_crop_like_cuts_at_the_offset_or_the_centre():
