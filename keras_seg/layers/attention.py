@@ -28,6 +28,9 @@ class TokenEmbedding(keras.layers.Layer):
         grid: (rows, columns) that positions are learned for.
         class_token: False: the output has no class token, (N, h w, D). Its weight is kept, frozen:
             the references' checkpoints hold it, and it counts among their parameters.
+
+    Raises:
+        ValueError: for a grid that is not two whole numbers of at least 1.
     """
 
     def __init__(self, grid, class_token=True, **kwargs):
@@ -144,6 +147,9 @@ class SelfAttention(keras.layers.Layer):
 
     Args:
         num_heads: number of heads, a divisor of D.
+
+    Raises:
+        ValueError: for a number of heads below 1, or one that does not divide the channels.
     """
 
     def __init__(self, num_heads, **kwargs):

@@ -23,6 +23,9 @@ class DilatedPooling2D(layers.Layer):
         pool_size: taps a row and column.
         dilation: pixels from tap to tap.
         mode: "max" or "average".
+
+    Raises:
+        ValueError: for a value not listed above.
     """
 
     def __init__(self, pool_size=2, dilation=1, mode="max", **kwargs):
@@ -67,10 +70,13 @@ class DilatedPooling2D(layers.Layer):
 class SharedConv2D(layers.Layer):
     """A convolution without padding whose one kernel is applied with several dilations.
 
-    `layer(x, dilation=2)`; a Keras convolution has one dilation for all its calls.
+    `layer(x, dilation=2)`: (N, H, W, C) -> (N, H - r, W - r, filters), r = (kernel_size - 1) *
+    dilation. With bias. A Keras convolution has one dilation for all its calls.
 
     Args:
-        filters, kernel_size, kernel_initializer: as of `keras.layers.Conv2D`.
+        filters: channels of the output.
+        kernel_size: side of the kernel.
+        kernel_initializer: as of `keras.layers.Conv2D`.
     """
 
     def __init__(self, filters, kernel_size, kernel_initializer="glorot_uniform", **kwargs):

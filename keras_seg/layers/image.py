@@ -41,9 +41,13 @@ def image_input(input_shape, num_classes, **widths):
 class CheckSize(keras.layers.Layer):
     """Images (N, H, W, C) as they are, or an error for a size that the network cannot work with.
 
-    H and W must be `least`, `least + step`, `least + 2 * step`, and so on. A size that is known
-    while the graph is made (a fixed input, a plain call, an exported file) gives a ValueError; one
-    that TensorFlow learns only when the graph runs gives its InvalidArgumentError.
+    A size that is known while the graph is made (a fixed input, a plain call, an exported file)
+    gives a ValueError; one that TensorFlow learns only when the graph runs gives its
+    InvalidArgumentError.
+
+    Args:
+        least: the smallest height and width that work, in pixels.
+        step: the next ones are `least + step`, `least + 2 * step`, and so on.
     """
 
     def __init__(self, least, step=1, **kwargs):
@@ -94,9 +98,13 @@ def check_size(x, least, step=1):
 class ReflectMargin(keras.layers.Layer):
     """Images (N, H, W, C) with `margin` pixels around them, mirrored at the first and last pixel.
 
-    Behind the last row and column there are as many more as make H and W multiples of `multiple`.
-    The border pixel itself is not repeated (OpenCV's BORDER_REFLECT_101); a margin wider than the
-    image goes back and forth.
+    (N, H, W, C) -> (N, H + 2 margin + h, W + 2 margin + w, C). The border pixel itself is not
+    repeated (OpenCV's BORDER_REFLECT_101); a margin wider than the image goes back and forth.
+
+    Args:
+        margin: pixels on each side.
+        multiple: behind the last row and column are as many more, h and w, as make H + h and W + w
+            multiples of it.
     """
 
     def __init__(self, margin, multiple=1, **kwargs):

@@ -19,6 +19,9 @@ class LocalContrastNormalization(keras.layers.Layer):
         deviation: of the Gaussian, in pixels. The paper states none; the default is ours. None for
             a window whose pixels all count the same (Farabet et al. 2013).
         joint: one mean over all channels; False for one of each channel.
+
+    Raises:
+        ValueError: for an even size, or a deviation that is not above 0.
     """
 
     def __init__(self, size=9, deviation=2.0, joint=True, **kwargs):

@@ -15,6 +15,9 @@ class LocalResponseNormalization(keras.layers.Layer):
     Args:
         size: channels in a window, an odd number.
         alpha, beta, bias: the constants above; defaults are those of Caffe's AlexNet and GoogLeNet.
+
+    Raises:
+        ValueError: for an even size.
     """
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, bias=1.0, **kwargs):

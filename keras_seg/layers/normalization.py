@@ -105,7 +105,11 @@ def conv(
     initializer=he_fan_out,
     name,
 ):
-    """A convolution with an odd kernel and symmetric padding."""
+    """A convolution with an odd kernel and symmetric padding: (N, H, W, C) -> (N, H', W', filters).
+
+    Arguments and sizes as of `conv_bn_relu`, but the layer is called `name` itself (with a
+    padding of its own before it, `{name}_pad`, where `strides` is above 1).
+    """
     padding = "same"
     if strides > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(dilation_rate * (kernel_size // 2), name=f"{name}_pad")(x)

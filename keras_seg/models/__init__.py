@@ -89,7 +89,7 @@ __all__ += [builder.__name__ for builder in (*_BUILDERS, *_ADVERSARIES)]
 
 
 def list_models():
-    """Names of all builders, in the order of the alphabet."""
+    """Names of all builders, sorted, without the adversaries, which judge label maps."""
     return sorted(builder.__name__ for builder in _BUILDERS)
 
 
@@ -101,7 +101,8 @@ def cards():
 def build(model, num_classes, input_shape=None, **options):
     """Call the builder named `model`; `options` are its own arguments.
 
-    Without an `input_shape` it is the builder's own default: any size, RGB for all but late fusion.
+    Without an `input_shape` it is the builder's own default: any size, RGB; one channel for
+    `PatchwiseCNN`, RGB and three of depth for `FCNLateFusion`.
 
     Raises:
         ValueError: for an unknown name, an option that this builder does not have, with the

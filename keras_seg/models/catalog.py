@@ -10,7 +10,7 @@ import inspect
 import pathlib
 import re
 
-# Kinds of file that the export writes.
+# Kinds of exported file that the table knows of.
 FILES = ("saved_model", "tflite", "int8", "onnx")
 
 TABLE = pathlib.Path(__file__).with_name("table.csv")

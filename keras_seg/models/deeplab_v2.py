@@ -38,7 +38,8 @@ Faithful: strides, dilation, the pool that rounds up, branches and their sum, in
 last layers, corner alignment. On VGG16, images are padded with the mean pixel, below and on the
 right, to the next size 8 k + 1, as the authors' data layer does, and the logits are cut to the
 image again. With `align_corners=False` no image is padded and resizes have half-pixel centres.
-Where we differ: with a ResNet no image is padded, as in the port, so that scores of stride 8 are
+Where we differ: the authors' file of ASPP on VGG16 was not found, its branches begin at pool5 as in
+public ports; with a ResNet no image is padded, as in the port, so that scores of stride 8 are
 those of kazuto1011/deeplab-pytorch at every size (`align_corners=False` gives its logits and
 multi-scale inputs too); the authors pad to 513 there as well. The single-scale outputs have the
 size of the image, so that all four losses read the same labels; the authors shrink the labels to

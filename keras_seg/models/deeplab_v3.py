@@ -110,8 +110,8 @@ def DeepLabV3(
     Args:
         num_classes: channels of the output; the ignore label is not counted.
         input_shape: (H, W, C), H and W may be None. Any size works; the paper's are 16k + 1.
-        form: "paper" or "torchvision", see the top of this file. It decides every argument below
-            whose default is None.
+        form: "paper" or "torchvision", see the top of this file. It decides output_stride,
+            multi_grid, stem_pool, stride_in, dropout and bn_momentum where they are not given.
         backbone: "resnet50", "resnet101", ..., "mobilenet-v3-large", "keras:MobileNetV2" and the
             like, or a `keras.Model` or function from image to features with "c5" (and "c4" for
             `aux`); see `keras_seg.backbones.build_features`.

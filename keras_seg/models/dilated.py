@@ -142,7 +142,7 @@ def Dilation7(
     weights=None,
     name="dilation7",
 ):
-    """Build the network for KITTI: Dilation8 without dilation 16. See `DilatedFrontEnd`."""
+    """Build the network for KITTI: the basic module without dilation 16. See `DilatedFrontEnd`."""
 
     def module(scores):
         return context_module(scores, dilations=(1, 1, 2, 4, 8, 1))
@@ -163,7 +163,7 @@ def Dilation10(
     weights=None,
     name="dilation10",
 ):
-    """Build the network for Cityscapes: dilations up to 64. See `DilatedFrontEnd`."""
+    """Build the network for Cityscapes: the basic module, with 32 and 64. See `DilatedFrontEnd`."""
 
     def module(scores):
         return context_module(scores, dilations=(1, 1, 2, 4, 8, 16, 32, 64, 1))

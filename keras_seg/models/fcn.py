@@ -305,7 +305,8 @@ def FCNLateFusion(
             `FCN32s`.
 
     Returns:
-        `keras.Model` to float32 logits (N, H, W, num_classes), zero at the start.
+        `keras.Model` from images (N, H, W, C), pixels 0..255, or from such a dict, to float32
+        logits (N, H, W, num_classes), which start at 0.
 
     Raises:
         ValueError: as `FCN32s`; for fewer than 4 channels, a stride other than these, or a

@@ -25,11 +25,12 @@ A position sees 46 x 46 pixels of its scale, 184 x 184 of the image on the coars
 sees 8, of the third 32 maps of the stage before, drawn at random.
 
 Faithful to the authors' modules: order of pyramid, normalisation, padding, network, repetition;
-widths; outputs at a quarter of the image. Where we differ, or sources disagree: the public summary
-of the paper has a Laplacian pyramid (the default), the module averages blocks
-(`pyramid="average"`); the tables were drawn with another generator; plain tanh; the paper's
-clean-up with superpixels, trees or a CRF is another matter. Images whose sides are no multiples of
-16 are mirrored at the far borders up to the next.
+kernels and widths of the features; outputs at a quarter of the image. Where we differ, or sources
+disagree: the public summary of the paper has a Laplacian pyramid (the default), the module averages
+blocks (`pyramid="average"`); the tables were drawn with another generator. No public source was
+found for the window of 15, the hidden layer of 1024, the six maps that see both U and V, and a
+scaling of tanh (here plain). The paper's clean-up with superpixels, trees or a CRF is another
+matter. Images whose sides are no multiples of 16 are mirrored at the far borders up to the next.
 """
 
 import keras
@@ -94,7 +95,8 @@ def MultiscaleCNN(
         (N, H, W, num_classes).
 
     Raises:
-        ValueError: for an unknown option, or a wrong number of classes or scales.
+        ValueError: for an unknown option, a window that is not odd, or a wrong number of classes,
+            filters or scales.
     """
     for what, value, known in (
         ("classifier", classifier, CLASSIFIERS),

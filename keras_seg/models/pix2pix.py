@@ -92,7 +92,7 @@ def Pix2PixGenerator(
         form: "pytorch" or "torch7", see the top of this file.
         filters: channels of the first stage; the stages have 1, 2, 4, 8, 8, ... times as many.
         output: "logits", or "image" for tanh of them.
-        dropout: rate in three stages of the decoder.
+        dropout: rate in the decoder's first stages, see the top of this file.
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
             Default: to -1..1.
         bn_momentum, bn_epsilon: of every batch normalisation.
@@ -198,8 +198,8 @@ def PatchGAN(
         least 3 * 2**n.
 
     Raises:
-        ValueError: for an unknown form or receptive field, a wrong number of channels, or too
-            small an image, also when the model is called (`keras_seg.layers.CheckSize`).
+        ValueError: for an unknown form or receptive field, a wrong number of channels or filters,
+            or too small an image, also when the model is called (`keras_seg.layers.CheckSize`).
     """
     _check_form(form)
     if receptive_field not in PATCHES:
@@ -246,10 +246,18 @@ def PixelGAN(
     weights=None,
     name="pixelgan",
 ):
-    """Build the discriminator that scores each pixel by itself; arguments as of `PatchGAN`.
+    """Build the discriminator that scores each pixel by itself.
+
+    Args:
+        channels, form, filters, bn_momentum, bn_epsilon, weights: as of `PatchGAN`; the second
+            stage has 2 * filters channels.
 
     Returns:
-        `keras.Model` from (N, H, W, channels) to float32 logits (N, H, W, 1), for any size.
+        `keras.Model` from images joined with label maps (N, H, W, channels), in -1..1, to float32
+        logits (N, H, W, 1), high for real. Any size works.
+
+    Raises:
+        ValueError: for an unknown form, or a wrong number of channels or filters.
     """
     _check_form(form)
 

@@ -27,8 +27,9 @@ one prediction each 16 pixels for two instances of rcnn1, enlarged to the image.
 same.
 
 Faithful: the layers, sharing and sub-sampling of the re-implementations, the sizes seen. Where we
-differ, or nothing was published: the image is mirrored at its border; `feedback="scores"` passes on
-what goes into the softmax; the paper's contrast normalisation of YUV images is left out.
+differ, or nothing was published: the sizes of `plain` add up to its 133 pixels but stand in no
+public source; the image is mirrored at its border; `feedback="scores"` passes on what goes into the
+softmax; the paper's contrast normalisation of YUV images is left out.
 """
 
 import keras

@@ -79,8 +79,8 @@ def ResNet38(
         output_stride: of the trunk: 8, 16 or 32. Default 8 for segmentation, 32 for classification.
         activation: "relu", or "leaky_relu" with slope 0.01.
         first_block_dilation: "half" or "full", see `keras_seg.backbones.wide_resnet`.
-        dropout: rates before the last convolution of levels 6 and 7. Default (0.3, 0.5) for
-            segmentation, none for classification.
+        dropout: the two rates before the last convolution of levels 6 and 7. Default (0.3, 0.5)
+            for segmentation, (0, 0) for classification.
         filters: channels of level 1; the head has 8 times as many.
         align_corners: resize convention of the logits.
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
@@ -93,7 +93,7 @@ def ResNet38(
 
     Raises:
         ValueError: for an unknown form, task, activation or dilation, an output stride that the
-            form cannot have, or a wrong number of classes or blocks.
+            form cannot have, or a wrong number of classes, blocks or rates.
     """
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)

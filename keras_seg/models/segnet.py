@@ -142,7 +142,10 @@ def SegNetBasic(
     weights=None,
     name="segnet_basic",
 ):
-    """Build SegNet-Basic: four 7x7 convolutions, `filters` channels throughout. See `SegNet`."""
+    """Build SegNet-Basic: four 7x7 convolutions, and `filters` channels throughout.
+
+    Arguments, result and errors are those of `SegNet`; `input_norm` is "lrn" by default.
+    """
     convolution, drop = _parts(7, use_bias, dropout, monte_carlo, bn_momentum, bn_epsilon)
     image = image_input(input_shape, num_classes, filters=filters)
     x = _normalised(image, preprocessing, input_norm)

@@ -35,7 +35,8 @@ paper's at stride 1: 512, 256, 128, 64 channels, and 32 at the end.
 Faithful: widths, kernels, order of operations and concatenation, He-normal initialisation
 (section 3); where a pooling rounded down, `form="same"` pads the up-sampled map with zeros to the
 skip's size, as milesial does. Where we differ: the released network's last up-convolution has 128
-channels, the paper's figure 64; this is the figure.
+channels, the paper's figure 64, and each of its up-convolutions is followed by a ReLU of which the
+paper says nothing; this is the paper.
 """
 
 import keras
