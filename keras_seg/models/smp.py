@@ -128,15 +128,15 @@ def SMPUnet(
             x = conv_bn_relu(
                 x, x.shape[-1], initializer=he_uniform, name=f"center_{j}", **normalisation
             )
+    convention = {"interpolation": interpolation, "half_pixel": interpolation != "nearest"}
     for i, channels in enumerate(decoder_channels, start=1):
         stage = encoder_depth - i
         skip = features.get(f"c{stage}")
         like = image if stage == 0 else skip
-        kind = {"interpolation": interpolation, "half_pixel": interpolation != "nearest"}
         if like is None:
-            x = Resize(scale=2, **kind, name=f"up{i}_resize")(x)
+            x = Resize(scale=2, **convention, name=f"up{i}_resize")(x)
         else:
-            x = Resize(**kind, name=f"up{i}_resize")(x, like)
+            x = Resize(**convention, name=f"up{i}_resize")(x, like)
         if skip is not None:
             x = layers.Concatenate(name=f"up{i}_concat")([x, skip])
             x = attend(x, f"up{i}_attention1")
@@ -362,11 +362,12 @@ def _separable(x, filters, kernel_size, **options):
     return separable_conv_bn_relu(x, filters, kernel_size, depthwise_bn=False, **options)
 
 
-def _classify(x, num_classes, kernel_size, *, initializer=None, **options):
+def _classify(
+    x, num_classes, kernel_size, *, initializer=keras.initializers.GlorotUniform, **options
+):
     """The last convolution, to the classes."""
-    initializer = keras.initializers.GlorotUniform() if initializer is None else initializer()
     return layers.Conv2D(
-        num_classes, kernel_size, padding="same", kernel_initializer=initializer, **options
+        num_classes, kernel_size, padding="same", kernel_initializer=initializer(), **options
     )(x)
 
 
