@@ -50,7 +50,7 @@ def counts(name, values, length=None):
         raise ValueError(
             f"{name} must be a list or tuple of {wanted} of at least 1, got {values!r}."
         )
-    return found
+    return tuple(map(int, found))
 
 
 @contextlib.contextmanager

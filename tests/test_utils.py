@@ -15,6 +15,15 @@ def test_unknown_name_offers_the_nearest():
     )
 
 
+def test_whole_numbers():
+    assert utils.counts("rates", [np.int64(6), 12]) == (6, 12)
+    with pytest.raises(ValueError, match="depth must be a whole number of at least 2, got True"):
+        utils.check_counts(least=2, width=np.int32(2), depth=True)
+    for wrong in (6, (), "6", (6, 0), (6, 1.0), (6, 12)):
+        with pytest.raises(ValueError, match="rates must be a list or tuple of 3 whole numbers"):
+            utils.counts("rates", wrong, 3)
+
+
 def test_atomic_path_keeps_the_old_file_on_an_error(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -224,11 +224,11 @@ def _blocks(depth, block):
     """The blocks of each stage, and whether they are basic ones."""
     if block not in (None, "basic", "bottleneck"):
         raise unknown_name("block", block, ("basic", "bottleneck"))
-    if isinstance(depth, int):
+    if not isinstance(depth, list | tuple):
         if depth not in BLOCKS:
             raise ValueError(
                 f"depth must be one of {sorted(BLOCKS)}, or the number of blocks in each of the "
-                f"four stages, got {depth}."
+                f"four stages, got {depth!r}."
             )
         basic = depth in BASIC_DEPTHS if block is None else block == "basic"
         return BLOCKS[depth], basic

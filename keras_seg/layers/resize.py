@@ -54,7 +54,7 @@ class Resize(keras.layers.Layer):
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"size must be (height, width), each at least 1, got {size!r}.")
         self.size = None if size is None else tuple(int(n) for n in size)
-        self.scale = scale
+        self.scale = None if scale is None else int(scale)
         self.align_corners = align_corners
         self.interpolation = interpolation
         self.half_pixel = half_pixel
@@ -284,7 +284,7 @@ class PadToStep(keras.layers.Layer):
     def __init__(self, step=8, first=1, **kwargs):
         super().__init__(**kwargs)
         check_counts(step=step, first=first)
-        self.step, self.first = step, first
+        self.step, self.first = int(step), int(first)
 
     def _missing(self, sizes):
         return [(self.first - n) % self.step for n in sizes]

@@ -152,6 +152,7 @@ def test_options_reach_every_normalisation():
     "options, words",
     [
         ({"depth": 51}, "depth must be one of"),
+        ({"depth": "50"}, "depth must be one of .* got '50'"),
         ({"depth": (3, 4)}, "depth must be a list or tuple of 4 whole numbers"),
         ({"multi_grid": 2}, "multi_grid must be a list or tuple of whole numbers"),
         ({"filters": 2.5}, "filters must be a whole number of at least 1, got 2.5"),
