@@ -42,6 +42,7 @@ from keras_seg.layers import (
     separable_conv_bn_relu,
 )
 from keras_seg.models.deeplab_v3 import aspp_rates, logits_initializer
+from keras_seg.utils import check_counts
 from keras_seg.weights import load_own
 
 
@@ -101,14 +102,13 @@ def DeepLabV3Plus(
         ValueError: for an unknown backbone or output stride, rates or factors that are no positive
             whole numbers, or a wrong number of classes.
     """
-    if low_level_filters is None:
-        low_level_filters = 3 * filters // 4
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
     convolution = separable_conv_bn_relu if separable else conv_bn_relu
 
-    image = image_input(
-        input_shape, num_classes, filters=filters, low_level_filters=low_level_filters
-    )
+    image = image_input(input_shape, num_classes, filters=filters)
+    if low_level_filters is None:
+        low_level_filters = max(1, 3 * filters // 4)
+    check_counts(low_level_filters=low_level_filters)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     features = build_features(
