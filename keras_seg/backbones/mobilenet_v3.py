@@ -22,6 +22,7 @@ without batch-normalisation statistics.
 from keras import layers
 
 from keras_seg.layers import AdaptiveAveragePooling2D, batch_norm, conv, he_fan_out
+from keras_seg.utils import check_counts
 
 # Of each block: kernel size, expanded channels, channels, squeeze and excitation, activation,
 # stride.
@@ -69,8 +70,7 @@ def mobilenet_v3(image, *, output_stride=32, filters=64, prefix=""):
     """
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
-    if not isinstance(filters, int) or filters < 1:
-        raise ValueError(f"filters must be a positive whole number, got {filters!r}.")
+    check_counts(filters=filters)
 
     def wide(channels):
         return _multiple_of_8(channels * filters / 64)

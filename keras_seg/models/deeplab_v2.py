@@ -109,7 +109,8 @@ def DeepLabV2(
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
             Default: "caffe" for the trunks of the paper, for others what they were trained with
             (`keras_seg.backbones.backbone_preprocessing`).
-        bn_momentum, bn_epsilon: of every batch normalisation.
+        bn_momentum, bn_epsilon: of every batch normalisation; trunks other than ResNet, DRN and
+            wide ResNet keep their own.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
     Returns:

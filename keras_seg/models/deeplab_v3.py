@@ -131,7 +131,8 @@ def DeepLabV3(
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
             Default: what the trunk was trained with where that is known
             (`keras_seg.backbones.backbone_preprocessing`), otherwise "imagenet".
-        bn_momentum, bn_epsilon: of every batch normalisation.
+        bn_momentum, bn_epsilon: of every batch normalisation; trunks other than ResNet, DRN and
+            wide ResNet keep their own.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
     Returns:

@@ -147,7 +147,8 @@ def FCN32s(
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
             Default: "caffe" for the three, for others what the trunk was trained with
             (`keras_seg.backbones.backbone_preprocessing`).
-        bn_momentum, bn_epsilon: of every batch normalisation of a ResNet by name.
+        bn_momentum, bn_epsilon: of every batch normalisation of a ResNet, DRN or wide ResNet by
+            name.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
     Returns:

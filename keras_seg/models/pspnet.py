@@ -83,7 +83,8 @@ def PSPNet(
             Default: what the trunk was trained with where that is known: "imagenet" for our own,
             that of each network for "keras:...", "none" for a model that scales pixels itself
             (`keras_seg.backbones.backbone_preprocessing`); otherwise "imagenet".
-        bn_momentum, bn_epsilon: of every batch normalisation.
+        bn_momentum, bn_epsilon: of every batch normalisation; trunks other than ResNet, DRN and
+            wide ResNet keep their own.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
     Returns:

@@ -98,7 +98,8 @@ def UNet(
         preprocessing: what is done to pixels 0..255 first, see `keras_seg.layers.Preprocess`.
             Default: "unit"; with a backbone what that was trained with
             (`keras_seg.backbones.backbone_preprocessing`).
-        bn_momentum, bn_epsilon: of every batch normalisation.
+        bn_momentum, bn_epsilon: of every batch normalisation; trunks other than ResNet, DRN and
+            wide ResNet keep their own.
         weights: None, or a file that this model wrote (`.weights.h5`, `.keras`).
 
     Returns:
