@@ -1,6 +1,6 @@
 """Losses from the overlap of a class's soft prediction with its true mask: IoU, Dice, Tversky.
 
-With q = softmax(logits), p = one-hot labels, and sums over the pixels that count:
+With q = softmax(logits) (or sigmoid), p = one-hot labels, and sums over the pixels that count:
 I = sum p q, Q = sum q (or sum q^2), P = sum p for each class.
 """
 
@@ -21,6 +21,7 @@ from keras_seg.utils import unknown_name
 LOGARITHMS = ("log_mean", "mean_log", "sum_log")
 EMPTY = 1e-6  # a millionth of a pixel: softmax never gives an exact 0
 LOG_FLOOR = 1e-7  # log(0) of a class that is missed altogether would be infinite
+POWER_FLOOR = 1e-6  # the slope of a root is infinite at a perfect score
 
 
 class ClassLoss(SegmentationLoss):
@@ -28,13 +29,14 @@ class ClassLoss(SegmentationLoss):
 
     Args:
         ignore_label: id, list of ids or None; such pixels count nowhere.
-        mode: "multiclass", "binary" or "multilabel", as in `SegmentationLoss`; with a sigmoid the
-            classes are the channels.
         classes: "present", the classes with a pixel in the labels (of the batch, or of the image
             with `over="image"`); "all", all K; or a list of ids, these whether present or not.
         over: "batch", the classes of all images on all replicas taken together; "image", the mean
-            over the images of each image's loss, images without any pixel that counts left out.
+            over the images of each image's loss, images without a pixel or class that counts left
+            out.
         class_weights: K weights >= 0 of the mean over classes, or None.
+        mode: as in `SegmentationLoss`. "binary" has one class, the foreground: where it is absent,
+            "present" leaves no class and the loss is 0.
         name, reduction, dtype: as in `SegmentationLoss`.
 
     Raises:
@@ -45,10 +47,10 @@ class ClassLoss(SegmentationLoss):
         self,
         ignore_label=255,
         *,
-        mode="multiclass",
         classes="present",
         over="batch",
         class_weights=None,
+        mode="multiclass",
         name=None,
         reduction="sum_over_batch_size",
         dtype=None,
@@ -80,6 +82,12 @@ class ClassLoss(SegmentationLoss):
             weights = weights * self.listed(num_classes)
         return ops.broadcast_to(weights, ops.shape(true))
 
+    def known_images(self, valid, true):
+        """1 for the images with a pixel and a class that count, else 0, as a tensor (N,)."""
+        pixels = ops.any(valid > 0, axis=(1, 2, 3))
+        classes = ops.any(self.weights_of_classes(true) > 0, axis=-1)
+        return ops.cast(ops.logical_and(pixels, classes), self.dtype)
+
     def listed(self, num_classes):
         """1 for the classes of the list, else 0, as a tensor (K,)."""
         if self.classes[-1] >= num_classes:
@@ -94,10 +102,10 @@ class ClassLoss(SegmentationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "mode": self.mode,
             "classes": self.classes,
             "over": self.over,
             "class_weights": self.class_weights,
+            "mode": self.mode,
         }
 
 
@@ -115,7 +123,7 @@ class OverlapLoss(ClassLoss, abc.ABC):
 
     Args:
         ignore_label: id, list of ids or None; such pixels count neither in p nor in q.
-        mode, classes, over, class_weights: as in `ClassLoss`. A class of a list, or of "all", that
+        classes, over, class_weights, mode: as in `ClassLoss`. A class of a list, or of "all", that
             is absent scores 0 and has no gradient unless `smooth` is above 0.
         smooth: number >= 0, added to numerator and denominator of the fraction that the class's
             docstring shows (so `Dice(smooth=2)` equals `Tversky(0.5, 0.5, smooth=1)`).
@@ -143,8 +151,7 @@ class OverlapLoss(ClassLoss, abc.ABC):
         """Numerator and denominator, without `smooth`, from I, Q and P of any one shape."""
 
     def call(self, y_true, y_pred):
-        p, q, _, illegal = self.masks(y_true, y_pred)
-        num_classes = q.shape[-1]
+        p, q, valid, illegal = self.masks(y_true, y_pred)
         terms = (p * q, ops.square(q) if self.squared else q, p)
         sums = ops.stack([ops.sum(x, axis=(1, 2)) for x in terms])  # (3, N, K)
         ones = ops.ones_like(sums[0, :, 0])  # (N,)
@@ -152,44 +159,42 @@ class OverlapLoss(ClassLoss, abc.ABC):
             sums = ops.reshape(ops.sum(sums, axis=1), (-1,))
             sums = replica_sum(ops.append(sums, illegal))
             illegal = sums[-1]
-            loss = self.from_sums(ops.reshape(sums[:-1], (3, num_classes))) * ones
+            loss = self.from_sums(ops.reshape(sums[:-1], (3, p.shape[-1]))) * ones
         else:
-            counts = ops.cast(ops.any(sums[2] > 0, axis=-1), self.dtype)
+            known = self.known_images(valid, sums[2])
             images, samples, illegal = ops.unstack(
-                replica_sum(ops.stack([ops.sum(counts), ops.sum(ones), illegal])), 3
+                replica_sum(ops.stack([ops.sum(known), ops.sum(ones), illegal])), 3
             )
-            loss = safe_divide(self.from_sums(sums) * counts * samples, images)
+            loss = safe_divide(self.from_sums(sums) * known * samples, images)
         return ops.where(illegal > 0, float("nan"), loss)
 
     def from_sums(self, sums):
         """Loss (...,) from I, Q, P stacked to (3, ..., K)."""
-        intersection, predicted, true = sums[0], sums[1], sums[2]
-        numerator, denominator = self.ratio(intersection, predicted, true)
+        return self.mean_loss(*self.ratio(*ops.unstack(sums, 3)), self.weights_of_classes(sums[2]))
+
+    def mean_loss(self, numerator, denominator, weights):
+        """Loss (...,) from the numerator, denominator and weight of each class, (..., K)."""
         denominator = denominator + self.smooth
         empty = denominator < EMPTY
         score = (numerator + self.smooth) / ops.where(empty, 1.0, denominator)
         score = ops.where(empty, 1.0, score)
-
-        weights = self.weights_of_classes(true)
         if self.log is None:
-            return weighted_mean(1.0 - score, weights)
+            return weighted_mean(self.cost(1.0 - score), weights)
         if self.log == "log_mean":
             counted = ops.sum(weights, axis=-1) > 0
             mean = ops.where(counted, weighted_mean(score, weights), 1.0)
             return -ops.log(ops.maximum(mean, LOG_FLOOR))
         logs = -ops.log(ops.maximum(score, LOG_FLOOR))
-        return (
-            weighted_mean(logs, weights)
-            if self.log == "mean_log"
-            else ops.sum(logs * weights, axis=-1)
-        )
+        if self.log == "mean_log":
+            return weighted_mean(logs, weights)
+        return ops.sum(logs * weights, axis=-1)
+
+    def cost(self, missing):
+        """What a class adds to the mean, from 1 - its score."""
+        return missing
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "smooth": self.smooth,
-            "log": self.log,
-        }
+        return {**super().get_config(), "smooth": self.smooth, "log": self.log}
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -228,6 +233,32 @@ class Dice(OverlapLoss):
 
 
 @keras.saving.register_keras_serializable("keras_seg")
+class GeneralizedDice(OverlapLoss):
+    """1 - 2 sum_c w_c I_c / sum_c w_c (Q_c + P_c), w_c = 1 / P_c^2: small classes count as large.
+
+    Sudre, Li, Vercauteren, Ourselin, Cardoso. "Generalised Dice Overlap as a Deep Learning Loss
+    Function for Highly Unbalanced Segmentations", 2017. An absent class would have an infinite
+    weight; here it has none, whatever `classes` says. There is one score, so every `log` is
+    -log of it. `smooth` is added to the sums with the w_c scaled to the sum 1, so that it is a
+    number of pixels. Other arguments and errors: `OverlapLoss`.
+    """
+
+    def __init__(self, ignore_label=255, *, name="generalized_dice", **options):
+        super().__init__(ignore_label, name=name, **options)
+
+    def ratio(self, intersection, predicted, true):
+        return 2.0 * intersection, predicted + true
+
+    def from_sums(self, sums):
+        weights = safe_divide(self.weights_of_classes(sums[2]), ops.square(sums[2]))
+        weights = safe_divide(weights, ops.sum(weights, axis=-1, keepdims=True))
+        pooled = [
+            ops.sum(weights * x, axis=-1, keepdims=True) for x in self.ratio(*ops.unstack(sums, 3))
+        ]
+        return self.mean_loss(*pooled, ops.ones_like(pooled[0]))
+
+
+@keras.saving.register_keras_serializable("keras_seg")
 class Tversky(OverlapLoss):
     """1 - mean Tversky index: I / (I + fp_weight (Q - I) + fn_weight (P - I)) for each class.
 
@@ -259,3 +290,38 @@ class Tversky(OverlapLoss):
 
     def get_config(self):
         return {**super().get_config(), "fp_weight": self.fp_weight, "fn_weight": self.fn_weight}
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class FocalTversky(Tversky):
+    """Mean over classes of (1 - Tversky index)^(1 / gamma): classes near their best weigh more.
+
+    Abraham, Khan. "A Novel Focal Tversky Loss Function with Improved Attention U-Net for Lesion
+    Segmentation", ISBI 2019, with gamma = 4/3. Two traps: its alpha weighs the false negatives and
+    its beta the false positives, as fn_weight=0.7 and fp_weight=0.3 here; and its authors' code
+    calls the exponent itself gamma (0.75), over one index of a single class with smooth=1. The
+    power is taken of each class, before the mean. Below 1e-6 it goes on as a straight line to 0,
+    where a root would have an infinite slope.
+
+    Args:
+        fp_weight, fn_weight: as in `Tversky`.
+        gamma: number > 0; 1 is `Tversky`.
+
+    Other arguments and errors: `OverlapLoss`; ValueError also for `log`, which has no meaning here.
+    """
+
+    def __init__(
+        self, fp_weight=0.3, fn_weight=0.7, *, gamma=4 / 3, name="focal_tversky", **options
+    ):
+        super().__init__(fp_weight, fn_weight, name=name, **options)
+        if not 0 < gamma < float("inf"):
+            raise ValueError(f"gamma must be above 0, got {gamma}.")
+        if self.log is not None:
+            raise ValueError(f"FocalTversky takes the power of a class, no log: got {self.log!r}.")
+        self.gamma = float(gamma)
+
+    def cost(self, missing):
+        return missing * ops.power(ops.maximum(missing, POWER_FLOOR), 1.0 / self.gamma - 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "gamma": self.gamma}

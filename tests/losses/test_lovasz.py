@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_seg.losses import LovaszSoftmax
+from keras_seg.losses import LovaszHinge, LovaszSoftmax
 
 
 def sorted_sum(errors, truth):
@@ -81,3 +81,57 @@ def test_few_bins():
 def test_bins_of_no_use():
     with pytest.raises(ValueError, match="bins"):
         LovaszSoftmax(bins=0)
+
+
+def hinge(labels, logits):
+    """Berman and Blaschko's loss of one set of pixels."""
+    counts = labels != 255
+    truth, z = labels[counts] == 1, logits[counts].astype("float64")
+    return sorted_sum(np.maximum(1 - z * np.where(truth, 1, -1), 0), truth)[0]
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 20.0])
+def test_hinge(spread):
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 0, 0, 1, 255], (3, 60, 50))
+    logits = (spread * rng.normal(size=(3, 60, 50, 1))).astype("float32")
+    value = float(LovaszHinge()(labels, logits))
+    assert value == pytest.approx(hinge(labels, logits[..., 0]), rel=1e-5)
+    value = float(LovaszHinge(over="image")(labels, logits))
+    each = [hinge(a, b) for a, b in zip(labels, logits[..., 0], strict=True)]
+    assert value == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_hinge_without_foreground_is_the_largest_error():
+    labels, logits = np.zeros((1, 1, 3), "uint8"), np.array([[[[-3.0], [0.5], [1.5]]]])
+    assert float(LovaszHinge()(labels, logits)) == pytest.approx(2.5, abs=1e-6)
+    assert float(LovaszHinge(classes="present")(labels, logits)) == 0
+
+
+def test_hinge_beyond_the_margin_is_zero():
+    labels = np.array([[[0, 1, 255]]])
+    assert float(LovaszHinge()(labels, np.array([[[[-1.5], [2.0], [9.0]]]]))) == 0
+
+
+def test_hinge_gradient():
+    """Finite differences in float64."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(2)
+    labels, logits = rng.integers(0, 2, (1, 3, 4)), rng.normal(size=(1, 3, 4, 1))
+    loss = LovaszHinge(dtype="float64")
+    z = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = loss(labels, z)
+    slope = tape.gradient(value, z).numpy()
+    for i in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[i] = 1e-6
+        rise = float(loss(labels, logits + step)) - float(loss(labels, logits - step))
+        assert slope[i] == pytest.approx(rise / 2e-6, abs=2e-9)
+
+
+def test_hinge_takes_no_classes():
+    with pytest.raises(ValueError, match="LovaszSoftmax"):
+        LovaszHinge(mode="multiclass")
