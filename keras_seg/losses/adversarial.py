@@ -17,7 +17,7 @@ Isola, Zhu, Zhou, Efros. "Image-to-Image Translation with Conditional Adversaria
 import keras
 from keras import ops
 
-from keras_seg.layers.labels import sort_labels, standardize_ignore_label
+from keras_seg.layers.labels import check_legal, sort_labels, standardize_ignore_label
 from keras_seg.losses.base import SegmentationLoss, replica_sum, safe_divide
 from keras_seg.utils import unknown_name
 
@@ -128,16 +128,19 @@ def soften_truth(labels, probabilities, *, ignore_label=255, tau=0.9):
         tau: number in [0, 1], the least mass of the true class.
 
     Returns:
-        (N, H, W, K), each pixel of the sum 1; NaN where a label is neither a class nor ignored.
+        (N, H, W, K), each pixel of the sum 1; in a graph, NaN where a label is neither a class nor
+        ignored.
 
     Raises:
-        ValueError: tau out of range, labels that are no integers or have another rank.
+        ValueError: tau out of range, labels that are no integers or have another rank, and in
+            eager mode ids that are neither a class nor ignored.
     """
     if not 0 <= tau <= 1:
         raise ValueError(f"tau must be between 0 and 1, got {tau}.")
     q = ops.stop_gradient(ops.convert_to_tensor(probabilities))
     ignored = standardize_ignore_label(ignore_label)
     ids, valid, illegal = sort_labels(labels, q.shape[-1], ignored)
+    check_legal(labels, illegal, q.shape[-1], ignore_label)
     truth = ops.one_hot(ids, q.shape[-1], dtype=q.dtype)
     own = ops.clip(ops.sum(truth * q, axis=-1, keepdims=True), 0.0, 1.0 - 1e-6)
     mass = ops.maximum(own, tau)

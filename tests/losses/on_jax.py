@@ -6,13 +6,20 @@ import numpy as np
 from conftest import Y, Z
 
 from keras_seg.losses import (
+    L1,
+    Adversarial,
+    Boundary,
     CrossEntropy,
     CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
+    FocalTversky,
+    GeneralizedDice,
     IoU,
+    LovaszHinge,
     LovaszSoftmax,
     SemanticEncoding,
+    TotalVariation,
     Tversky,
 )
 from keras_seg.metrics import ConfusionMatrix, MeanIoU, confusion_matrix, scores
@@ -25,6 +32,8 @@ VALUES = [
     (IoU(over="image", classes="all"), 0.721799),
     (Dice(), 0.433406),
     (Tversky(), 0.435022),
+    (GeneralizedDice(), 0.468627),
+    (FocalTversky(), 0.535361),
     (LovaszSoftmax(), 0.473769),
     (LovaszSoftmax(over="image"), 0.439149),
     (CrossEntropyDice(), 0.456573),
@@ -56,6 +65,21 @@ def check_losses():
     presence = np.array([[2, -1, 0.5, -3], [0, 1, -2, 1]], "float32")
     value = jax.jit(lambda z, y: SemanticEncoding()(y, z))(presence, LABELS)
     np.testing.assert_allclose(value, 0.551182, atol=2e-6)
+
+    # By hand, as in test_boundary.py and test_lovasz.py.
+    q = np.array([[[[0.1], [0.2], [0.6], [0.7], [0.9]]]], "float32")
+    row = np.array([[[0, 0, 1, 1, 1]]])
+    for loss, labels, logits, expected in [
+        (TotalVariation(), LABELS, LOGITS, 1.098290),
+        (Boundary(mode="binary"), row, np.log(q / (1 - q)), -2.1 / 5),
+        (LovaszHinge(), 0 * row[..., :3], [[[[-3.0], [0.5], [1.5]]]], 2.5),
+        (L1(mode="binary"), row, np.log(q / (1 - q)), 1.1 / 5),
+        (Adversarial("least_squares"), 1, q, (0.81 + 0.64 + 0.16 + 0.09 + 0.01) / 5),
+    ]:
+        step = jax.jit(jax.value_and_grad(lambda z, y, loss=loss: loss(y, z)))
+        value, slope = step(np.array(logits, "float32"), labels)
+        np.testing.assert_allclose(value, expected, atol=2e-6)
+        assert np.any(slope != 0), loss.name
 
 
 def check_counts():

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from keras_seg.losses import (
+    L1,
     CrossEntropy,
     CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
+    FocalTversky,
+    GeneralizedDice,
     IoU,
     LovaszSoftmax,
     SemanticEncoding,
@@ -31,6 +34,9 @@ ALL_LOSSES = [
     Tversky(),
     LovaszSoftmax(),
     LovaszSoftmax(over="image", classes="all"),
+    GeneralizedDice(),
+    FocalTversky(),
+    L1(),
     CrossEntropyLogIoU(),
     CrossEntropyDice(),
 ]
@@ -68,6 +74,10 @@ def gradient(loss, labels, logits, dtype="float32"):
         (Tversky(), 0.435022),
         (Tversky(0.3, 0.7, classes="all"), 0.576267),
         (Tversky(0.7, 0.3), 0.427688),
+        (GeneralizedDice(), 0.468627),
+        (GeneralizedDice(classes="all"), 0.468627),
+        (FocalTversky(), 0.535361),
+        (FocalTversky(classes="all", smooth=1), 0.395345),
         (LovaszSoftmax(), 0.473769),
         (LovaszSoftmax(classes="all"), 0.382635),
         (LovaszSoftmax(classes=[3]), 0.109232),
@@ -104,6 +114,7 @@ def test_value(loss, value, labels, logits):
         (Tversky(), [-0.017060, 0.011151, 0.004857, 0.001052], 0.381086),
         (CrossEntropyDice(), [-0.019012, 0.012734, 0.005267, 0.001011], 0.426280),
         (CrossEntropyLogIoU(), [-0.078357, 0.052822, 0.020318, 0.005216], 1.804716),
+        (FocalTversky(), [-0.016064, 0.010520, 0.004539, 0.001004], 0.352532),
         (LovaszSoftmax(), [-0.015286, 0.010169, 0.003741, 0.001376], 0.385470),
     ],
 )
@@ -122,6 +133,9 @@ def test_gradient(loss, first, total, labels, logits):
         lambda dtype: IoU(log="mean_log", dtype=dtype),
         lambda dtype: Dice(squared=True, smooth=0.5, classes=[1, 3], dtype=dtype),
         lambda dtype: LovaszSoftmax(classes="all", dtype=dtype),
+        lambda dtype: GeneralizedDice(over="image", smooth=0.5, dtype=dtype),
+        lambda dtype: FocalTversky(0.2, 0.9, gamma=2, dtype=dtype),
+        lambda dtype: L1(dtype=dtype),
         lambda dtype: LovaszSoftmax(over="image", class_weights=[1, 2, 3, 4], dtype=dtype),
         lambda dtype: WeightedSum([Tversky(0.8, 0.1, dtype=dtype)], [2.0], dtype=dtype),
     ],

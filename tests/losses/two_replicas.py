@@ -14,13 +14,18 @@ import tensorflow as tf
 
 from keras_seg.layers import batch_norm
 from keras_seg.losses import (
+    L1,
+    Boundary,
     CrossEntropy,
     CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
+    FocalTversky,
+    GeneralizedDice,
     IoU,
     LovaszSoftmax,
     SemanticEncoding,
+    TotalVariation,
     Tversky,
 )
 from keras_seg.metrics import ConfusionMatrix, MeanIoU, confusion_matrix
@@ -36,6 +41,12 @@ LOSSES = [
     CrossEntropyDice(),
     LovaszSoftmax(),
     LovaszSoftmax(over="image", classes="all"),
+    GeneralizedDice(),
+    FocalTversky(over="image"),
+    Boundary(),
+    Boundary(over="image", classes=[1, 2]),
+    TotalVariation(),
+    L1(),
     SemanticEncoding(),
 ]
 STEPS = 3
