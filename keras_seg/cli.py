@@ -84,7 +84,9 @@ def _import_quietly():
     """Import Keras and its backend without what their C++ libraries print at the start."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silence():
-        importlib.import_module("keras")
+        keras = importlib.import_module("keras")
+    # Keras wraps the message of a layer in colours and arguments, which hide what is wrong.
+    keras.config.disable_traceback_filtering()
 
 
 def _parser():

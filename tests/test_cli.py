@@ -235,6 +235,15 @@ def test_import_weights_that_cannot_be_leaves_no_file(fcn, tmp_path, capsys, arg
     assert [path.name for path in tmp_path.iterdir()] == ["fcn.npz"]
 
 
+def test_a_size_that_cannot_work_is_one_sentence(tmp_path, capsys):
+    network = ["--model", "SETR", "--classes", "3", "--size", "100", "64", "--set", "depth=1"]
+    files = ["--layout", "setr", str(tmp_path / "a.pth"), "--output", str(tmp_path / "a.keras")]
+    assert main(["import-weights", *network, *files]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("keras-seg import-weights: The height 100 cannot work")
+    assert len(message.splitlines()) == 1
+
+
 def file_in_the_way(tmp_path):
     path = pathlib.Path(tmp_path, "file")
     path.write_text("")
