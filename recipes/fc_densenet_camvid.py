@@ -33,10 +33,11 @@ def main(arguments=None):
         data="CamVid in SegNet's layout",
         arguments=arguments,
     )
-    crop, slim = CROP, {}
+    crop, model, slim = CROP, MODEL, {}
     if options.smoke:
         train_data, val_data = data.shapes(6, seed=0), data.shapes(3, seed=1)
-        crop, slim = (64, 64), {"growth_rate": 2, "filters": 4}
+        crop, model = (64, 64), "FCDenseNet"
+        slim = {"growth_rate": 2, "filters": 4, "layers_per_block": (1, 2), "bottleneck_layers": 2}
     else:
         train_data = data.camvid(options.data_dir, "train")
         val_data = data.camvid(options.data_dir, "val")
@@ -48,7 +49,7 @@ def main(arguments=None):
         weight_decay=WEIGHT_DECAY,
     )
     training.train(
-        lambda: models.build(MODEL, train_data.table.num_classes, **slim),
+        lambda: models.build(model, train_data.table.num_classes, **slim),
         train_data,
         val_data,
         folder=options.folder,

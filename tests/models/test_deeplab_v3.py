@@ -19,9 +19,10 @@ def shapes(model):
 
 @pytest.mark.parametrize("form", ["paper", "torchvision"])
 def test_the_same_weights_at_every_output_stride(form):
-    trained = models.DeepLabV3(3, form=form, output_stride=16, **SLIM)
+    options = {"form": form, "backbone": "resnet18", "multi_grid": (1, 2), **SLIM}
+    trained = models.DeepLabV3(3, output_stride=16, **options)
     for output_stride in (8, 32):
-        tested = models.DeepLabV3(3, form=form, output_stride=output_stride, **SLIM)
+        tested = models.DeepLabV3(3, output_stride=output_stride, **options)
         assert shapes(tested) == shapes(trained)
         tested.set_weights(trained.get_weights())
         low = keras.Model(tested.input, tested.get_layer("logits_low").output)
@@ -58,7 +59,7 @@ def test_dilation(options, stage4, stage5, rates):
 
 def test_momentum_of_the_paper_and_of_torchvision():
     def momenta(**options):
-        model = models.DeepLabV3(3, **SLIM, **options)
+        model = models.DeepLabV3(3, backbone="resnet18", multi_grid=(1, 2), **SLIM, **options)
         return {layer.momentum for layer in model.layers if layer.name.endswith(("_bn", "_bn1"))}
 
     assert momenta() == {0.9997}

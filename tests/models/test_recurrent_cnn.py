@@ -67,7 +67,6 @@ def test_both_forms_equal_a_sliding_window(variant, instances, seen, step, tmp_p
         assert_close(logits[y, x], expected)
 
     # One prediction for each block, of the pixel left of and above its middle.
-
     low = keras.Model(coarse.input, coarse.get_layer("logits_low").output)(image)[0]
     assert low.shape[:2] == (-(-37 // step), -(-50 // step))
     on_grid = logits[step // 2 - 1 :: step, step // 2 - 1 :: step]
@@ -77,7 +76,6 @@ def test_both_forms_equal_a_sliding_window(variant, instances, seen, step, tmp_p
 
 def test_dense_equals_shift_and_stitch():
     """rcnn2 twice has a grid of 4: from 16 shifted images come all predictions of one."""
-
     options = {"variant": "rcnn2", "instances": 2, "filters": 4}
     dense = models.RecurrentCNN(CLASSES, **options)
     weights(dense)

@@ -20,7 +20,6 @@ def test_two_convolutions_of_dilation_12(size):
     model = models.ResNet38(3, **SLIM)
     rng = np.random.default_rng(0)
     taps = {name: model.get_layer(name).output for name in ("features", "logits_low", "logits")}
-    x = None
     for name in ("head_conv", "logits_low"):
         layer = model.get_layer(name)
         layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
