@@ -18,6 +18,13 @@ class IdentityKernel(keras.initializers.Initializer):
     floor(b groups / c_out); the centre of such a pair is groups / c_out, so that the mean of a
     group times its width is kept. All other entries are N(0, deviation) (Yu and Koltun 2016,
     section 3).
+
+    Args:
+        groups: number of channels that are passed on; it divides c_in and c_out.
+        deviation: of the other entries; 0 leaves them 0.
+
+    Raises:
+        ValueError: for the shape of a kernel that is not square or has an even side.
     """
 
     def __init__(self, groups, deviation=0.0):

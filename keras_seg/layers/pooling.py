@@ -15,6 +15,9 @@ class AdaptiveAveragePooling2D(layers.Layer):
     Bin i covers rows floor(i H / bins) to ceil((i + 1) H / bins), as in PyTorch: bins overlap where
     the grid does not divide the map. Unlike `keras.layers.AdaptiveAveragePooling2D` of Keras 3.15
     it works with unknown sizes and with one bin inside a graph.
+
+    Args:
+        bins: rows and columns of the result, at least 1; ValueError for anything else.
     """
 
     def __init__(self, bins, **kwargs):

@@ -115,10 +115,14 @@ def Dilation8(
     weights=None,
     name="dilation8",
 ):
-    """Build the front end with a context module of 8 layers. See `DilatedFrontEnd`.
+    """Build the front end with a context module of 8 layers.
 
-    `context` is "large" (the network released for VOC) or "basic" (that for CamVid, to be used with
-    preprocessing="bgr-camvid"); see `keras_seg.layers.context_module`.
+    Result and errors are those of `DilatedFrontEnd`, and a ValueError for an unknown context.
+
+    Args:
+        context: "large" (the network released for VOC) or "basic" (that for CamVid, to be used with
+            preprocessing="bgr-camvid"), see `keras_seg.layers.context_module`.
+        others: as of `DilatedFrontEnd`.
     """
     if context not in FORMS:
         raise unknown_name("context", context, FORMS)
@@ -142,7 +146,10 @@ def Dilation7(
     weights=None,
     name="dilation7",
 ):
-    """Build the network for KITTI: the basic module without dilation 16. See `DilatedFrontEnd`."""
+    """Build the network for KITTI: with the basic context module, but without dilation 16.
+
+    Arguments, result and errors are those of `DilatedFrontEnd`.
+    """
 
     def module(scores):
         return context_module(scores, dilations=(1, 1, 2, 4, 8, 1))
@@ -163,7 +170,10 @@ def Dilation10(
     weights=None,
     name="dilation10",
 ):
-    """Build the network for Cityscapes: the basic module, with 32 and 64. See `DilatedFrontEnd`."""
+    """Build the network for Cityscapes: with the basic context module, and dilations 32 and 64.
+
+    Arguments, result and errors are those of `DilatedFrontEnd`.
+    """
 
     def module(scores):
         return context_module(scores, dilations=(1, 1, 2, 4, 8, 16, 32, 64, 1))

@@ -155,7 +155,10 @@ def FCDenseNet56(
     weights=None,
     name="fc_densenet56",
 ):
-    """FC-DenseNet56: growth 12, 4 layers in each of the 11 blocks. See `FCDenseNet`."""
+    """FC-DenseNet56: growth 12, 4 layers in each of the 11 blocks.
+
+    Arguments, result and errors are those of `FCDenseNet`, whose blocks are fixed here.
+    """
     return FCDenseNet(
         num_classes,
         input_shape,
@@ -185,7 +188,10 @@ def FCDenseNet67(
     weights=None,
     name="fc_densenet67",
 ):
-    """FC-DenseNet67: growth 16, 5 layers in each of the 11 blocks. See `FCDenseNet`."""
+    """FC-DenseNet67: growth 16, 5 layers in each of the 11 blocks.
+
+    Arguments, result and errors are those of `FCDenseNet`, whose blocks are fixed here.
+    """
     return FCDenseNet(
         num_classes,
         input_shape,
@@ -215,7 +221,10 @@ def FCDenseNet103(
     weights=None,
     name="fc_densenet103",
 ):
-    """FC-DenseNet103: growth 16, blocks of 4, 5, 7, 10, 12, 15, and back. See `FCDenseNet`."""
+    """FC-DenseNet103: growth 16, blocks of 4, 5, 7, 10, 12, 15, and back.
+
+    Arguments, result and errors are those of `FCDenseNet`, whose blocks are fixed here.
+    """
     return FCDenseNet(
         num_classes,
         input_shape,

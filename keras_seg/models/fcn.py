@@ -200,8 +200,12 @@ def FCN16s(
 ):
     """FCN-16s: the scores of stride 32, twice as large, plus those of pool4 (stride 16).
 
-    `at_once=True` multiplies pool4 by 0.01 before its score layer, so that the whole network can be
-    trained in one go. The other arguments are those of `FCN32s`; `transfer_fcn` starts it from one.
+    `transfer_fcn` starts it from an FCN-32s. Result and errors are those of `FCN32s`.
+
+    Args:
+        at_once: multiply pool4 by 0.01 before its score layer, so that the whole network can be
+            trained in one go.
+        others: as of `FCN32s`.
     """
     return _fcn(
         16,
@@ -244,9 +248,12 @@ def FCN8s(
 ):
     """FCN-8s: the scores of FCN-16s, twice as large, plus those of pool3 (stride 8).
 
-    `at_once=True` multiplies pool4 by 0.01 and pool3 by 0.0001 before their score layers
-    (voc-fcn8s-atonce). The other arguments are those of `FCN32s`; `transfer_fcn` starts it from an
-    FCN-16s.
+    `transfer_fcn` starts it from an FCN-16s. Result and errors are those of `FCN32s`.
+
+    Args:
+        at_once: multiply pool4 by 0.01 and pool3 by 0.0001 before their score layers, so that the
+            whole network can be trained in one go (voc-fcn8s-atonce).
+        others: as of `FCN32s`.
     """
     return _fcn(
         8,

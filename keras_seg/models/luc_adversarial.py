@@ -64,7 +64,10 @@ def LargeFOVAdversary(
 def SmallFOVAdversary(
     channels, *, light=False, filters=96, weights=None, name="small_fov_adversary"
 ):
-    """Build the adversary with a field of view of 18 x 18 pixels; see `LargeFOVAdversary`."""
+    """Build the adversary with a field of view of 18 x 18 pixels.
+
+    Arguments, result and errors are those of `LargeFOVAdversary`.
+    """
     return _adversary(_SMALL, 1, channels, light, filters, weights, name)
 
 

@@ -186,9 +186,9 @@ class TableConv2D(layers.Conv2D):
     """A convolution whose maps see some of the maps before only.
 
     Args:
+        filters, kernel_size: as of `keras.layers.Conv2D`, and so are those not named here.
         table: for each filter the list of input channels that it sees, or None for all. The rest
             of the kernel counts as zero, whatever it holds.
-        others: as of `keras.layers.Conv2D`.
     """
 
     def __init__(self, filters, kernel_size, table=None, **kwargs):
