@@ -6,6 +6,8 @@ Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011. Con
 sadeepj/crfasrnn_keras; start values as in torrvision/crfasrnn.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -78,8 +80,8 @@ class MeanField(keras.layers.Layer):
             ("theta_beta", theta_beta),
             ("theta_gamma", theta_gamma),
         ):
-            if not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value!r}.")
+            if not (isinstance(value, numbers.Real) and value > 0):
+                raise ValueError(f"{name} must be a number above 0, got {value!r}.")
         self.iterations, self.training_iterations = iterations, training_iterations
         self.theta_alpha, self.theta_beta, self.theta_gamma = theta_alpha, theta_beta, theta_gamma
         self.spatial_weight, self.bilateral_weight = spatial_weight, bilateral_weight

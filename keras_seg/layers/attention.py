@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_seg.layers.resize import bilinear_matrix
-from keras_seg.utils import check_counts
+from keras_seg.utils import check_counts, counts
 
 
 def normal_002():
@@ -35,9 +35,7 @@ class TokenEmbedding(keras.layers.Layer):
 
     def __init__(self, grid, class_token=True, **kwargs):
         super().__init__(**kwargs)
-        self.grid = tuple(int(n) for n in grid)
-        if len(self.grid) != 2 or min(self.grid) < 1:
-            raise ValueError(f"grid must be (rows, columns), each at least 1, got {grid!r}.")
+        self.grid = counts("grid", grid, 2)
         self.class_token = class_token
 
     def build(self, input_shape):

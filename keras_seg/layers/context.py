@@ -20,7 +20,7 @@ class IdentityKernel(keras.initializers.Initializer):
     section 3).
 
     Args:
-        groups: number of channels that are passed on; it divides c_in and c_out.
+        groups: number of channels that are passed on.
         deviation: of the other entries; 0 leaves them 0.
 
     Raises:

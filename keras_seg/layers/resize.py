@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_seg.utils import check_counts, unknown_name
+from keras_seg.utils import check_counts, counts, unknown_name
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -51,9 +51,7 @@ class Resize(keras.layers.Layer):
             raise ValueError("interpolation='nearest' has no align_corners form.")
         if align_corners and not half_pixel:
             raise ValueError("align_corners=True and half_pixel=False exclude each other.")
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError(f"size must be (height, width), each at least 1, got {size!r}.")
-        self.size = None if size is None else tuple(int(n) for n in size)
+        self.size = None if size is None else counts("size", size, 2)
         self.scale = None if scale is None else int(scale)
         self.align_corners = align_corners
         self.interpolation = interpolation

@@ -199,7 +199,7 @@ def test_float32_under_mixed_precision_and_file(tmp_path):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="iterations must be a whole number of at least 1, got 0"):
         MeanField(iterations=0)
-    with pytest.raises(ValueError, match="theta_beta must be above 0, got -3"):
+    with pytest.raises(ValueError, match="theta_beta must be a number above 0, got -3"):
         MeanField(theta_beta=-3)
     with pytest.raises(ValueError, match="logits are 4 x 5 pixels, the image 8 x 10"):
         MeanField()(np.zeros((1, 4, 5, 2), "float32"), np.zeros((1, 8, 10, 3), "float32"))

@@ -92,6 +92,7 @@ def test_resize_to_its_own_size_is_free():
     ("arguments", "message"),
     [
         ({"size": (0, 3)}, "at least 1"),
+        ({"size": 3}, "size must be a list or tuple of 2 whole numbers of at least 1, got 3"),
         ({"size": (3, 3), "scale": 2}, "not both"),
         ({"scale": 1.5}, "whole number"),
         ({"interpolation": "cubic"}, "Known: bilinear, nearest"),
