@@ -104,17 +104,17 @@ def _sync_folder(folder):
 def write_json(path, value):
     """Write `value` as JSON, whole or not at all. NumPy values are accepted; NaN becomes null."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", "utf-8")
+        temporary.write_text(json.dumps(plain(value), indent=2, allow_nan=False) + "\n", "utf-8")
 
 
-def _plain(value):
-    """`value` in what JSON has."""
+def plain(value):
+    """`value` in what JSON has: NumPy values as Python's, NaN and infinities as None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, pathlib.Path):

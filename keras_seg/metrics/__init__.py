@@ -1,5 +1,6 @@
 """Metrics: Keras metrics for `fit`, and NumPy functions for everything."""
 
+from keras_seg.metrics.ade20k import ADE20KScore, ade20k_confusion_matrix, ade20k_score
 from keras_seg.metrics.boundary import (
     BoundaryF1,
     TrimapIoU,
@@ -10,9 +11,11 @@ from keras_seg.metrics.boundary import (
     davis_scores,
     trimap_matrices,
 )
+from keras_seg.metrics.cityscapes import CityscapesScores, format_cityscapes, train_ids_to_label_ids
 from keras_seg.metrics.confusion import (
     F1,
     ConfusionMatrix,
+    DiceScore,
     FrequencyWeightedIoU,
     MeanAccuracy,
     MeanIoU,
@@ -23,18 +26,27 @@ from keras_seg.metrics.confusion import (
     scores,
 )
 from keras_seg.metrics.instance import coco_ap, instance_counts, instance_scores
+from keras_seg.metrics.per_image import PerImageDiceScore, PerImageMeanIoU, scores_per_image
+from keras_seg.metrics.results import merge_results
 
 __all__ = [
+    "ADE20KScore",
     "BoundaryF1",
+    "CityscapesScores",
     "ConfusionMatrix",
+    "DiceScore",
     "F1",
     "FrequencyWeightedIoU",
     "MeanAccuracy",
     "MeanIoU",
+    "PerImageDiceScore",
+    "PerImageMeanIoU",
     "PixelAccuracy",
     "Precision",
     "Recall",
     "TrimapIoU",
+    "ade20k_confusion_matrix",
+    "ade20k_score",
     "boundary_counts",
     "boundary_scores",
     "coco_ap",
@@ -42,8 +54,12 @@ __all__ = [
     "davis_f",
     "davis_j",
     "davis_scores",
+    "format_cityscapes",
     "instance_counts",
     "instance_scores",
+    "merge_results",
     "scores",
+    "scores_per_image",
+    "train_ids_to_label_ids",
     "trimap_matrices",
 ]

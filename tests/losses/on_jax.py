@@ -22,7 +22,14 @@ from keras_seg.losses import (
     TotalVariation,
     Tversky,
 )
-from keras_seg.metrics import ConfusionMatrix, MeanIoU, confusion_matrix, scores
+from keras_seg.metrics import (
+    ConfusionMatrix,
+    MeanIoU,
+    PerImageMeanIoU,
+    confusion_matrix,
+    scores,
+    scores_per_image,
+)
 
 LABELS, LOGITS = np.array(Y, "uint8"), np.array(Z, "float32")
 VALUES = [
@@ -112,13 +119,17 @@ def train(images, labels):
     """Two steps of `fit`: the logs, and the scores of `evaluate` beside NumPy's."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(5, 3, padding="same")])
-    model.compile(keras.optimizers.SGD(0.5), CrossEntropy() + Dice(), metrics=[ConfusionMatrix(5)])
+    metrics = [ConfusionMatrix(5), PerImageMeanIoU(5)]
+    model.compile(keras.optimizers.SGD(0.5), CrossEntropy() + Dice(), metrics=metrics)
     logs = model.fit(images, labels, batch_size=8, shuffle=False, verbose=0).history
     found = model.evaluate(images, labels, batch_size=8, verbose=0, return_dict=True)
     predicted = model.predict(images, verbose=0).argmax(-1)
     expected = scores(confusion_matrix(labels, predicted, 5))
     for name in ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
+    each = [confusion_matrix(*pair, 5) for pair in zip(labels, predicted, strict=True)]
+    expected = scores_per_image(each)["mean_iou"]
+    np.testing.assert_allclose(found["per_image_mean_iou"], expected, rtol=1e-6)
     return logs["loss"][0], np.concatenate([w.ravel() for w in model.get_weights()])
 
 

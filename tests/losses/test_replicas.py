@@ -35,7 +35,7 @@ def test_weights_after_fit(report):
 
 
 def test_logs(report):
-    assert len(report["one"]["logs"]) == 12  # loss, four scores and "some", twice
+    assert len(report["one"]["logs"]) == 16  # loss, four scores, "some", two per image, twice
     for name, value in report["one"]["logs"].items():
         assert report["two"]["logs"][name] == pytest.approx(value, rel=1e-6), name
 
@@ -46,3 +46,11 @@ def test_no_pixel_is_lost(report):
         assert matrix.sum() == 3 * 243
         assert report[replicas]["ignored"] == 3 * (512 - 243)
         assert report[replicas]["matrix"] == report[replicas]["recount"]
+
+
+def test_scores_per_image(report):
+    """Some images have no pixel that counts; the values are NumPy's."""
+    for replicas in ("one", "two"):
+        for name in ("per_image", "per_image_dice"):
+            value = report[replicas]["logs"][f"val_{name}"]
+            assert value == pytest.approx(report[replicas][name], rel=1e-6)

@@ -28,7 +28,14 @@ from keras_seg.losses import (
     TotalVariation,
     Tversky,
 )
-from keras_seg.metrics import ConfusionMatrix, MeanIoU, confusion_matrix
+from keras_seg.metrics import (
+    ConfusionMatrix,
+    MeanIoU,
+    PerImageDiceScore,
+    PerImageMeanIoU,
+    confusion_matrix,
+    scores_per_image,
+)
 
 CLASSES = 5
 LOSSES = [
@@ -117,7 +124,12 @@ def train(strategy):
         model.compile(
             keras.optimizers.SGD(0.1, momentum=0.9),
             CrossEntropy() + 0.5 * Dice() + IoU(over="image"),
-            metrics=[metric, MeanIoU(CLASSES, classes=[1, 2], name="some")],
+            metrics=[
+                metric,
+                MeanIoU(CLASSES, classes=[1, 2], name="some"),
+                PerImageMeanIoU(CLASSES, name="per_image"),
+                PerImageDiceScore(CLASSES, absent="one", name="per_image_dice"),
+            ],
         )
         return model, metric
 
@@ -129,12 +141,16 @@ def train(strategy):
     logs |= {f"val_{k}": v for k, v in model.evaluate(data, verbose=0, return_dict=True).items()}
     counts = metric.counts()
     predicted = model.predict(images, verbose=0).argmax(-1)
+    pairs = zip(labels, predicted, strict=True)
+    matrices = [confusion_matrix(label, ids, CLASSES) for label, ids in pairs]
     return {
         "logs": {name: float(value) for name, value in logs.items()},
         "weights": np.concatenate([w.ravel() for w in model.get_weights()]),
         "matrix": counts["matrix"],
         "ignored": counts["ignored"],
         "recount": confusion_matrix(labels, predicted, CLASSES),
+        "per_image": scores_per_image(matrices)["mean_iou"],
+        "per_image_dice": scores_per_image(matrices, "one")["mean_f1"],
     }
 
 
