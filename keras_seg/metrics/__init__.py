@@ -26,6 +26,11 @@ from keras_seg.metrics.confusion import (
     scores,
 )
 from keras_seg.metrics.instance import coco_ap, instance_counts, instance_scores
+from keras_seg.metrics.multilabel import (
+    MultiLabelScores,
+    multilabel_confusion_matrix,
+    multilabel_scores,
+)
 from keras_seg.metrics.per_image import PerImageDiceScore, PerImageMeanIoU, scores_per_image
 from keras_seg.metrics.results import merge_results
 
@@ -39,6 +44,7 @@ __all__ = [
     "FrequencyWeightedIoU",
     "MeanAccuracy",
     "MeanIoU",
+    "MultiLabelScores",
     "PerImageDiceScore",
     "PerImageMeanIoU",
     "PixelAccuracy",
@@ -58,6 +64,8 @@ __all__ = [
     "instance_counts",
     "instance_scores",
     "merge_results",
+    "multilabel_confusion_matrix",
+    "multilabel_scores",
     "scores",
     "scores_per_image",
     "train_ids_to_label_ids",

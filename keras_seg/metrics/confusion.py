@@ -139,7 +139,7 @@ def scores(matrix, absent="skip", classes=None):
             f"{matrix.dtype} {matrix.shape}."
         )
     matrix, num_classes = matrix.astype("float64"), len(matrix)
-    included = _included(classes, num_classes, absent)
+    included = included_classes(classes, num_classes, absent)
     tp, truth, columns = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     predicted = columns[:num_classes]
     union = truth + predicted - tp
@@ -149,12 +149,7 @@ def scores(matrix, absent="skip", classes=None):
         return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
 
     def mean(values):
-        if absent in ("zero", "one"):
-            values = np.where(np.isnan(values), float(absent == "one"), values)
-        elif absent == "truth_only":
-            values = np.where(truth > 0, values, np.nan)
-        values = values[included & ~np.isnan(values)]
-        return float(values.mean()) if pixels and values.size else math.nan
+        return mean_score(values, truth, included, absent) if pixels else math.nan
 
     per_class = {
         "iou": divide(tp, union),
@@ -182,12 +177,22 @@ def scores(matrix, absent="skip", classes=None):
     }
 
 
+def mean_score(values, truth, included, absent):
+    """Mean of scores (K,), NaN where undefined, over a mask of classes, by the rule `absent`."""
+    if absent in ("zero", "one"):
+        values = np.where(np.isnan(values), float(absent == "one"), values)
+    elif absent == "truth_only":
+        values = np.where(truth > 0, values, np.nan)
+    values = values[included & ~np.isnan(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
 def _check_void_predictions(void_predictions):
     if void_predictions not in VOID_PREDICTIONS:
         raise unknown_name("void_predictions", void_predictions, VOID_PREDICTIONS)
 
 
-def _included(classes, num_classes, absent):
+def included_classes(classes, num_classes, absent):
     """Mask (K,) of the classes in means, after checking the options of a mean."""
     if absent not in ABSENT:
         raise unknown_name("absent", absent, ABSENT)
@@ -255,7 +260,7 @@ class PixelMetric(keras.metrics.Metric):
         self.ignore_label = ignore_label
         self.absent = absent
         self.classes = None if classes is None else [int(c) for c in classes]
-        self._mask = _included(self.classes, self.num_classes, absent).astype("float32")
+        self._mask = included_classes(self.classes, self.num_classes, absent).astype("float32")
         _check_void_predictions(void_predictions)
         self.void_predictions = void_predictions
         self._columns = self.num_classes + (void_predictions == "miss")
@@ -274,14 +279,56 @@ class PixelMetric(keras.metrics.Metric):
         cells = ops.where(valid, ids * self._columns + predicted, size)
         return ops.where(illegal, size + 1, cells)
 
+    def _add_counter(self, cells):
+        """Make the state: two digits of each of the cells, of ignored and of illegal pixels."""
+        self._digits = self.add_variable(
+            shape=(2, cells + 2),
+            initializer="zeros",
+            dtype=integer_state(),
+            aggregation="sum",
+            name="counts",
+        )
+
+    def _add(self, cells):
+        """Count integers of any shape, the cells of pixels."""
+        cells = ops.reshape(cells, (-1,))
+        size = self._digits.shape[1]
+        batch = ops.segment_sum(ops.ones_like(cells), cells, num_segments=size)
+        batch = ops.cast(batch, self._digits.dtype)
+        carry = (self._digits[0] + batch) // 2**DIGIT
+        self._digits.assign_add(ops.stack([batch - carry * 2**DIGIT, carry]))
+
+    def _exact_counts(self):
+        """The counts as int64 array: cells, ignored, illegal."""
+        low, high = (ops.convert_to_numpy(self._digits[i]).astype("int64") for i in (0, 1))
+        return (high << DIGIT) + low
+
+    def _float_counts(self):
+        """The counts of the cells as float32, and the number of illegal pixels."""
+        digits = ops.cast(self._digits, "float32")
+        counts = digits[0] + digits[1] * 2.0**DIGIT
+        return counts[:-2], counts[-1]
+
+    def _check_no_illegal(self, illegal):
+        """Raise ValueError if there were any such pixels."""
+        if illegal:
+            raise ValueError(
+                f"{illegal} pixels had ids that are no class: expected 0 .. "
+                f"{self.num_classes - 1} or the ignore label {self.ignore_label} "
+                "(`keras-seg check-data` names the files)."
+            )
+
     def _sums(self, matrix):
         """TP, T and P (..., K) of matrices (..., K, columns)."""
         tp = ops.diagonal(matrix, axis1=-2, axis2=-1)
         predicted = ops.sum(matrix, axis=-2)[..., : self.num_classes]
         return tp, ops.sum(matrix, axis=-1), predicted
 
-    def _mean(self, score, tp, truth, predicted):
-        """Sum of a score over the classes of the mean, and their number; counts are (..., K)."""
+    def _mean(self, score, tp, truth, predicted, pixels=None):
+        """Sum of a score over the classes of the mean, and their number; counts are (..., K).
+
+        `pixels` (..., 1): how many count, the sum of `truth` unless given.
+        """
         numerator, denominator = {
             "iou": (tp, truth + predicted - tp),
             "recall": (tp, truth),
@@ -296,7 +343,7 @@ class PixelMetric(keras.metrics.Metric):
             counted = counted * ops.cast(denominator > 0, "float32")
         if self.absent == "truth_only":
             counted = counted * ops.cast(truth > 0, "float32")
-        pixels = ops.sum(truth, axis=-1, keepdims=True)
+        pixels = ops.sum(truth, axis=-1, keepdims=True) if pixels is None else pixels
         counted = counted * ops.cast(pixels > 0, "float32")  # no pixels: no score
         return ops.sum(values * counted, axis=-1), ops.sum(counted, axis=-1)
 
@@ -338,31 +385,18 @@ class ConfusionMatrix(PixelMetric):
 
     def __init__(self, num_classes, ignore_label=255, *, name="confusion_matrix", **options):
         super().__init__(num_classes, ignore_label, name=name, **options)
-        # Two digits of: the cells of the matrix, the ignored and the illegal pixels.
-        self._digits = self.add_variable(
-            shape=(2, self.num_classes * self._columns + 2),
-            initializer="zeros",
-            dtype=integer_state(),
-            aggregation="sum",
-            name="counts",
-        )
+        self._add_counter(self.num_classes * self._columns)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         self._count(*sort_pixels(self, y_true, y_pred, sample_weight))
 
     def _count(self, ids, predicted, valid, illegal):
         """Add a batch: integers and masks (N, H, W), as `sort_pixels` gives them."""
-        cells = ops.reshape(self._cells(ids, predicted, valid, illegal), (-1,))
-        size = self.num_classes * self._columns + 2
-        batch = ops.segment_sum(ops.ones_like(cells), cells, num_segments=size)
-        batch = ops.cast(batch, self._digits.dtype)
-        carry = (self._digits[0] + batch) // 2**DIGIT
-        self._digits.assign_add(ops.stack([batch - carry * 2**DIGIT, carry]))
+        self._add(self._cells(ids, predicted, valid, illegal))
 
     def counts(self):
         """{"matrix": int64 array as of `confusion_matrix`, "ignored": int, "illegal": int}."""
-        low, high = (ops.convert_to_numpy(self._digits[i]).astype("int64") for i in (0, 1))
-        counts = (high << DIGIT) + low
+        counts = self._exact_counts()
         return {
             "matrix": counts[:-2].reshape(self.num_classes, self._columns),
             "ignored": int(counts[-2]),
@@ -375,12 +409,7 @@ class ConfusionMatrix(PixelMetric):
         Raises ValueError when illegal pixels were seen.
         """
         counts = self.counts()
-        if counts["illegal"]:
-            raise ValueError(
-                f"{counts['illegal']} pixels had ids that are no class: expected 0 .. "
-                f"{self.num_classes - 1} or the ignore label {self.ignore_label} "
-                "(`keras-seg check-data` names the files)."
-            )
+        self._check_no_illegal(counts["illegal"])
         return scores(counts["matrix"], self.absent, self.classes)
 
     def result(self):
@@ -393,10 +422,8 @@ class ConfusionMatrix(PixelMetric):
 
     def _read(self):
         """(TP, T, P), (K,) each, and the number of illegal pixels, as floats."""
-        digits = ops.cast(self._digits, "float32")
-        counts = digits[0] + digits[1] * 2.0**DIGIT
-        matrix = ops.reshape(counts[:-2], (self.num_classes, self._columns))
-        return self._sums(matrix), counts[-1]
+        counts, illegal = self._float_counts()
+        return self._sums(ops.reshape(counts, (self.num_classes, self._columns))), illegal
 
     def _pixel_accuracy(self):
         (tp, truth, _), illegal = self._read()
