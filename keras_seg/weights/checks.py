@@ -1,4 +1,4 @@
-"""What both importers need: the layers that hold weights, and one message for all that misfits."""
+"""What readers and importers share: bounds, damage, and one message for all that misfits."""
 
 import lzma
 import os

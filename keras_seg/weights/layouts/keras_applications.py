@@ -74,7 +74,7 @@ def _renumbered(theirs, ours):
     for one, other in kinds.values():
         if len(one) == len(other):
             pairs = zip(sorted(one), sorted(other), strict=True)
-            found.update((name, ours) for (_, name), (_, ours) in pairs)
+            found.update((their_name, our_name) for (_, their_name), (_, our_name) in pairs)
     return found
 
 
