@@ -558,10 +558,8 @@ def write_any(path):
     elif path.suffix == ".pth":
         name = "types_old.pth" if path.stem == "old" else "types.pth"
         path.write_bytes((TORCH_FILES / name).read_bytes())
-    elif path.suffix == ".caffemodel":
-        write_caffemodel(path, [(f"conv{i}", "Convolution", [ramp(2, 2)]) for i in range(9)])
     else:
-        write_keras_1(path, {"conv": {"W": ramp(3, 3, 2, 3), "b": ramp(3)}})
+        write_caffemodel(path, [(f"conv{i}", "Convolution", [ramp(2, 2)]) for i in range(9)])
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.safetensors", "a.pth", "old.pth", "a.caffemodel"])
