@@ -25,6 +25,7 @@ from keras_seg.losses import (
 from keras_seg.metrics import (
     ConfusionMatrix,
     MeanIoU,
+    MultiLabelScores,
     PerImageMeanIoU,
     confusion_matrix,
     scores,
@@ -115,6 +116,24 @@ def check_counts():
         raise AssertionError("an illegal label went unnoticed")
 
 
+def check_metrics():
+    """Traced and eager: one output, misses, labels that overlap."""
+    labels, logit = np.array([[[0, 1, 1, 255]]]), np.array([[[[-1], [2], [-3], [4]]]], "float32")
+    ids = np.array([[[0, 1, 7, 0]]])
+    cases = [
+        (MeanIoU(2, threshold=0.0), labels, logit, 0.5),
+        (MeanIoU(2, void_predictions="miss"), labels, ids, 0.75),
+        (MeanIoU(2, void_predictions="drop"), labels, ids, 1.0),
+        (MultiLabelScores(4, threshold=0.0), labels[None], logit[None, :, :, :, 0], 0.5),
+    ]
+    for metric, truth, outputs, expected in cases:
+        update = jax.jit(metric.stateless_update_state)
+        state = update([v.value for v in metric.variables], truth, outputs)
+        for value in (metric.stateless_result(state), metric(truth, outputs)):
+            value = value["mean_iou"] if isinstance(value, dict) else value
+            np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
 def train(images, labels):
     """Two steps of `fit`: the logs, and the scores of `evaluate` beside NumPy's."""
     keras.utils.set_random_seed(0)
@@ -152,4 +171,5 @@ def check_devices():
 assert keras.backend.backend() == "jax"
 check_losses()
 check_counts()
+check_metrics()
 check_devices()

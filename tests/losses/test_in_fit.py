@@ -6,7 +6,18 @@ import pytest
 import tensorflow as tf
 
 from keras_seg.losses import CrossEntropy, CrossEntropyLogIoU, Dice
-from keras_seg.metrics import ConfusionMatrix, MeanIoU
+from keras_seg.metrics import (
+    ConfusionMatrix,
+    DiceScore,
+    MeanIoU,
+    MultiLabelScores,
+    PerImageMeanIoU,
+    confusion_matrix,
+    multilabel_confusion_matrix,
+    multilabel_scores,
+    scores,
+    scores_per_image,
+)
 
 
 def small_model(loss):
@@ -95,3 +106,44 @@ def test_float_labels_and_pixel_weights_are_refused(data):
         small_model(Dice()).fit(images, labels.astype("float32"), verbose=0)
     with pytest.raises(ValueError, match="one sample weight an image"):
         small_model(Dice()).fit(images, labels, sample_weight=np.ones(labels.shape), verbose=0)
+
+
+def one_layer(outputs, activation, loss, metrics):
+    layer = keras.layers.Conv2D(outputs, 1, activation=activation)
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer])
+    model.compile("sgd", loss, metrics=metrics)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss", "threshold"),
+    [(None, CrossEntropy(mode="binary"), 0.0), ("sigmoid", "mse", 0.5)],
+)
+def test_metrics_of_one_output(activation, loss, threshold, data):
+    """Logits and probabilities of two classes: `fit` and `evaluate` show NumPy's scores."""
+    images, labels = data[0], (data[1] > 1).astype("uint8")
+    options = {"threshold": threshold, "classes": [1]}
+    metrics = [MeanIoU(2, **options), DiceScore(2, **options), PerImageMeanIoU(2, **options)]
+    model = one_layer(1, activation, loss, metrics)
+    assert "mean_iou" in model.fit(images, labels, verbose=0).history
+    found = model.evaluate(images, labels, verbose=0, return_dict=True)
+    predicted = (model.predict(images, verbose=0)[..., 0] > threshold).astype("uint8")
+    each = [confusion_matrix(*pair, 2) for pair in zip(labels, predicted, strict=True)]
+    total = scores(sum(each))
+    assert found["mean_iou"] == pytest.approx(total["iou"][1], rel=1e-6)
+    assert found["dice"] == pytest.approx(total["f1"][1], rel=1e-6)
+    expected = scores_per_image(each, classes=[1])["mean_iou"]
+    assert found["per_image_mean_iou"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_of_labels_that_overlap(data):
+    images = data[0]
+    labels = np.random.default_rng(1).choice([0, 1, 255], (4, 4, 4, 3)).astype("uint8")
+    metric = MultiLabelScores(3, threshold=0.0)
+    model = one_layer(3, None, CrossEntropy(mode="multilabel"), [metric])
+    model.fit(images, labels, verbose=0)
+    found = model.evaluate(images, labels, verbose=0, return_dict=True)
+    predicted = (model.predict(images, verbose=0) > 0).astype("uint8")
+    expected = multilabel_scores(multilabel_confusion_matrix(labels, predicted))
+    for name in ("mean_iou", "mean_f1", "mean_precision", "mean_recall"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6)

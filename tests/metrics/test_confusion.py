@@ -238,6 +238,11 @@ class TestEveryMetric:
         assert math.isnan(metric.result())
         assert math.isnan(metric(np.full_like(LABELS, 255), PREDICTED))
 
+    def test_empty_batch(self, cls, name):
+        metric = cls(5)
+        metric.update_state(np.zeros((0, 4, 4), "uint8"), np.zeros((0, 4, 4, 5), "float32"))
+        assert math.isnan(metric.result())
+
     def test_config_round_trip(self, cls, name):
         metric = cls(2, 7, void_predictions="miss", threshold=0.5, name="mine")
         config = keras.saving.serialize_keras_object(metric)

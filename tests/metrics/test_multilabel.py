@@ -5,7 +5,6 @@ import math
 import keras
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn
 
 from keras_seg.metrics import MultiLabelScores, multilabel_confusion_matrix, multilabel_scores
 
@@ -23,6 +22,8 @@ def maps(request):
 
 
 def test_same_as_scikit_learn(maps):
+    from sklearn import metrics as sklearn
+
     labels, logits = maps
     predicted = (logits > 0).astype("uint8")
     matrices = multilabel_confusion_matrix(labels, predicted)

@@ -89,6 +89,7 @@ def test_images_of_many_sizes_are_padded_with_ignored_labels():
 def test_no_pixels_is_nan(cls):
     assert math.isnan(cls(3).result())
     assert math.isnan(cls(3)(np.full((2, 4, 4), 255), np.zeros((2, 4, 4), int)))
+    assert math.isnan(cls(3)(np.zeros((0, 4, 4), int), np.zeros((0, 4, 4), int)))
     found = scores_per_image([np.zeros((3, 3), int)] * 2)
     assert (found["images"], found["pixels"]) == (0, 0)
     assert math.isnan(found["mean_iou"]) and np.isnan(found["iou"]).all()

@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn
 
 from keras_seg.metrics import confusion_matrix, scores
+
+
+@pytest.fixture
+def sklearn():
+    from sklearn import metrics
+
+    return metrics
 
 
 def random_maps(seed):
@@ -20,7 +26,7 @@ def random_maps(seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_same_as_scikit_learn(seed):
+def test_same_as_scikit_learn(seed, sklearn):
     labels, predicted, num_classes = random_maps(seed)
     counted = labels != 255
     truth, guess = labels[counted], predicted[counted]
@@ -54,7 +60,7 @@ def test_same_as_scikit_learn(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_missed_pixels(seed):
+def test_missed_pixels(seed, sklearn):
     """A pixel predicted as no class is, to scikit-learn, one of a class that is never true."""
     labels, predicted, num_classes = random_maps(seed)
     rng = np.random.default_rng(seed)
