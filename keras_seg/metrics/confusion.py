@@ -309,13 +309,12 @@ class PixelMetric(keras.metrics.Metric):
         counts = digits[0] + digits[1] * 2.0**DIGIT
         return counts[:-2], counts[-1]
 
-    def _check_no_illegal(self, illegal):
+    def _check_no_illegal(self, illegal, num_classes):
         """Raise ValueError if there were any such pixels."""
         if illegal:
             raise ValueError(
-                f"{illegal} pixels had ids that are no class: expected 0 .. "
-                f"{self.num_classes - 1} or the ignore label {self.ignore_label} "
-                "(`keras-seg check-data` names the files)."
+                f"{illegal} pixels had ids that are no class: expected 0 .. {num_classes - 1} or "
+                f"the ignore label {self.ignore_label} (`keras-seg check-data` names the files)."
             )
 
     def _sums(self, matrix):
@@ -409,7 +408,7 @@ class ConfusionMatrix(PixelMetric):
         Raises ValueError when illegal pixels were seen.
         """
         counts = self.counts()
-        self._check_no_illegal(counts["illegal"])
+        self._check_no_illegal(counts["illegal"], self.num_classes)
         return scores(counts["matrix"], self.absent, self.classes)
 
     def result(self):

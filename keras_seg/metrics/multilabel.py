@@ -152,7 +152,7 @@ class MultiLabelScores(PixelMetric):
     def scores(self):
         """`multilabel_scores` in float64. Raises ValueError when illegal pixels were seen."""
         counts = self.counts()
-        self._check_no_illegal(counts["illegal"])
+        self._check_no_illegal(counts["illegal"], 2)
         return multilabel_scores(counts["matrix"], self.absent, self.classes)
 
     def result(self):

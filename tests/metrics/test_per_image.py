@@ -78,6 +78,16 @@ def test_batches_do_not_matter(cls, name, absent):
     assert values[0] == pytest.approx(expected[name], rel=1e-6)
 
 
+@pytest.mark.parametrize("rule", ["miss", "drop"])
+def test_void_predictions(rule):
+    labels, predicted = random_images(2)
+    predicted[::2, :2] = 200
+    matrices = matrices_of(labels, predicted, 4, void_predictions=rule)
+    expected = scores_per_image(matrices)["mean_iou"]
+    metric = PerImageMeanIoU(4, void_predictions=rule)
+    assert float(metric(labels, predicted)) == pytest.approx(expected, rel=1e-6)
+
+
 def test_images_of_many_sizes_are_padded_with_ignored_labels():
     labels, predicted = random_images(1)
     pad = ((0, 0), (0, 3), (2, 0))
