@@ -6,7 +6,13 @@ from keras_seg.losses.overlap import Dice, IoU
 
 
 def CrossEntropyLogIoU(
-    ignore_label=255, class_weights=None, *, log="log_mean", name="cross_entropy_log_iou", **options
+    ignore_label=255,
+    class_weights=None,
+    *,
+    log="log_mean",
+    mode="multiclass",
+    name="cross_entropy_log_iou",
+    **options,
 ):
     """Cross entropy - log of the soft IoU.
 
@@ -22,27 +28,37 @@ def CrossEntropyLogIoU(
         ignore_label: as in `CrossEntropy`.
         class_weights: of the cross entropy alone.
         log: as in `OverlapLoss`.
+        mode: of both terms, as in `SegmentationLoss`.
         name: name of the loss.
         **options: `classes`, `over` and `smooth` of the overlap term (`OverlapLoss`).
 
     Returns:
         A `WeightedSum`.
     """
-    overlap = IoU(ignore_label, log=log, **options)
-    return WeightedSum([CrossEntropy(ignore_label, class_weights), overlap], name=name)
+    overlap = IoU(ignore_label, log=log, mode=mode, **options)
+    return WeightedSum([CrossEntropy(ignore_label, class_weights, mode=mode), overlap], name=name)
 
 
-def CrossEntropyDice(ignore_label=255, class_weights=None, *, name="cross_entropy_dice", **options):
+def CrossEntropyDice(
+    ignore_label=255,
+    class_weights=None,
+    *,
+    mode="multiclass",
+    name="cross_entropy_dice",
+    **options,
+):
     """0.1 cross entropy + 0.9 (1 - Dice), of the lopuhin/kaggle-dstl solution.
 
     Args:
         ignore_label: as in `CrossEntropy`.
         class_weights: of the cross entropy alone.
+        mode: of both terms, as in `SegmentationLoss`.
         name: name of the loss.
         **options: `classes`, `over`, `smooth` and `squared` of the overlap term (`Dice`).
 
     Returns:
         A `WeightedSum`.
     """
-    parts = [CrossEntropy(ignore_label, class_weights), Dice(ignore_label, **options)]
-    return WeightedSum(parts, [0.1, 0.9], name=name)
+    entropy = CrossEntropy(ignore_label, class_weights, mode=mode)
+    overlap = Dice(ignore_label, mode=mode, **options)
+    return WeightedSum([entropy, overlap], [0.1, 0.9], name=name)

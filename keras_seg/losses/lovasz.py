@@ -88,12 +88,14 @@ class LovaszLoss(ClassLoss, abc.ABC):
             groups = images
             offsets = 2 * num_classes * self.bins * ops.arange(images)
             bins = bins + ops.reshape(offsets, (-1, 1, 1, 1))
+        # As integers: float32 stops counting at 2**24 pixels.
+        counted = ops.broadcast_to(ops.cast(valid, "int32"), ops.shape(errors))
         counts = ops.segment_sum(
-            ops.reshape(ops.broadcast_to(valid, ops.shape(errors)), (-1,)),
+            ops.reshape(counted, (-1,)),
             ops.reshape(bins, (-1,)),
             num_segments=groups * 2 * num_classes * self.bins,
         )
-        counts = ops.reshape(counts, (groups, num_classes, 2, self.bins))
+        counts = ops.reshape(ops.cast(counts, self.dtype), (groups, num_classes, 2, self.bins))
         if self.over == "batch":
             counts = replica_sum(counts)
         rise = ops.stop_gradient(ops.take(ops.reshape(jaccard_weights(counts), (-1,)), bins))

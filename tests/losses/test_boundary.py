@@ -36,10 +36,11 @@ def blobs(seed, shape=(3, 13, 18)):
 @pytest.mark.parametrize("seed", range(3))
 def test_distances_of_scipy(seed):
     labels = blobs(seed)
-    truth = (labels[..., None] == np.arange(4)).astype("float32")
-    valid = (labels != 255).astype("float32")[..., None]
-    found = signed_distances(keras.ops.convert_to_tensor(truth), keras.ops.convert_to_tensor(valid))
-    np.testing.assert_allclose(found, maps_of_scipy(labels, 4), atol=1e-5)
+    truth = keras.ops.convert_to_tensor((labels[..., None] == np.arange(4)).astype("float32"))
+    valid = keras.ops.convert_to_tensor((labels != 255).astype("float32")[..., None])
+    for exclusive in (True, False):
+        found = signed_distances(truth, valid, exclusive=exclusive)
+        np.testing.assert_allclose(found, maps_of_scipy(labels, 4), atol=1e-5)
 
 
 def test_by_hand():

@@ -7,6 +7,7 @@ from keras_seg.losses import (
     L1,
     Boundary,
     CrossEntropy,
+    CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
     FocalTversky,
@@ -40,6 +41,14 @@ def test_binary(loss, score):
     assert float(loss(mode="binary", log="log_mean")(LABELS, LOGITS)) == pytest.approx(
         -np.log(score), abs=1e-6
     )
+
+
+def test_binary_combinations():
+    entropy = -np.log(np.where(P, Q, 1 - Q))[COUNTS].mean()
+    value = float(CrossEntropyDice(mode="binary")(LABELS, LOGITS))
+    assert value == pytest.approx(0.1 * entropy + 0.9 * (1 - 2 * INNER / (S + T)), abs=1e-6)
+    value = float(CrossEntropyLogIoU(mode="binary")(LABELS, LOGITS))
+    assert value == pytest.approx(entropy - np.log(INNER / (S + T - INNER)), abs=1e-6)
 
 
 def test_binary_of_squares_and_powers():
