@@ -47,7 +47,14 @@ examples:
     "predict": """\
 examples:
   keras-seg predict runs/photos image.jpg --output predictions/
-  keras-seg predict files/model.tflite new_images/ --output predictions/ --flip""",
+  keras-seg predict files/model.tflite new_images/ --output predictions/ --flip
+  keras-seg predict runs/photos new_images/ --output predictions/ --crf deeplab --crf-set w1=5""",
+    "tune-crf": """\
+examples:
+  keras-seg tune-crf runs/photos --data photos/ --json crf.json
+  keras-seg tune-crf runs/photos --data photos/ --images 20 --w1 3 5 --theta-alpha 40 80 \\
+      --theta-beta 3 6 --rounds 1
+  with --json the same command again goes on where an interrupted search stopped""",
     "export": """\
 examples:
   keras-seg export runs/photos --data photos/ --size 256 256 --output files/
@@ -134,6 +141,19 @@ def _parser():
     sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
     sub.add_argument("images", help="an image or a folder of images")
     sub.add_argument("--output", required=True, metavar="FOLDER", help="where the pictures go")
+    _add_procedure(sub)
+
+    sub = command("tune-crf", _tune_crf, "search the parameters of a CRF on labelled images")
+    sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
+    _add_data(sub)
+    _add_held_out(sub)
+    sub.add_argument("--images", type=int, default=100, metavar="N", help="of the split (100)")
+    for name in ("w1", "theta-alpha", "theta-beta"):
+        sub.add_argument(
+            f"--{name}", type=float, nargs="+", metavar="X", help="values to try (DeepLab's)"
+        )
+    sub.add_argument("--rounds", type=int, default=2, help="each with half the steps (2)")
+    sub.add_argument("--json", metavar="FILE", help="keep the counts there, and resume from them")
     _add_procedure(sub)
 
     sub = command("export", _export, "write SavedModel, TFLite and ONNX files and prove them right")
@@ -288,16 +308,36 @@ def _add_procedure(sub):
         choices=["d4"],
         help="average with the mirrored image; `--flip d4` with all 8 turns and mirrorings",
     )
+    sub.add_argument("--crf", metavar="NAME", help="refine by a dense CRF, such as deeplab")
+    sub.add_argument(
+        "--crf-set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameter of the CRF, such as theta_alpha=80; may be repeated",
+    )
 
 
 def _procedure(options):
-    return {
+    procedure = {
         "mode": options.mode,
         "window": options.window,
         "stride": options.stride,
         "scales": tuple(options.scales),
         "flip": options.flip,
     }
+    if options.crf is not None:
+        procedure["crf"] = _crf(options)
+    elif options.crf_set:
+        raise ValueError("--crf-set needs --crf, such as --crf deeplab.")
+    return procedure
+
+
+def _crf(options):
+    from keras_seg import crf
+
+    changes = dict(_parse_setting(text, "--crf-set") for text in options.crf_set)
+    return crf.find_crf(options.crf, **changes)
 
 
 def _open(options, split=None):
@@ -435,11 +475,11 @@ def _model_options(options):
     return found
 
 
-def _parse_setting(text):
+def _parse_setting(text, option="--set"):
     """("filters", 32) from "filters=32": Python literals, anything else is a string."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--set takes NAME=VALUE, got {text!r}.")
+        raise ValueError(f"{option} takes NAME=VALUE, got {text!r}.")
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -480,6 +520,31 @@ def _predict(options):
         predictor, options.images, options.output, **_procedure(options)
     )
     print(f"{len(written)} label maps and overlays written to {options.output}.")
+
+
+def _tune_crf(options):
+    from keras_seg import inference
+
+    options.crf = options.crf or "deeplab_v1"
+    procedure = _procedure(options)
+    grid = {name: getattr(options, name) for name in ("w1", "theta_alpha", "theta_beta")}
+    predictor = inference.Predictor(options.model)
+    options.channels = options.channels or predictor.channels
+    dataset = _open(options, options.split or _split_to_score(options))
+    result = inference.tune_crf(
+        predictor,
+        dataset,
+        rounds=options.rounds,
+        images=options.images,
+        file=options.json,
+        **{name: values for name, values in grid.items() if values},
+        **procedure,
+    )
+    print(inference.format_search(result))
+    best = result["settings"][0]
+    chosen = " ".join(f"--crf-set {name}={best[name]:g}" for name in grid)
+    given = "".join(f" --crf-set {text}" for text in options.crf_set)
+    print(f"The best: --crf {options.crf}{given} {chosen}")
 
 
 def _export(options):

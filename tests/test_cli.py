@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_seg import data, models
+from keras_seg import crf as crf_module
+from keras_seg import data, inference, models
 from keras_seg.cli import main
 
 SIZE = (64, 64)
@@ -43,6 +44,7 @@ def run(photos, tmp_path_factory):
         ["quickstart"],
         ["train"],
         ["predict"],
+        ["tune-crf"],
         ["evaluate"],
         ["export"],
         ["check-data"],
@@ -70,6 +72,43 @@ def test_predict_writes_labels_and_overlays(run, photos, tmp_path, capsys):
     labels = sorted((tmp_path / "out").rglob("*.png"))
     assert len(labels) == 2 * len(list(images.iterdir()))
     assert Image.open(labels[0]).size == SIZE[::-1]
+
+
+def test_predict_with_a_crf(run, photos, tmp_path, capsys):
+    image = next((photos / "val" / "images").iterdir())
+    command = ["predict", str(run), str(image), "--output"]
+    assert main([*command, str(tmp_path / "plain")]) == 0
+    crf = ["--crf", "deeplab", "--crf-set"]
+    assert main([*command, str(tmp_path / "crf"), *crf, "theta_alpha=20"]) == 0
+    plain, refined = (
+        np.asarray(Image.open(tmp_path / folder / f"{image.stem}_label.png"))
+        for folder in ("plain", "crf")
+    )
+    expected = inference.Predictor(run).predict_file(
+        image, crf=crf_module.find_crf("deeplab", theta_alpha=20)
+    )
+    np.testing.assert_array_equal(refined, expected)
+    assert (refined != plain).any()
+    capsys.readouterr()
+    for wrong, message in (
+        ([*crf, "theta=20"], "Unknown parameter of the CRF 'theta'"),
+        (["--crf", "crf"], "Unknown CRF 'crf'"),
+        (["--crf-set", "w1=5"], "--crf-set needs --crf"),
+        ([*crf, "w1"], "--crf-set takes NAME=VALUE, got 'w1'"),
+    ):
+        assert main([*command, str(tmp_path / "wrong"), *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_tune_crf(run, photos, tmp_path, capsys):
+    command = ["tune-crf", str(run), "--data", str(photos), "--images", "2", "--rounds", "1"]
+    grid = ["--w1", "3", "5", "--theta-alpha", "20", "--theta-beta", "5"]
+    crf = ["--crf", "deeplab", "--crf-set", "iterations=2", "--json", str(tmp_path / "crf.json")]
+    assert main([*command, *grid, *crf]) == 0
+    printed = capsys.readouterr().out
+    assert "2 settings on 2 images" in printed
+    assert "--crf deeplab --crf-set iterations=2 --crf-set w1=" in printed
+    assert (tmp_path / "crf.json").is_file()
 
 
 def test_evaluate_prints_and_writes_scores(run, photos, tmp_path, capsys):

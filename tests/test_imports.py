@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "losses": {"layers", "utils"},
     "metrics": {"layers", "utils"},
     "data": {"utils"},
-    "inference": {"layers", "data", "metrics", "utils"},
+    "inference": {"layers", "crf", "data", "metrics", "utils"},
     "training": {"layers", "losses", "metrics", "data", "inference", "utils"},
     "export": {"layers", "data", "metrics", "inference", "utils"},
 }

@@ -210,16 +210,17 @@ def find_crf(crf, **changes):
 
 def bilateral_kernel(image, theta_alpha, theta_beta, *, exact=False):
     """The kernel of position and colour between the pixels of an image (H, W, C)."""
+    if image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
     features = bilateral_features(image, theta_alpha, theta_beta)
     return ExactKernel(features) if exact else LatticeKernel(features)
 
 
 def bilateral_features(image, theta_alpha, theta_beta):
     """(H W, 2 + C): position and colour of each pixel, divided by their widths."""
-    height, width, channels = image.shape
+    height, width = image.shape[:2]
     y, x = np.indices((height, width), "float64") / theta_alpha
-    # One channel is as far as three equal ones would be.
-    colours = np.asarray(image, "float64") * (math.sqrt(3) if channels == 1 else 1) / theta_beta
+    colours = np.asarray(image, "float64") / theta_beta
     return np.concatenate([y[..., None], x[..., None], colours], axis=-1).reshape(
         height * width, -1
     )

@@ -22,7 +22,8 @@ class PermutohedralLattice:
 
     Attributes:
         points: number of corners in the lattice.
-        diagonal: (N,) float32, what each value gets back of itself (exactly: 1).
+        diagonal: (N,) float32, what each value gets back of itself (of the Gaussian it would be 1).
+            Exact where no corner is missing.
 
     Raises:
         ValueError: if the positions lie so far apart that the corners cannot be numbered.

@@ -6,12 +6,16 @@ Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011. Con
 sadeepj/crfasrnn_keras; start values as in torrvision/crfasrnn.
 """
 
+import functools
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_seg.utils import check_counts
+from keras_seg.crf.dense import bilateral_features
+from keras_seg.crf.lattice import PermutohedralLattice
+from keras_seg.utils import check_counts, unknown_name
 
 # Up to this many numbers the bilateral kernel of an image is held whole: 64 x 64 pixels, 64 MiB.
 MAX_KERNEL = 4096**2
@@ -35,14 +39,20 @@ class MeanField(keras.layers.Layer):
     are the three K x K matrices `spatial_ker_weights`, `bilateral_ker_weights` and
     `compatibility_matrix`. The result is q, without a softmax.
 
-    The filters are exact, where the published code approximates them. The spatial one is separable;
-    the bilateral one takes time that grows with the square of the number of pixels, in every
-    iteration. Its kernel is held whole up to 64 x 64 pixels (64 MiB an image). For larger images,
-    and such whose size is not known before the graph runs, it is computed again in each iteration,
-    forward and backward, in blocks of 8 MiB, of which TensorFlow works on ten at a time (measured:
-    300 MB). Ten iterations on 100 x 100 pixels take 5 s on two processor cores, a third of that
-    with XLA, and the paper's 500 x 500 pixels 600 times as long. Gradients reach the logits and the
-    matrices, not the image.
+    The spatial filter is exact, one dimension after the other. The bilateral one is exact or, with
+    `bilateral="lattice"`, approximated as in the published code; weights trained with one can be
+    used with the other. Gradients reach the logits and the matrices, not the image.
+
+    - "exact" takes time that grows with the square of the number of pixels, in every iteration. The
+      kernel is held whole up to 64 x 64 pixels (64 MiB an image). For larger images, and such whose
+      size is not known before the graph runs, it is computed again in each iteration, forward and
+      backward, in blocks of 8 MiB, of which TensorFlow works on ten at a time (measured: 300 MB).
+      Ten iterations on 100 x 100 pixels take 5 s on two processor cores, a third of that with XLA,
+      and the paper's 500 x 500 pixels 600 times as long.
+    - "lattice" is computed by NumPy on the processor, also within a graph of TensorFlow or JAX (see
+      `PermutohedralLattice`): seconds for 500 x 500 pixels. No exported file can hold it, nor can
+      XLA on TensorFlow compile it. The lattices of the last two batches stay in memory, about
+      60 MB for an image of that size.
 
     It computes in float32 under every precision policy.
 
@@ -54,6 +64,7 @@ class MeanField(keras.layers.Layer):
         theta_gamma: width of the spatial kernel in pixels.
         spatial_weight, bilateral_weight, compatibility: the matrices start as these times the
             identity.
+        bilateral: "exact" or "lattice".
 
     Raises:
         ValueError: for an argument out of range, or an image of another size than the logits.
@@ -69,6 +80,7 @@ class MeanField(keras.layers.Layer):
         spatial_weight=3.0,
         bilateral_weight=5.0,
         compatibility=-1.0,
+        bilateral="exact",
         **kwargs,
     ):
         if kwargs.get("dtype") is None:
@@ -86,6 +98,11 @@ class MeanField(keras.layers.Layer):
         self.theta_alpha, self.theta_beta, self.theta_gamma = theta_alpha, theta_beta, theta_gamma
         self.spatial_weight, self.bilateral_weight = spatial_weight, bilateral_weight
         self.compatibility = compatibility
+        if bilateral not in ("exact", "lattice"):
+            raise unknown_name("bilateral filter", bilateral, ("exact", "lattice"))
+        self.bilateral = bilateral
+        if bilateral == "lattice" and keras.backend.backend() == "tensorflow":
+            self.supports_jit = False
 
     def build(self, logits_shape, image_shape):
         for ours, theirs in zip(logits_shape[1:3], image_shape[1:3], strict=True):
@@ -139,6 +156,9 @@ class MeanField(keras.layers.Layer):
 
     def _bilateral_filter(self, image):
         """Function of (N, H, W, K)."""
+        if self.bilateral == "lattice":
+            widths = float(self.theta_alpha), float(self.theta_beta)
+            return lambda s: _filter_on_lattice(image, s, widths)
         size = ops.shape(image)
         batch, height, width = size[:3]
         pixels = height * width
@@ -184,6 +204,7 @@ class MeanField(keras.layers.Layer):
             "spatial_weight",
             "bilateral_weight",
             "compatibility",
+            "bilateral",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -236,3 +257,59 @@ def _filter_in_blocks(features, s, rows):
         return product(features, s), gradient
 
     return filtered(features, s)
+
+
+def _filter_on_lattice(image, s, widths):
+    """Normalised bilateral filter of s (N, H, W, K) by images (N, H, W, C), in NumPy."""
+    forward = functools.partial(_host_filter, widths, False)
+    backward = functools.partial(_host_filter, widths, True)
+
+    @ops.custom_gradient
+    def filtered(image, s):
+        def gradient(*args, upstream=None):
+            (upstream,) = args if upstream is None else (upstream,)
+            return ops.zeros_like(image), _on_host(backward, image, upstream)
+
+        return _on_host(forward, image, s), gradient
+
+    return filtered(image, s)
+
+
+def _on_host(function, image, s):
+    """`function` of two NumPy arrays as an operation of the backend, with the shape of s."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        result = tf.numpy_function(function, [image, s], s.dtype)
+        result.set_shape(s.shape)
+        return result
+    if backend == "jax":
+        import jax
+
+        return jax.pure_callback(function, jax.ShapeDtypeStruct(s.shape, s.dtype), image, s)
+    return ops.convert_to_tensor(function(ops.convert_to_numpy(image), ops.convert_to_numpy(s)))
+
+
+def _host_filter(widths, transposed, image, s):
+    image, s = np.asarray(image, "float32"), np.asarray(s)
+    result = np.empty_like(s)
+    for n, (lattice, total) in enumerate(_lattices(image.tobytes(), image.shape, widths)):
+        values = s[n].reshape(-1, s.shape[-1]).T
+        if transposed:
+            values = lattice.filter(values / total, transposed=True)
+        else:
+            values = lattice.filter(values) / total
+        result[n] = values.T.reshape(s.shape[1:])
+    return result
+
+
+@functools.lru_cache(maxsize=2)
+def _lattices(pixels, shape, widths):
+    """[(lattice, its row sums)] of the images of a batch: once for all iterations, and backward."""
+    found = []
+    for image in np.frombuffer(pixels, "float32").reshape(shape):
+        lattice = PermutohedralLattice(bilateral_features(image, *widths))
+        ones = np.ones((1, image.shape[0] * image.shape[1]), "float32")
+        found.append((lattice, np.maximum(lattice.filter(ones)[0], np.float32(1e-20))))
+    return found

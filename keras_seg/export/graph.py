@@ -6,6 +6,7 @@ A static batch lets the converters fold dilated convolutions and batch normalisa
 
 import keras
 
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
@@ -85,6 +86,13 @@ class StaticGraph:
             raise ValueError(
                 f"The model {model.name!r} cannot take images of {size[0]} x {size[1]}: {error}"
             ) from error
+        calls = {op.type for op in self.concrete.graph.get_operations()} & _PYTHON
+        if calls:
+            raise ValueError(
+                f"The model {model.name!r} runs Python code in its graph ({', '.join(calls)}), "
+                "which no file can hold. A CRF-RNN with bilateral='lattice' does so: build it with "
+                "bilateral='exact' and the same weights, or export the network before the CRF."
+            )
         shape = self.concrete.structured_outputs[output].shape.as_list()
         if None in shape or min(shape) < 1:
             raise ValueError(

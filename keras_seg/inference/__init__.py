@@ -5,6 +5,7 @@ from keras_seg.inference.folder import predict_folder
 from keras_seg.inference.overlay import contact_sheet, overlay, save_label, save_overlay
 from keras_seg.inference.predictor import Predictor
 from keras_seg.inference.runners import Runner, find_model, load_runner
+from keras_seg.inference.tune_crf import format_search, tune_crf
 from keras_seg.inference.windows import OverlapTile, SlidingWindow
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "evaluate",
     "find_model",
     "format_scores",
+    "format_search",
     "load_runner",
     "overlay",
     "predict_folder",
     "save_label",
     "save_overlay",
+    "tune_crf",
 ]

@@ -1,5 +1,6 @@
 """Score a network on labelled images: the same code for a Keras model and for exported files."""
 
+import dataclasses
 import math
 
 from keras_seg.inference.progress import Progress
@@ -41,14 +42,14 @@ def evaluate(predictor, dataset, *, absent="skip", progress=True, **options):
         matrix = _matrix_of(predictor, sample, table, options)
         total = total + matrix
         bar.step(sample.name)
-    result = {name: _plain(value) for name, value in scores(total, absent=absent).items()}
+    result = {name: plain(value) for name, value in scores(total, absent=absent).items()}
     return {
         **result,
         "confusion_matrix": total.tolist(),
         "classes": list(table.names),
         "images": len(dataset),
         "model": {"name": predictor.runner.name, "kind": predictor.runner.kind},
-        "options": {name: _plain(value) for name, value in options.items()},
+        "options": {name: plain(value) for name, value in options.items()},
     }
 
 
@@ -88,14 +89,16 @@ def _cell(value):
     return f"{'-':>11}" if value is None else f"{value:>11.4f}"
 
 
-def _plain(value):
+def plain(value):
     """`value` in what JSON has; a number that does not exist (NaN) is None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

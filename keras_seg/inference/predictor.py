@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_seg.crf import find_crf
 from keras_seg.data import LabelTable, read_image
 from keras_seg.inference.runners import load_runner
 from keras_seg.inference.windows import (
@@ -40,6 +41,9 @@ class Predictor:
         pair (divisor, remainder) for sizes such as 8k+1: (8, 1). The result is cropped.
     average: "probabilities" (default; semseg), or "logits".
     weighting: "uniform" or "gaussian", for "slide".
+    crf: None, or a dense CRF that refines the probabilities at the image's own size, after all
+        averaging: the name of a preset, such as "deeplab", or a `keras_seg.crf.DenseCRF`. It sees
+        all channels of the image as colours. `probabilities` then returns its marginals.
 
     A file that returns labels instead of logits votes with its label for each pixel.
 
@@ -147,7 +151,9 @@ class Predictor:
             total = scores if total is None else np.add(total, scores, out=total)
         if len(options.scales) > 1:
             total /= len(options.scales)
-        return _softmax(total) if options.average == "logits" else total
+        if options.average == "logits":
+            total = _softmax(total)
+        return total if options.crf is None else options.crf(total, image)
 
     def _scores(self, image, options):
         """Scores (H, W, K) of a float32 image at its own size."""
@@ -277,6 +283,7 @@ class _Options:
         size_divisor=None,
         average="probabilities",
         weighting="uniform",
+        crf=None,
     ):
         if mode not in ("whole", "slide", "tile"):
             raise unknown_name("mode", mode, ("whole", "slide", "tile"))
@@ -305,6 +312,12 @@ class _Options:
             raise ValueError(
                 f"{predictor.runner.name} returns labels; there are no logits to average."
             )
+        if crf is not None and predictor.runner.outputs_labels:
+            raise ValueError(
+                f"{predictor.runner.name} returns labels, but a CRF refines probabilities: use the "
+                "model itself, or a file exported with logits (`keras-seg export` makes those)."
+            )
+        self.crf = None if crf is None else find_crf(crf)
         self.mode, self.scales, self.base_size = mode, scales, base_size
         self.flip, self.average, self.weighting = flip, average, weighting
         self.stride = stride
@@ -324,7 +337,7 @@ class _Options:
         self.plain = (
             mode == "whole"
             and scales == (1.0,)
-            and not (flip or base_size)
+            and not (flip or base_size or crf)
             and self.size_divisor == (1, 0)
         )
 

@@ -19,8 +19,9 @@ give the file of the first as `fcn_weights`.
 
 Where we differ: the filters are exact, the release's an approximation on a lattice. They cost the
 square of the number of pixels: on two processor cores 0.6 s for 64 x 64, 5 s for 100 x 100 and
-about an hour for the paper's 500 x 500 (memory stays small, see `MeanField`). The release has a
-bias in the first up-sampling, 21 more parameters; our FCN-8s has none, since its up-sampling is
+about an hour for the paper's 500 x 500 (memory stays small, see `MeanField`);
+`bilateral="lattice"` is the release's approximation, in seconds, but not for files. The release has
+a bias in the first up-sampling, 21 more parameters; our FCN-8s has none, since its up-sampling is
 fixed. ONNX files are for images of up to 64 x 64 pixels; TFLite files hold a loop (WHILE) beyond.
 For larger images export FCN-8s.
 """
@@ -46,6 +47,7 @@ def CRFRNN(
     theta_alpha=160.0,
     theta_beta=3.0,
     theta_gamma=3.0,
+    bilateral="exact",
     preprocessing="caffe",
     fcn_weights=None,
     weights=None,
@@ -55,10 +57,10 @@ def CRFRNN(
 
     Args:
         num_classes: channels of the output; the ignore label is not counted.
-        input_shape: (H, W, C), H and W may be None. Any size works; time grows with the square of
-            the number of pixels.
+        input_shape: (H, W, C), H and W may be None. Any size works; with `bilateral="exact"` time
+            grows with the square of the number of pixels.
         filters, fc_channels, legacy_padding, upsampling, dropout: of `FCN8s`.
-        iterations, training_iterations, theta_alpha, theta_beta, theta_gamma: of
+        iterations, training_iterations, theta_alpha, theta_beta, theta_gamma, bilateral: of
             `keras_seg.crf.MeanField`, which sees the image in pixels 0..255.
         preprocessing: what is done to pixels 0..255 before FCN-8s, see
             `keras_seg.layers.Preprocess`.
@@ -90,6 +92,7 @@ def CRFRNN(
         theta_alpha=theta_alpha,
         theta_beta=theta_beta,
         theta_gamma=theta_gamma,
+        bilateral=bilateral,
         name="logits",
     )(fcn.output, fcn.input)
     model = keras.Model(fcn.input, logits, name=name)

@@ -170,6 +170,84 @@ def test_five_iterations_in_training_and_ten_in_use():
     assert np.abs(np.asarray(five(logits, image)) - ten(logits, image)).max() > 1e-4
 
 
+def soft_scene(size, seed=0):
+    """Logits and image (1, size, size, 3): noise, on a picture of slow waves of colour."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((size, size, 1))[:2] / 12
+    image = 127 + 60 * np.sin(y * rng.uniform(-1, 1, 3) + x * rng.uniform(-1, 1, 3) + [0, 2, 4])
+    logits = rng.standard_normal((1, size, size, 3)) + (image - 127)[None] / 60
+    return logits.astype("float32"), image[None].round().astype("float32")
+
+
+def test_the_lattice_gives_nearly_the_labels_and_gradients_of_the_exact_filter():
+    """64 x 64 pixels, the release's widths."""
+    logits, image = soft_scene(64)
+    direction = np.random.default_rng(5).standard_normal(logits.shape).astype("float32")
+    found = []
+    for bilateral in ("exact", "lattice"):
+        layer = MeanField(iterations=3, bilateral=bilateral)
+        x = tf.constant(logits)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, image)
+            value = tf.reduce_sum(tf.nn.softmax(y) * direction)
+        gradients = tape.gradient(value, [x, *(w.value for w in layer.trainable_variables)])
+        found.append((np.asarray(y).argmax(-1), [np.asarray(g).ravel() for g in gradients]))
+    (exact, exact_gradients), (lattice, gradients) = found
+    print("equal labels", (exact == lattice).mean())
+    assert (exact == lattice).mean() > 0.97
+    for ours, theirs in zip(gradients, exact_gradients, strict=True):
+        cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+        print("cosine", cosine)
+        assert cosine > 0.9
+
+
+def test_gradient_on_the_lattice_equals_finite_differences():
+    """The filter is linear and of float32: large steps in one iteration's message."""
+    logits, image = drawn(2, 9, 8, 3, 3)
+    layer = MeanField(theta_alpha=4, theta_beta=60, bilateral="lattice")
+    s, direction = np.random.default_rng(2).uniform(0, 1, (2, *logits.shape)).astype("float32")
+    filtered = layer._bilateral_filter(image)
+    with tf.GradientTape() as tape:
+        x = tf.constant(s)
+        tape.watch(x)
+        value = tf.reduce_sum(filtered(x) * direction)
+    gradient = np.asarray(tape.gradient(value, x))
+    for place in [(0, 0, 0, 0), (1, 3, 4, 1), (1, 8, 7, 2)]:
+        bump = np.zeros_like(s)
+        bump[place] = 1
+        change = np.sum((np.asarray(filtered(s + bump)) - np.asarray(filtered(s))) * direction)
+        assert gradient[place] == pytest.approx(change, rel=1e-3)
+        assert change > 0.01
+
+
+def test_lattice_in_a_compiled_model_and_its_file(tmp_path):
+    logits, image = drawn(2, 10, 12, 3, 3)
+    layer = MeanField(bilateral="lattice", theta_beta=30)
+    expected = np.asarray(layer(logits, image))
+    inputs = [keras.Input((None, None, 3)), keras.Input((None, None, 3))]
+    model = keras.Model(inputs, layer(*inputs))
+    model.compile("sgd", "mse")
+    np.testing.assert_allclose(model.predict([logits, image], verbose=0), expected, atol=1e-5)
+    before = [np.array(w) for w in model.weights]
+    model.fit([logits, image], logits, batch_size=1, epochs=1, verbose=0)
+    assert all((np.array(w) != b).any() for w, b in zip(model.weights, before, strict=True))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.layers[-1].bilateral == "lattice"
+
+
+def test_no_file_of_a_crf_on_the_lattice(tmp_path):
+    from keras_seg.export import export
+
+    image = keras.Input((16, 16, 3))
+    logits = keras.layers.Conv2D(3, 1)(image)
+    model = keras.Model(image, MeanField(bilateral="lattice")(logits, image))
+    with pytest.raises(ValueError, match="runs Python code .* build it with bilateral='exact'"):
+        export(model, tmp_path / "files", formats=["tflite"], quantize=[], progress=False)
+    assert not (tmp_path / "files").exists()
+
+
 def test_labels_follow_the_edges_of_the_image():
     """Noisy scores of two halves, one dark and one bright: the CRF finds the halves."""
     rng = np.random.default_rng(3)
@@ -201,5 +279,7 @@ def test_bad_arguments():
         MeanField(iterations=0)
     with pytest.raises(ValueError, match="theta_beta must be a number above 0, got -3"):
         MeanField(theta_beta=-3)
+    with pytest.raises(ValueError, match="Unknown bilateral filter 'grid'.*exact, lattice"):
+        MeanField(bilateral="grid")
     with pytest.raises(ValueError, match="logits are 4 x 5 pixels, the image 8 x 10"):
         MeanField()(np.zeros((1, 4, 5, 2), "float32"), np.zeros((1, 8, 10, 3), "float32"))
