@@ -6,11 +6,12 @@ NIPS 2011, https://arxiv.org/abs/1210.5644; conventions as in lucasb-eyer/pydens
 
 import dataclasses
 import math
+import numbers
 
 import numpy as np
 
 from keras_seg.crf.lattice import PermutohedralLattice
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, unknown_name
 
 NORMALIZATIONS = ("symmetric", "before", "after", "mean", "none")
 # The exact bilateral kernel of so many pixels takes 1 GiB.
@@ -24,10 +25,6 @@ def _plain(weight):
     if weight.ndim == 0:
         return float(weight)
     return tuple(_plain(row) for row in weight)
-
-
-def _is_number(value):
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +80,9 @@ class DenseCRF:
             object.__setattr__(self, name, _plain(weight))
         for name in ("theta_alpha", "theta_beta", "theta_gamma"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < math.inf:
+            if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
                 raise ValueError(f"{name} must be a number above 0, got {value!r}.")
-        iterations = self.iterations
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(
-                f"iterations must be a whole number of at least 1, got {iterations!r}."
-            )
+        check_counts(iterations=self.iterations)
         if self.normalization not in NORMALIZATIONS:
             raise unknown_name("normalization", self.normalization, NORMALIZATIONS)
         if not isinstance(self.self_term, bool):

@@ -15,7 +15,7 @@ from keras_seg.crf import bilateral_kernel, find_crf
 from keras_seg.inference.evaluate import plain
 from keras_seg.inference.progress import Progress
 from keras_seg.metrics import confusion_matrix, scores
-from keras_seg.utils import read_json, writable_folder, write_json
+from keras_seg.utils import check_counts, read_json, writable_folder, write_json
 
 SEARCHED = ("w1", "theta_alpha", "theta_beta")
 
@@ -74,8 +74,7 @@ def tune_crf(
             raise ValueError(f"{name} needs at least one value.")
         for value in values:
             find_crf(crf, **{name: value})
-    if rounds < 1 or images < 1:
-        raise ValueError(f"rounds and images must be at least 1, got {rounds} and {images}.")
+    check_counts(rounds=rounds, images=images)
     predictor.check(**options)
 
     count = min(images, len(dataset))

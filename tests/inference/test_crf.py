@@ -150,7 +150,7 @@ def test_an_interrupted_search_goes_on(predictor, dataset, tmp_path):
     [
         ({"theta_alpha": (0, 3)}, "theta_alpha must be a number above 0, got 0"),
         ({"w1": ()}, "w1 needs at least one value"),
-        ({"rounds": 0}, "rounds and images must be at least 1"),
+        ({"rounds": 0}, "rounds must be a whole number of at least 1, got 0"),
         ({"crf": "none"}, "Unknown CRF 'none'"),
         ({"mode": "slice"}, "Unknown mode 'slice'"),
     ],
