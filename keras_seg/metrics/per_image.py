@@ -14,7 +14,7 @@ def scores_per_image(matrices, absent="skip", classes=None):
     score that it does not have (the IoU of a class that is not there).
 
     Args:
-        matrices: one confusion matrix an image, of one shape.
+        matrices: one confusion matrix an image, of one shape; any iterable.
         absent, classes: as in `scores`.
 
     Returns:
@@ -24,11 +24,12 @@ def scores_per_image(matrices, absent="skip", classes=None):
     Raises:
         ValueError: as `scores`; matrices of different shapes.
     """
-    matrices = [np.asarray(matrix) for matrix in matrices]
-    shapes = {matrix.shape for matrix in matrices}
+    found, shapes = [], set()
+    for matrix in matrices:  # one at a time: those of 150 classes take up room
+        shapes.add(np.shape(matrix))
+        found.append(scores(matrix, absent, classes))
     if len(shapes) != 1:
         raise ValueError(f"Give one confusion matrix an image, of one shape; got {sorted(shapes)}.")
-    found = [scores(matrix, absent, classes) for matrix in matrices]
     counted = [result for result in found if result["pixels"]] or found[:1]
 
     def mean(values):

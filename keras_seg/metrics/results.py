@@ -10,7 +10,8 @@ def merge_results(results, absent="skip", classes=None):
     """Scores of a data set that several processes have scored a part each.
 
     The counts are added before anything is divided: the result is that of one process that saw
-    all images.
+    all images. What does not follow from the confusion matrix (boundary F1, average precision) is
+    left out.
 
     Args:
         results: dicts as `keras_seg.inference.evaluate` returns, or paths of the JSON files that

@@ -11,6 +11,7 @@ from PIL import Image
 from keras_seg.data import LabelTable, Sample, read_image, read_mask, shapes
 from keras_seg.inference import Predictor, evaluate, format_scores, overlay, predict_folder
 from keras_seg.inference.progress import Progress
+from keras_seg.metrics import merge_results
 from keras_seg.utils import read_json, write_json
 
 TABLE = LabelTable(["sky", "road", "car"])
@@ -56,6 +57,16 @@ def test_scores_survive_json(predictor, tmp_path):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     write_json(tmp_path / "scores.json", result)
     assert format_scores(read_json(tmp_path / "scores.json")) == format_scores(result)
+
+
+def test_parts_that_two_processes_score_add_up(predictor, tmp_path):
+    data = [sample("a", [0, 1], [0, 0]), sample("b", [1, 0, 1], [1, 255, 1]), sample("c", [2], [1])]
+    for name, part in (("0.json", data[:1]), ("1.json", data[1:])):
+        write_json(tmp_path / name, evaluate(predictor, Samples(part), progress=False))
+    whole = evaluate(predictor, Samples(data), progress=False)
+    merged = merge_results([tmp_path / "0.json", tmp_path / "1.json"])
+    assert merged == whole
+    assert format_scores(merged) == format_scores(whole)
 
 
 def test_the_table_of_scores(predictor):

@@ -39,7 +39,7 @@ def test_mean_iou(options, value):
 
 
 def test_all_scores():
-    found = scores_per_image(matrices_of(LABELS, PREDICTED, 5))
+    found = scores_per_image(matrix for matrix in matrices_of(LABELS, PREDICTED, 5))
     assert found["pixel_accuracy"] == pytest.approx((0.727273 + 0.818182) / 2, abs=1e-6)
     # The images have the IoU [.6, 2/3, .5, 0, -] and [2/3, 2/3, .75, -, -].
     assert found["iou"] == pytest.approx([0.633333, 0.666667, 0.625, 0, NAN], nan_ok=True, abs=1e-6)
