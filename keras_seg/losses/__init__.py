@@ -5,35 +5,33 @@ from keras_seg.losses.base import SegmentationLoss, WeightedSum
 from keras_seg.losses.boundary import Boundary
 from keras_seg.losses.combine import CrossEntropyDice, CrossEntropyLogIoU
 from keras_seg.losses.cross_entropy import CrossEntropy, PixelLoss, class_weights
+from keras_seg.losses.focal import Focal
+from keras_seg.losses.hard_pixels import OHEM, TopKCrossEntropy
 from keras_seg.losses.lovasz import LovaszHinge, LovaszSoftmax
-from keras_seg.losses.overlap import (
-    Dice,
-    FocalTversky,
-    GeneralizedDice,
-    IoU,
-    OverlapLoss,
-    Tversky,
-)
+from keras_seg.losses.overlap import Dice, FocalTversky, GeneralizedDice, IoU, OverlapLoss, Tversky
 from keras_seg.losses.semantic_encoding import SemanticEncoding
 from keras_seg.losses.structural import TotalVariation
 
 __all__ = [
-    "L1",
     "Adversarial",
     "Boundary",
     "CrossEntropy",
     "CrossEntropyDice",
     "CrossEntropyLogIoU",
     "Dice",
+    "Focal",
     "FocalTversky",
     "GeneralizedDice",
     "IoU",
+    "L1",
     "LovaszHinge",
     "LovaszSoftmax",
+    "OHEM",
     "OverlapLoss",
     "PixelLoss",
     "SegmentationLoss",
     "SemanticEncoding",
+    "TopKCrossEntropy",
     "TotalVariation",
     "Tversky",
     "WeightedSum",

@@ -219,13 +219,13 @@ class SegmentationLoss(keras.losses.Loss):
     __rmul__ = __mul__
 
 
-def standardize_class_weights(class_weights):
+def standardize_class_weights(class_weights, what="class_weights"):
     """A list of floats, or None. Raises ValueError for negative or non-finite weights."""
     if class_weights is None:
         return None
     weights = [float(w) for w in class_weights]
     if not all(math.isfinite(w) and w >= 0 for w in weights):
-        raise ValueError(f"class_weights must be finite and >= 0, got {weights}.")
+        raise ValueError(f"{what} must be finite and >= 0, got {weights}.")
     return weights
 
 

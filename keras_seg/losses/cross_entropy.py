@@ -73,6 +73,16 @@ class PixelLoss(SegmentationLoss, abc.ABC):
     def errors(self, logits, ids):
         """The loss of each pixel, of the shape of `ids`, from what `prepare` gives."""
 
+    def nll(self, logits, ids):
+        """-log of the probability of each label, of the shape of `ids`."""
+        if self.mode == "multiclass":
+            return ops.sparse_categorical_crossentropy(ids, logits, from_logits=True)
+        return ops.softplus(ops.where(ids == 1, -logits, logits))
+
+    def count(self, errors, valid):
+        """How much each pixel counts, at most `valid`; sums over the replicas have their place."""
+        return valid
+
     def check_pixel_weight(self, shape):
         if len(shape) != 3 and (len(shape) != 4 or shape[-1] != 1):
             raise ValueError(
@@ -83,6 +93,7 @@ class PixelLoss(SegmentationLoss, abc.ABC):
     def call(self, y_true, y_pred, pixel_weight=None):
         logits, ids, valid, illegal = self.prepare(y_true, y_pred)
         errors = self.errors(logits, ids)
+        valid = self.count(errors, valid)
         weights = divisor = valid
         if self.class_weights is not None:
             weights = valid * self._weights_of(ids, logits.shape[-1])
@@ -186,16 +197,16 @@ class CrossEntropy(PixelLoss):
         return x[:, every, every] if self.label_stride > 1 and len(x.shape) > 2 else x
 
     def errors(self, logits, ids):
+        nll = self.nll(logits, ids)
         smoothing = self.label_smoothing
+        if not smoothing:
+            return nll
+        # The mean of -log q over the classes, of which a sigmoid has the two log-odds 0 and z.
         if self.mode == "multiclass":
-            nll = ops.sparse_categorical_crossentropy(ids, logits, from_logits=True)
-            if not smoothing:
-                return nll
-            # log of the softmax's denominator less the mean logit: the mean of -log q_c.
             mean = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
-            return (1 - smoothing) * nll + smoothing * mean
-        right = ops.where(ids == 1, logits, -logits)  # for the true side, whichever it is
-        return ops.softplus(-right) + smoothing / 2 * right
+        else:
+            mean = ops.softplus(logits) - logits / 2
+        return (1 - smoothing) * nll + smoothing * mean
 
     def get_config(self):
         return {
