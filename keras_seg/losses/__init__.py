@@ -1,4 +1,16 @@
-"""Losses between integer labels (N, H, W) and logits (N, H, W, K), equal on 1 and N replicas."""
+"""Losses between integer labels (N, H, W) and logits (N, H, W, K), equal on 1 and N replicas.
+
+A network with auxiliary outputs (deep supervision) gets a loss for each, weighted by Keras; all
+compare with the same labels:
+
+    model.compile(
+        loss={"logits": CrossEntropy(), "aux": CrossEntropy(), "se": SemanticEncoding()},
+        loss_weights={"logits": 1.0, "aux": 0.4, "se": 0.2},
+    )
+    model.fit(images, {"logits": labels, "aux": labels, "se": labels})
+
+`keras_seg.training.train` does so by itself, with its `aux_weight`.
+"""
 
 from keras_seg.losses.adversarial import L1, Adversarial, soften_truth
 from keras_seg.losses.base import SegmentationLoss, WeightedSum

@@ -58,7 +58,9 @@ class HardPixelLoss(PixelLoss, abc.ABC):
 
     def __init__(self, ignore_label=255, class_weights=None, *, over="batch", **options):
         if over != "batch":
-            raise ValueError(f'Hard pixels are chosen from the whole batch: over="{over}" is none.')
+            raise ValueError(
+                f'Hard pixels are chosen from the whole batch: over must be "batch", got {over!r}.'
+            )
         super().__init__(ignore_label, class_weights, **options)
 
     def errors(self, logits, ids):

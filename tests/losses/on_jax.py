@@ -7,18 +7,21 @@ from conftest import Y, Z
 
 from keras_seg.losses import (
     L1,
+    OHEM,
     Adversarial,
     Boundary,
     CrossEntropy,
     CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
+    Focal,
     FocalTversky,
     GeneralizedDice,
     IoU,
     LovaszHinge,
     LovaszSoftmax,
     SemanticEncoding,
+    TopKCrossEntropy,
     TotalVariation,
     Tversky,
 )
@@ -36,6 +39,9 @@ LABELS, LOGITS = np.array(Y, "uint8"), np.array(Z, "float32")
 VALUES = [
     (CrossEntropy(), 0.665073),
     (CrossEntropy(class_weights=[0.5, 1, 3, 4]), 0.646670),
+    (Focal(), 0.246310),
+    (OHEM(0.3, 3), 0.985379),
+    (TopKCrossEntropy(3), 1.250595),
     (IoU(), 0.601774),
     (IoU(over="image", classes="all"), 0.721799),
     (Dice(), 0.433406),
@@ -88,6 +94,24 @@ def check_losses():
         value, slope = step(np.array(logits, "float32"), labels)
         np.testing.assert_allclose(value, expected, atol=2e-6)
         assert np.any(slope != 0), loss.name
+
+
+def check_pixel_weights():
+    """`fit` hands them on, and an illegal id is named where there are values to look at."""
+    loss = CrossEntropy()
+    model = keras.Sequential([keras.Input((2, 3, 4)), keras.layers.Conv2D(4, 1)])
+    model.compile("sgd", loss)
+    weights = np.arange(12, dtype="float32").reshape(LABELS.shape)
+    expected = loss(LABELS, model.predict(LOGITS, verbose=0), weights)
+    assert abs(expected - loss(LABELS, model.predict(LOGITS, verbose=0))) > 0.1
+    logs = model.fit(LOGITS, LABELS, sample_weight=weights, verbose=0).history
+    np.testing.assert_allclose(logs["loss"][0], expected, rtol=1e-6)
+    try:
+        loss(np.full_like(LABELS, 9), LOGITS)
+    except ValueError as error:
+        assert ": 9. Expected" in str(error)
+    else:
+        raise AssertionError("an illegal label went unnoticed")
 
 
 def check_counts():
@@ -170,6 +194,7 @@ def check_devices():
 
 assert keras.backend.backend() == "jax"
 check_losses()
+check_pixel_weights()
 check_counts()
 check_metrics()
 check_devices()

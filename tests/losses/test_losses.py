@@ -6,15 +6,18 @@ import pytest
 
 from keras_seg.losses import (
     L1,
+    OHEM,
     CrossEntropy,
     CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
+    Focal,
     FocalTversky,
     GeneralizedDice,
     IoU,
     LovaszSoftmax,
     SemanticEncoding,
+    TopKCrossEntropy,
     Tversky,
     WeightedSum,
     class_weights,
@@ -25,6 +28,9 @@ ALL_LOSSES = [
     CrossEntropy(class_weights=[0.5, 1, 3, 4]),
     CrossEntropy(over="image"),
     CrossEntropy(class_weights=[0.5, 1, 3, 4], divide_by="pixels"),
+    Focal(alpha=[0.25, 0.25, 0.75, 0.75]),
+    OHEM(0.7, 1),
+    TopKCrossEntropy(0.5),
     IoU(),
     IoU(classes="all", smooth=1.0),
     IoU(over="image"),
@@ -62,6 +68,19 @@ def gradient(loss, labels, logits, dtype="float32"):
         (CrossEntropy(class_weights=[0.5, 1, 3, 4]), 0.646670),
         (CrossEntropy(class_weights=[0.5, 1, 3, 4], divide_by="pixels"), 0.734852),
         (CrossEntropy(label_smoothing=0.1), 0.789164),
+        (Focal(), 0.246310),
+        (Focal(1), 0.387193),
+        (Focal(0), 0.665073),
+        (Focal(alpha=[0.25, 0.25, 0.75, 0.75]), 0.083773),
+        (OHEM(0.7, 1), 0.851655),
+        (OHEM(0.3, 1), 1.327236),
+        (OHEM(0.3, 3), 0.985379),
+        (OHEM(0.3, 1000), 0.665073),
+        (TopKCrossEntropy(3), 1.250595),
+        (TopKCrossEntropy(5), 1.083693),
+        (TopKCrossEntropy(0.3), 1.250595),
+        (TopKCrossEntropy(1.0), 0.665073),
+        (TopKCrossEntropy(1000), 0.665073),
         (IoU(), 0.601774),
         (IoU(classes="all"), 0.701331),
         (IoU(classes="all", smooth=1.0), 0.474496),
@@ -109,6 +128,7 @@ def test_value(loss, value, labels, logits):
             [-0.014243, 0.009475, 0.003486, 0.001282],
             0.841181,
         ),
+        (Focal(), [-0.010639, 0.007078, 0.002604, 0.000958], 0.624389),
         (IoU(), [-0.018312, 0.012459, 0.004936, 0.000917], 0.370882),
         (Dice(), [-0.017528, 0.011756, 0.004972, 0.000799], 0.377845),
         (Tversky(), [-0.017060, 0.011151, 0.004857, 0.001052], 0.381086),
@@ -129,6 +149,11 @@ def test_gradient(loss, first, total, labels, logits):
     "make",
     [
         lambda dtype: CrossEntropy(class_weights=[0.5, 1, 3, 4], over="image", dtype=dtype),
+        lambda dtype: CrossEntropy(label_smoothing=0.1, dtype=dtype),
+        lambda dtype: Focal(dtype=dtype),
+        lambda dtype: Focal(0.5, [0.25, 0.25, 0.75, 0.75], over="image", dtype=dtype),
+        lambda dtype: OHEM(0.3, 3, class_weights=[0.5, 1, 3, 4], dtype=dtype),
+        lambda dtype: TopKCrossEntropy(4, dtype=dtype),
         lambda dtype: IoU(over="image", classes="all", dtype=dtype),
         lambda dtype: IoU(log="mean_log", dtype=dtype),
         lambda dtype: Dice(squared=True, smooth=0.5, classes=[1, 3], dtype=dtype),
@@ -281,7 +306,18 @@ def test_tversky_contains_dice_and_iou(labels, logits):
 
 
 @pytest.mark.parametrize(
-    "loss", [CrossEntropy(), IoU(), Dice(), Tversky(), CrossEntropyLogIoU(), LovaszSoftmax()]
+    "loss",
+    [
+        CrossEntropy(label_smoothing=0.1),
+        Focal(),
+        OHEM(0.7, 1),
+        TopKCrossEntropy(4),
+        IoU(),
+        Dice(),
+        Tversky(),
+        CrossEntropyLogIoU(),
+        LovaszSoftmax(),
+    ],
 )
 def test_order_of_pixels_does_not_matter(loss, labels, logits):
     order = np.random.default_rng(0).permutation(12)
@@ -325,6 +361,16 @@ def test_ignore_labels(labels, logits):
         (lambda: CrossEntropy(mode="multi_label"), "'multilabel'"),
         (lambda: CrossEntropy(divide_by="pixel"), "'pixels'"),
         (lambda: CrossEntropy(label_smoothing=1), "label_smoothing"),
+        (lambda: Focal(-1), "gamma"),
+        (lambda: Focal(alpha=0.25), "each class"),
+        (lambda: Focal(alpha=[0.25, 0.75], mode="binary"), "from 0 to 1"),
+        (lambda: Focal(alpha=[1, -1]), "alpha must be finite"),
+        (lambda: OHEM(1.5), "thresh"),
+        (lambda: OHEM(min_kept=0), "min_kept"),
+        (lambda: OHEM(over="image"), "whole batch"),
+        (lambda: TopKCrossEntropy(0), "k must be"),
+        (lambda: TopKCrossEntropy(1.5), "k must be"),
+        (lambda: TopKCrossEntropy(True), "k must be"),
         (lambda: CrossEntropy(label_stride=2, label_offset=2), "label_offset"),
         (lambda: CrossEntropy(ignore_label=2.5), "ignore_label"),
         (lambda: CrossEntropy(class_weights=[1, float("nan")]), "class_weights"),
@@ -375,11 +421,14 @@ class TestSigmoidModes:
     """Binary is two classes with the logits 0 and z; multi-label is several binary losses."""
 
     OPTIONS = [
-        {},
-        {"label_smoothing": 0.2},
-        {"over": "image"},
-        {"class_weights": [0.5, 3]},
-        {"class_weights": [0.5, 3], "divide_by": "pixels"},
+        (CrossEntropy, {}),
+        (CrossEntropy, {"label_smoothing": 0.2}),
+        (CrossEntropy, {"over": "image"}),
+        (CrossEntropy, {"class_weights": [0.5, 3]}),
+        (CrossEntropy, {"class_weights": [0.5, 3], "divide_by": "pixels"}),
+        (Focal, {"gamma": 1.5}),
+        (OHEM, {"thresh": 0.4, "min_kept": 3}),
+        (TopKCrossEntropy, {"k": 5}),
     ]
 
     @pytest.fixture
@@ -387,11 +436,11 @@ class TestSigmoidModes:
         labels = np.where(labels == 2, 0, labels)
         return labels, logits[..., :1], np.concatenate([0 * logits[..., :1], logits[..., :1]], -1)
 
-    @pytest.mark.parametrize("options", OPTIONS)
-    def test_binary_is_two_classes(self, options, binary):
+    @pytest.mark.parametrize(("make", "options"), OPTIONS)
+    def test_binary_is_two_classes(self, make, options, binary):
         labels, logits, pair = binary
-        value, slope = gradient(CrossEntropy(mode="binary", **options), labels, logits)
-        expected, slopes = gradient(CrossEntropy(**options), labels, pair)
+        value, slope = gradient(make(mode="binary", **options), labels, logits)
+        expected, slopes = gradient(make(**options), labels, pair)
         assert value == pytest.approx(expected, rel=1e-6)
         np.testing.assert_allclose(slope, slopes[..., 1:], atol=1e-7)
         assert slope[0, 1, 1, 0] == 0
@@ -419,7 +468,7 @@ class TestSigmoidModes:
         assert value == pytest.approx(float(expected(labels, logits)), rel=1e-6)
 
     @pytest.mark.parametrize("mode", ["binary", "multilabel"])
-    @pytest.mark.parametrize("make", [CrossEntropy, Dice, IoU])
+    @pytest.mark.parametrize("make", [CrossEntropy, Focal, OHEM, Dice, IoU])
     def test_wrong_ids_and_nothing_to_count(self, make, mode, binary):
         labels, logits, _ = binary
         loss = make(mode=mode)
@@ -429,6 +478,20 @@ class TestSigmoidModes:
             loss(np.full_like(labels, 2)[..., None], logits)
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
         assert again.get_config() == loss.get_config() and again.mode == mode
+
+    def test_focal_of_segmentation_models(self, labels, logits):
+        """smp 0.6, FocalLoss("multiclass", gamma=2): a sigmoid for each class."""
+        one_hot = np.eye(4, dtype="int32")[np.where(labels == 255, 0, labels)]
+        one_hot[labels == 255] = 255
+        value = float(Focal(mode="multilabel")(one_hot, logits))
+        assert value == pytest.approx(0.132338, abs=2e-6)
+        q = 1 / (1 + np.exp(-logits[..., 1].astype("float64")))
+        right = np.where(labels == 1, q, 1 - q)
+        alpha = np.where(labels == 1, 0.2, 0.8) * (labels != 255)
+        expected = np.sum(alpha * (1 - right) ** 2 * -np.log(right)) / 11
+        binary = np.where(labels == 255, 255, labels == 1)
+        value = float(Focal(alpha=0.2, mode="binary")(binary, logits[..., 1:2]))
+        assert value == pytest.approx(expected, rel=1e-5)
 
     def test_sure_logits_stay_finite(self, binary):
         labels, _, _ = binary

@@ -15,16 +15,19 @@ import tensorflow as tf
 from keras_seg.layers import batch_norm
 from keras_seg.losses import (
     L1,
+    OHEM,
     Boundary,
     CrossEntropy,
     CrossEntropyDice,
     CrossEntropyLogIoU,
     Dice,
+    Focal,
     FocalTversky,
     GeneralizedDice,
     IoU,
     LovaszSoftmax,
     SemanticEncoding,
+    TopKCrossEntropy,
     TotalVariation,
     Tversky,
 )
@@ -42,6 +45,15 @@ LOSSES = [
     CrossEntropy(),
     CrossEntropy(class_weights=[1, 2, 0.5, 3, 1]),
     CrossEntropy(over="image"),
+    CrossEntropy(label_smoothing=0.1, label_stride=2),
+    CrossEntropy(mode="binary", class_weights=[1, 3]),
+    CrossEntropy(name="weighted"),
+    CrossEntropy(class_weights=[1, 2, 0.5, 3, 1], divide_by="weights", name="weighted"),
+    CrossEntropy(over="image", divide_by="weights", name="weighted"),
+    Focal(alpha=[1, 2, 0.5, 3, 1]),
+    OHEM(thresh=0.1, min_kept=10),
+    TopKCrossEntropy(40),
+    TopKCrossEntropy(0.5),
     IoU(over="image", classes="all"),
     Tversky(smooth=1.0, classes="all"),
     CrossEntropyLogIoU(),
@@ -70,6 +82,18 @@ def batches():
     return images, labels.reshape(-1, 8, 8)
 
 
+def value_of(loss, labels, logits):
+    """The loss, with input of the form that it takes."""
+    if isinstance(loss, SemanticEncoding):
+        return loss(labels, logits[:, 0, 0])
+    if loss.mode == "binary":
+        return loss(tf.where(labels == 255, labels, labels // 3), logits[..., :1])
+    if loss.name == "weighted":
+        return loss(labels, logits, 1.0 + tf.cast(labels, "float32"))
+    stride = getattr(loss, "label_stride", 1)
+    return loss(labels, logits[:, ::stride, ::stride])
+
+
 def values_and_gradients(strategy):
     """[(loss, gradient of the logits)] of every loss, without a model."""
     rng = np.random.default_rng(1)
@@ -81,8 +105,7 @@ def values_and_gradients(strategy):
         for loss in LOSSES:
             with tf.GradientTape() as tape:
                 tape.watch(logits)
-                whole_image = isinstance(loss, SemanticEncoding)
-                value = loss(labels, logits[:, 0, 0] if whole_image else logits)
+                value = value_of(loss, labels, logits)
             results.append((value, tape.gradient(value, logits)))
         return results
 
