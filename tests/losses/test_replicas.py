@@ -1,6 +1,7 @@
 """The same loss, gradient and weights on one replica and on two, ignored pixels unevenly spread."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,7 +15,10 @@ SCRIPT = pathlib.Path(__file__).with_name("two_replicas.py")
 @pytest.fixture(scope="module")
 def report():
     done = subprocess.run(
-        [sys.executable, str(SCRIPT)], capture_output=True, text=True, cwd=SCRIPT.parents[2]
+        [sys.executable, str(SCRIPT)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
