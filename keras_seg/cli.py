@@ -73,6 +73,25 @@ examples:
 }
 
 
+# Those of `keras_seg.losses` that train a network on their own, with their default arguments.
+LOSSES = {
+    "cross_entropy": "CrossEntropy",
+    "cross_entropy_dice": "CrossEntropyDice",
+    "cross_entropy_log_iou": "CrossEntropyLogIoU",
+    "dice": "Dice",
+    "focal": "Focal",
+    "focal_tversky": "FocalTversky",
+    "generalized_dice": "GeneralizedDice",
+    "iou": "IoU",
+    "l1": "L1",
+    "lovasz_softmax": "LovaszSoftmax",
+    "ohem": "OHEM",
+    "top_k_cross_entropy": "TopKCrossEntropy",
+    "tversky": "Tversky",
+}
+CLASS_WEIGHTS = ("median_frequency", "inverse", "balanced", "inverse_mean", "enet")
+
+
 def main(arguments=None):
     """Run one subcommand; returns the exit status: 0, 1 when a check failed, 2 for bad input."""
     options = _parser().parse_args(arguments)
@@ -277,9 +296,17 @@ def _add_training(sub):
     sub.add_argument(
         "--loss",
         default="cross_entropy",
-        choices=["cross_entropy", "cross_entropy_dice", "cross_entropy_log_iou", "dice", "iou"],
+        choices=LOSSES,
+        metavar="NAME",
+        help=f"one of {', '.join(LOSSES)} (cross_entropy)",
     )
-    sub.add_argument("--class-weights", choices=["median_frequency"])
+    sub.add_argument(
+        "--class-weights",
+        choices=CLASS_WEIGHTS,
+        metavar="SCHEME",
+        help="weigh classes in the loss by their pixels in the training data: "
+        f"{', '.join(CLASS_WEIGHTS)}",
+    )
     sub.add_argument(
         "--precision", default="float32", choices=["float32", "mixed_float16", "mixed_bfloat16"]
     )
@@ -432,13 +459,6 @@ def _train(options):
     def build_model():
         return models.build(options.model, num_classes, input_shape, **model_options)
 
-    chosen = {
-        "cross_entropy": losses.CrossEntropy,
-        "cross_entropy_dice": losses.CrossEntropyDice,
-        "cross_entropy_log_iou": losses.CrossEntropyLogIoU,
-        "dice": losses.Dice,
-        "iou": losses.IoU,
-    }
     more = {"augment": None} if options.no_augment else {}
     result = training.train(
         build_model,
@@ -453,7 +473,7 @@ def _train(options):
         weight_decay=options.weight_decay,
         schedule=options.schedule,
         head_multiplier=options.head_multiplier,
-        loss=chosen[options.loss](),
+        loss=getattr(losses, LOSSES[options.loss])(),
         class_weights=options.class_weights,
         precision=options.precision,
         resume=not options.no_resume,

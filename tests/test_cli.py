@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from keras_seg import crf as crf_module
-from keras_seg import data, inference, models
-from keras_seg.cli import main
+from keras_seg import data, inference, losses, models
+from keras_seg.cli import CLASS_WEIGHTS, LOSSES, main
 
 SIZE = (64, 64)
 UNET = ["--set", "filters=4", "--set", "depth=2"]
@@ -57,6 +57,22 @@ def test_help_shows_examples(command, capsys):
         main([*command, "--help"])
     assert stop.value.code == 0
     assert "examples:\n  keras-seg" in capsys.readouterr().out
+
+
+def test_every_loss_that_trains_alone_has_its_name(capsys):
+    made = {name: getattr(losses, kind)() for name, kind in LOSSES.items()}
+    assert [loss.name for loss in made.values()] == list(made)
+    # Bases, parts of sums, and what compares other things than labels and logits of classes.
+    others = {
+        "Adversarial", "Boundary", "LovaszHinge", "OverlapLoss", "PixelLoss", "SegmentationLoss",
+        "SemanticEncoding", "TotalVariation", "WeightedSum", "class_weights", "soften_truth",
+    }  # fmt: skip
+    assert set(losses.__all__) == others | set(LOSSES.values())
+    assert CLASS_WEIGHTS == losses.cross_entropy.SCHEMES
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"one of {', '.join(LOSSES)}" in printed
 
 
 def test_training_leaves_a_whole_run(run):
