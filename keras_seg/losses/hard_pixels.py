@@ -28,8 +28,9 @@ def select_largest(values, valid, k):
         masks 0 or 1 of the pixels above the k-th largest value and of those equal to it, and the
         numbers (), over all replicas, of both.
     """
-    # abs: -0.0 has another sign bit.
-    bits = ops.view(ops.abs(ops.cast(ops.stop_gradient(values), "float32")), "int32")
+    # abs: -0.0 has another sign bit. An axis of known size: Keras' view fails on unknown ones.
+    column = ops.reshape(ops.abs(ops.cast(ops.stop_gradient(values), "float32")), (-1, 1))
+    bits = ops.reshape(ops.view(column, "int32"), ops.shape(values))
     digits = bits // HALF, bits % HALF
     candidates, above = valid, ops.zeros_like(valid)
     above_count = ops.cast(0.0, valid.dtype)

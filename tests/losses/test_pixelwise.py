@@ -36,8 +36,10 @@ def label_maps(rng, shape):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 def test_random_labels_give_finite_values_and_gradients(loss, scale):
     rng = np.random.default_rng(0)
+    sizes = (None, None, None)
+    label_spec = tf.TensorSpec((*sizes, 5) if loss.mode == "multilabel" else sizes, "int32")
 
-    @tf.function
+    @tf.function(input_signature=[label_spec, tf.TensorSpec((*sizes, 5), "float32")])
     def step(labels, logits):
         with tf.GradientTape() as tape:
             tape.watch(logits)
