@@ -123,8 +123,10 @@ class OverlapLoss(ClassLoss, abc.ABC):
 
     Args:
         ignore_label: id, list of ids or None; such pixels count neither in p nor in q.
-        classes, over, class_weights, mode: as in `ClassLoss`. A class of a list, or of "all", that
-            is absent scores 0 and has no gradient unless `smooth` is above 0.
+        classes, over, class_weights, mode: as in `ClassLoss`.
+        absent: for a class of a list, or of "all", without a pixel in the labels: "score", by its
+            formula, which is 0 without a gradient unless `smooth` is above 0; "one", a score of 1,
+            so that it costs nothing, yet is in the mean (segmentation_models.pytorch).
         smooth: number >= 0, added to numerator and denominator of the fraction that the class's
             docstring shows (so `Dice(smooth=2)` equals `Tversky(0.5, 0.5, smooth=1)`).
         log: None, the loss is 1 - mean of the scores s_c; "log_mean", -log(mean s_c); "mean_log",
@@ -137,12 +139,15 @@ class OverlapLoss(ClassLoss, abc.ABC):
 
     squared = False
 
-    def __init__(self, ignore_label=255, *, smooth=0.0, log=None, **options):
+    def __init__(self, ignore_label=255, *, absent="score", smooth=0.0, log=None, **options):
         super().__init__(ignore_label, **options)
+        if absent not in ("score", "one"):
+            raise unknown_name("absent", absent, ["score", "one"])
         if log is not None and log not in LOGARITHMS:
             raise unknown_name("log", log, LOGARITHMS)
         if not smooth >= 0:
             raise ValueError(f"smooth must be at least 0, got {smooth}.")
+        self.absent = absent
         self.smooth = float(smooth)
         self.log = log
 
@@ -170,21 +175,26 @@ class OverlapLoss(ClassLoss, abc.ABC):
 
     def from_sums(self, sums):
         """Loss (...,) from I, Q, P stacked to (3, ..., K)."""
-        return self.mean_loss(*self.ratio(*ops.unstack(sums, 3)), self.weights_of_classes(sums[2]))
+        scores = self.scores(*self.ratio(*ops.unstack(sums, 3)))
+        if self.absent == "one":
+            scores = ops.where(sums[2] > 0, scores, 1.0)
+        return self.mean_loss(scores, self.weights_of_classes(sums[2]))
 
-    def mean_loss(self, numerator, denominator, weights):
-        """Loss (...,) from the numerator, denominator and weight of each class, (..., K)."""
+    def scores(self, numerator, denominator):
+        """Scores in 0..1 of classes, from `ratio`."""
         denominator = denominator + self.smooth
         empty = denominator < EMPTY
-        score = (numerator + self.smooth) / ops.where(empty, 1.0, denominator)
-        score = ops.where(empty, 1.0, score)
+        return ops.where(empty, 1.0, (numerator + self.smooth) / ops.where(empty, 1.0, denominator))
+
+    def mean_loss(self, scores, weights):
+        """Loss (...,) from the scores and weights of the classes, (..., K)."""
         if self.log is None:
-            return weighted_mean(self.cost(1.0 - score), weights)
+            return weighted_mean(self.cost(1.0 - scores), weights)
         if self.log == "log_mean":
             counted = ops.sum(weights, axis=-1) > 0
-            mean = ops.where(counted, weighted_mean(score, weights), 1.0)
+            mean = ops.where(counted, weighted_mean(scores, weights), 1.0)
             return -ops.log(ops.maximum(mean, LOG_FLOOR))
-        logs = -ops.log(ops.maximum(score, LOG_FLOOR))
+        logs = -ops.log(ops.maximum(scores, LOG_FLOOR))
         if self.log == "mean_log":
             return weighted_mean(logs, weights)
         return ops.sum(logs * weights, axis=-1)
@@ -194,7 +204,12 @@ class OverlapLoss(ClassLoss, abc.ABC):
         return missing
 
     def get_config(self):
-        return {**super().get_config(), "smooth": self.smooth, "log": self.log}
+        return {
+            **super().get_config(),
+            "absent": self.absent,
+            "smooth": self.smooth,
+            "log": self.log,
+        }
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -238,7 +253,7 @@ class GeneralizedDice(OverlapLoss):
 
     Sudre, Li, Vercauteren, Ourselin, Cardoso. "Generalised Dice Overlap as a Deep Learning Loss
     Function for Highly Unbalanced Segmentations", 2017. An absent class would have an infinite
-    weight; here it has none, whatever `classes` says. There is one score, so every `log` is
+    weight; here it has none, whatever `classes` and `absent` say. There is one score, so every `log` is
     -log of it. `smooth` is added to the sums with the w_c scaled to the sum 1, so that it is a
     number of pixels. Other arguments and errors: `OverlapLoss`.
     """
@@ -255,7 +270,7 @@ class GeneralizedDice(OverlapLoss):
         pooled = [
             ops.sum(weights * x, axis=-1, keepdims=True) for x in self.ratio(*ops.unstack(sums, 3))
         ]
-        return self.mean_loss(*pooled, ops.ones_like(pooled[0]))
+        return self.mean_loss(self.scores(*pooled), ops.ones_like(pooled[0]))
 
 
 @keras.saving.register_keras_serializable("keras_seg")

@@ -33,6 +33,7 @@ ALL_LOSSES = [
     TopKCrossEntropy(0.5),
     IoU(),
     IoU(classes="all", smooth=1.0),
+    IoU(classes="all", absent="one"),
     IoU(over="image"),
     IoU(log="mean_log"),
     Dice(),
@@ -109,9 +110,14 @@ def gradient(loss, labels, logits, dtype="float32"):
         # By hand from the class scores: .478891 .394251 .321536 0 and .647635 .565538 .486609 0.
         (IoU(classes=[2, 0]), 1 - (0.478891 + 0.321536) / 2),
         (IoU(class_weights=[1, 0, 3, 5]), 1 - (0.478891 + 3 * 0.321536) / 4),
-        # smp 0.6 with smooth 1, which it adds to I / ((Q + P) / 2); absent classes lose nothing
-        # there, yet the mean is over all four.
-        (0.75 * Dice(smooth=2.0), 0.249531),
+        # segmentation_models.pytorch 0.6, run: absent classes lose nothing there, yet the mean is
+        # over all four. Its smooth=1 is added to I / ((Q + P) / 2).
+        (Dice(classes="all", absent="one"), 0.325054),
+        (Dice(classes="all", absent="one", smooth=2), 0.249531),
+        (Dice(classes="all", absent="one", log="mean_log"), 0.431175),
+        (IoU(classes="all", absent="one"), 0.451331),
+        (IoU(classes="all", absent="one", log="mean_log"), 0.700424),
+        (Tversky(classes="all", absent="one"), 0.326267),
         (0.75 * Tversky(0.5, 0.5, smooth=1.0), 0.249531),
     ],
 )
@@ -377,6 +383,7 @@ def test_ignore_labels(labels, logits):
         (lambda: IoU(classes="presnt"), "'present'"),
         (lambda: IoU(classes=[]), "classes"),
         (lambda: Dice(smooth=-1), "smooth"),
+        (lambda: Dice(absent="zero"), "'score'"),
         (lambda: Dice(log="log"), "log_mean"),
         (lambda: Tversky(0, 0), "fp_weight"),
         (lambda: WeightedSum([]), "losses"),
