@@ -253,9 +253,9 @@ class GeneralizedDice(OverlapLoss):
 
     Sudre, Li, Vercauteren, Ourselin, Cardoso. "Generalised Dice Overlap as a Deep Learning Loss
     Function for Highly Unbalanced Segmentations", 2017. An absent class would have an infinite
-    weight; here it has none, whatever `classes` and `absent` say. There is one score, so every `log` is
-    -log of it. `smooth` is added to the sums with the w_c scaled to the sum 1, so that it is a
-    number of pixels. Other arguments and errors: `OverlapLoss`.
+    weight; here it has none, whatever `classes` and `absent` say. There is one score, so every
+    `log` is -log of it. `smooth` is added to the sums with the w_c scaled to the sum 1, so that it
+    is a number of pixels. Other arguments and errors: `OverlapLoss`.
     """
 
     def __init__(self, ignore_label=255, *, name="generalized_dice", **options):

@@ -383,7 +383,7 @@ def test_ignore_labels(labels, logits):
         (lambda: IoU(classes="presnt"), "'present'"),
         (lambda: IoU(classes=[]), "classes"),
         (lambda: Dice(smooth=-1), "smooth"),
-        (lambda: Dice(absent="zero"), "'score'"),
+        (lambda: Dice(absent="zero"), "one, score"),
         (lambda: Dice(log="log"), "log_mean"),
         (lambda: Tversky(0, 0), "fp_weight"),
         (lambda: WeightedSum([]), "losses"),
