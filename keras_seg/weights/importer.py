@@ -39,7 +39,7 @@ class Report:
         )
 
 
-def load(model, state, layout="semseg"):
+def load(model, state, layout):
     """Give `model` the weights of a reference implementation.
 
     Args:

@@ -27,7 +27,7 @@ STREAM_VERSION = 1001
 MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 # The pickle holds names and shapes only: megabytes at most, even with an optimizer's state.
-MAX_PICKLE = 64 * 2**20
+MAX_PICKLE = 16 * 2**20
 
 _STORAGES = {
     "FloatStorage": "float32",

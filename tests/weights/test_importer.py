@@ -218,18 +218,18 @@ def test_an_auxiliary_head_may_stay_unused_but_not_half_used():
     with_aux = pspnet(aux=True)
     state = random_state(with_aux, "semseg")
     assert {"aux.0.weight", "aux.1.running_var", "aux.4.bias"} <= set(state)
-    report = weights.load(pspnet(), state)
+    report = weights.load(pspnet(), state, "semseg")
     heads = {name for name in report.ignored if not name.endswith("num_batches_tracked")}
     assert heads == {n for n in state if n.startswith("aux.") and "num_batches" not in n}
     state["aux.7.weight"] = np.zeros(1)
     with pytest.raises(ValueError, match="left over.*aux.7.weight"):
-        weights.load(with_aux, state)
+        weights.load(with_aux, state, "semseg")
 
 
 def test_pyramid_levels_are_numbered_in_the_order_of_the_bins():
     model = pspnet(bins=(6, 1))
     state = random_state(model, "semseg")
-    weights.load(model, state)
+    weights.load(model, state, "semseg")
     np.testing.assert_array_equal(
         model.get_layer("ppm6_conv").kernel,
         state["ppm.features.0.1.weight"].transpose(2, 3, 1, 0),
