@@ -127,9 +127,13 @@ def _is_build_under_strategy():
 
 
 def check_same_size(labels, predictions, what="logits"):
-    """Raise ValueError when the known heights or widths of two (N, H, W, ...) tensors differ."""
-    theirs, ours = tuple(predictions.shape[1:3]), tuple(labels.shape[1:3])
-    if any(a is not None and b is not None and a != b for a, b in zip(theirs, ours, strict=True)):
+    """Raise ValueError when the known sizes of two (N, H, W, ...) tensors differ."""
+    theirs, ours = tuple(predictions.shape[:3]), tuple(labels.shape[:3])
+    differ = [None not in pair and pair[0] != pair[1] for pair in zip(theirs, ours, strict=True)]
+    if differ[0]:
+        raise ValueError(f"{what} are of {theirs[0]} images but labels of {ours[0]}.")
+    theirs, ours = theirs[1:], ours[1:]
+    if any(differ):
         raise ValueError(
             f"{what} are {theirs[0]} x {theirs[1]} pixels but labels {ours[0]} x {ours[1]}: "
             "resize the logits to the labels, never the labels."

@@ -414,6 +414,7 @@ def test_bad_options(make, match):
         (CrossEntropy(label_stride=8), (2, 33, 33), (2, 4, 4, 3), "4 x 4 pixels but labels 5 x 5"),
         (CrossEntropy(), (2, 4, 4, 3), (2, 4, 4, 3), "argmax"),
         (Dice(), (2, 4, 6), (2, 4, 4, 3), "resize the logits"),
+        (Dice(), (1, 4, 4), (2, 4, 4, 3), "2 images but labels of 1"),
         (CrossEntropy(class_weights=[1, 2]), (2, 4, 4), (2, 4, 4, 3), "2 class weights for 3"),
         (IoU(class_weights=[1, 2]), (2, 4, 4), (2, 4, 4, 3), "2 class weights for 3"),
         (Dice(classes=[1, 3]), (2, 4, 4), (2, 4, 4, 3), "only 0 .. 2"),
