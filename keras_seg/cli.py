@@ -43,7 +43,8 @@ examples:
 examples:
   keras-seg evaluate runs/photos --data photos/ --split val
   keras-seg evaluate files/model_int8.tflite --data photos/ --split val --json scores.json
-  keras-seg evaluate runs/psp --data photos/ --mode slide --window 473 --scales 0.75 1 --flip""",
+  keras-seg evaluate runs/psp --data photos/ --mode slide --window 473 --scales 0.75 1 --flip
+  keras-seg evaluate runs/photos --data photos/ --plots plots/ --boundary --trimap 4 8""",
     "predict": """\
 examples:
   keras-seg predict runs/photos image.jpg --output predictions/
@@ -154,6 +155,37 @@ def _parser():
     _add_data(sub)
     _add_held_out(sub)
     sub.add_argument("--json", metavar="FILE", help="write the scores there as well")
+    sub.add_argument(
+        "--boundary",
+        nargs="?",
+        type=float,
+        const=0.0075,
+        metavar="TOLERANCE",
+        help="boundary F1; in pixels, or below 1 as a share of the diagonal (0.0075)",
+    )
+    sub.add_argument(
+        "--trimap",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="WIDTH",
+        help="IoU in bands of so many pixels on each side of the true contours, such as 4 8",
+    )
+    sub.add_argument(
+        "--no-void-edges",
+        action="store_true",
+        help="for these two: no contour where ignored pixels begin",
+    )
+    sub.add_argument(
+        "--average-precision", action="store_true", help="of each class at single pixels"
+    )
+    sub.add_argument(
+        "--plots",
+        nargs="?",
+        const="plots",
+        metavar="FOLDER",
+        help="pictures of the confusion matrix, the IoU and precision over recall (plots)",
+    )
     _add_procedure(sub)
 
     sub = command("predict", _predict, "label images: one PNG of class ids and one overlay each")
@@ -517,8 +549,19 @@ def _evaluate(options):
     options.channels = options.channels or predictor.channels
     dataset = _open(options, options.split or _split_to_score(options))
     print(f"Scoring {dataset!r}", file=sys.stderr)
-    scores = inference.evaluate(predictor, dataset, **_procedure(options))
+    scores = inference.evaluate(
+        predictor,
+        dataset,
+        boundary=options.boundary,
+        trimap=options.trimap,
+        void_edges=not options.no_void_edges,
+        average_precision=options.average_precision,
+        plots=options.plots,
+        **_procedure(options),
+    )
     print(inference.format_scores(scores))
+    if options.plots:
+        print(f"Plots written to {options.plots}.")
     if options.json:
         write_json(options.json, scores)
         print(f"Scores written to {options.json}.")

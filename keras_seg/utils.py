@@ -1,6 +1,7 @@
 """Small things that every part needs: helpful errors, and files that are whole or not there."""
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import importlib.metadata
@@ -109,6 +110,8 @@ def write_json(path, value):
 
 def plain(value):
     """`value` in what JSON has: NumPy values as Python's, NaN and infinities as None."""
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

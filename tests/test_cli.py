@@ -138,6 +138,21 @@ def test_evaluate_prints_and_writes_scores(run, photos, tmp_path, capsys):
     assert 0 <= written["mean_iou"] <= 1
 
 
+def test_evaluate_scores_contours_and_draws(run, photos, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    scores, plots = tmp_path / "scores.json", tmp_path / "plots"
+    arguments = ["evaluate", str(run), "--data", str(photos), "--plots", str(plots)]
+    contours = ["--boundary", "--trimap", "2", "4", "--no-void-edges"]
+    assert main([*arguments, *contours, "--json", str(scores)]) == 0
+    printed = capsys.readouterr().out
+    assert "edge f1 (0.75% diag.)" in printed and f"Plots written to {plots}." in printed
+    assert len(list(plots.glob("*.png"))) == 3
+    written = json.loads(scores.read_text())
+    assert written["boundary"]["tolerance"] == 0.0075 and not written["boundary"]["void_edges"]
+    assert [band["width"] for band in written["trimap"]] == [2, 4]
+    assert len(written["average_precision"]) == 4
+
+
 def test_export_and_evaluate_a_file(run, photos, tmp_path, capsys):
     out = tmp_path / "files"
     arguments = ["export", str(run), "--data", str(photos), "--output", str(out)]

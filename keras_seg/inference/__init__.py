@@ -3,6 +3,7 @@
 from keras_seg.inference.evaluate import evaluate, format_scores
 from keras_seg.inference.folder import predict_folder
 from keras_seg.inference.overlay import contact_sheet, overlay, save_label, save_overlay
+from keras_seg.inference.plots import save_plots
 from keras_seg.inference.predictor import Predictor
 from keras_seg.inference.runners import Runner, find_model, load_runner
 from keras_seg.inference.tune_crf import format_search, tune_crf
@@ -23,5 +24,6 @@ __all__ = [
     "predict_folder",
     "save_label",
     "save_overlay",
+    "save_plots",
     "tune_crf",
 ]

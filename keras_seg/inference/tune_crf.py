@@ -12,10 +12,9 @@ import pathlib
 import numpy as np
 
 from keras_seg.crf import bilateral_kernel, find_crf
-from keras_seg.inference.evaluate import plain
 from keras_seg.inference.progress import Progress
 from keras_seg.metrics import confusion_matrix, scores
-from keras_seg.utils import check_counts, read_json, writable_folder, write_json
+from keras_seg.utils import check_counts, plain, read_json, writable_folder, write_json
 
 SEARCHED = ("w1", "theta_alpha", "theta_beta")
 

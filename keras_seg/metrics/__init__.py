@@ -25,6 +25,7 @@ from keras_seg.metrics.confusion import (
     confusion_matrix,
     scores,
 )
+from keras_seg.metrics.curves import precision_recall, probability_histogram
 from keras_seg.metrics.instance import coco_ap, instance_counts, instance_scores
 from keras_seg.metrics.multilabel import (
     MultiLabelScores,
@@ -66,6 +67,8 @@ __all__ = [
     "merge_results",
     "multilabel_confusion_matrix",
     "multilabel_scores",
+    "precision_recall",
+    "probability_histogram",
     "scores",
     "scores_per_image",
     "train_ids_to_label_ids",

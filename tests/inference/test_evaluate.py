@@ -11,7 +11,13 @@ from PIL import Image
 from keras_seg.data import LabelTable, Sample, read_image, read_mask, shapes
 from keras_seg.inference import Predictor, evaluate, format_scores, overlay, predict_folder
 from keras_seg.inference.progress import Progress
-from keras_seg.metrics import merge_results
+from keras_seg.metrics import (
+    boundary_counts,
+    boundary_scores,
+    merge_results,
+    scores,
+    trimap_matrices,
+)
 from keras_seg.utils import read_json, write_json
 
 TABLE = LabelTable(["sky", "road", "car"])
@@ -78,6 +84,53 @@ def test_the_table_of_scores(predictor):
     assert lines[3].split() == ["car", "-", "-", "-", "-", "0"]
     assert lines[5].split() == ["mean", "iou", "0.5833"]
     assert lines[-1] == "fake (keras), 2 images"
+
+
+def picture(name, seed):
+    """A picture of 12 x 10 whose label is what the predictor sees, moved by a pixel; and void."""
+    rng = np.random.default_rng(seed)
+    shown = rng.integers(0, 3, (4, 5)).repeat(3, axis=0).repeat(2, axis=1)
+    label = np.roll(shown, 1, axis=0).astype("uint8")
+    label[:, 0] = 255
+    return Sample((np.eye(3)[shown] * 255).astype("uint8"), label, name)
+
+
+@pytest.mark.parametrize("void_edges", [True, False])
+def test_scores_of_contours(predictor, void_edges):
+    data = Samples([picture("a", 0), picture("b", 1)])
+    rule = {"void_edges": void_edges}
+    options = {"boundary": 1.5, "trimap": [1, 2], **rule}
+    result = evaluate(predictor, data, **options, progress=False)
+    maps = [(sample.label, sample.image.argmax(-1)) for sample in data]
+    expected = boundary_scores([boundary_counts(*pair, 3, 1.5, **rule) for pair in maps])
+    assert result["boundary"] == {"tolerance": 1.5, **rule, **expected}
+    bands = sum(trimap_matrices(*pair, 3, [1, 2], **rule) for pair in maps)
+    assert [band["width"] for band in result["trimap"]] == [1, 2]
+    assert [band["mean_iou"] for band in result["trimap"]] == [scores(m)["mean_iou"] for m in bands]
+    text = format_scores(result)
+    assert f"edge f1 (1.5 px)             {expected['mean_f1']:.4f}" in text
+    assert "mean iou, trimap 2 px" in text and text.split()[5:7] == ["edge", "f1"]
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_average_precision_of_pixels(predictor, fake_runner):
+    """A sure pixel that is right and one that is wrong, as sure: precision 1/2 at recall 1."""
+    data = Samples([sample("a", [0, 0], [0, 1])])
+    result = evaluate(predictor, data, average_precision=True, progress=False)
+    assert result["average_precision"] == [0.5, 0.5, None]
+    assert result["mean_average_precision"] == 0.5
+    assert "mean average precision       0.5000" in format_scores(result)
+    runner = fake_runner(lambda images: images.argmax(-1), labels=True)
+    with pytest.raises(ValueError, match="fake returns labels; the average precision needs"):
+        evaluate(Predictor(runner, table=TABLE), data, average_precision=True, progress=False)
+    assert not runner.seen
+
+
+@pytest.mark.parametrize("wrong", [{"boundary": -1.0}, {"trimap": [0]}])
+def test_wrong_options_are_named_before_the_first_image(predictor, wrong):
+    with pytest.raises(ValueError, match="^(A tolerance|The width of a band)"):
+        evaluate(predictor, Samples([sample("a", [0], [0])]), **wrong, progress=False)
+    assert not predictor.runner.seen
 
 
 def test_each_kind_of_file_gets_the_same_scores(files):
