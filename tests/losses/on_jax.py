@@ -80,7 +80,7 @@ def check_losses():
     value = jax.jit(lambda z, y: SemanticEncoding()(y, z))(presence, LABELS)
     np.testing.assert_allclose(value, 0.551182, atol=2e-6)
 
-    # By hand, as in test_boundary.py and test_lovasz.py.
+    # By hand, as in test_boundary_loss.py and test_lovasz.py.
     q = np.array([[[[0.1], [0.2], [0.6], [0.7], [0.9]]]], "float32")
     row = np.array([[[0, 0, 1, 1, 1]]])
     for loss, labels, logits, expected in [
