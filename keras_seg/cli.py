@@ -244,7 +244,9 @@ def _parser():
     sub.add_argument(
         "--size", nargs=2, type=int, metavar=("H", "W"), help="input size, where a network has one"
     )
-    sub.add_argument("--layout", help="whose names the weights have: semseg, milesial, smp, ...")
+    sub.add_argument(
+        "--layout", help="whose names the weights have, such as semseg or smp: see docs/weights.md"
+    )
     sub.add_argument("--transfer", action="store_true", help="load what fits, leave the rest")
     sub.add_argument(
         "--skip",
@@ -317,14 +319,26 @@ def _add_held_out(sub):
 def _add_training(sub):
     _add_network(sub)
     sub.add_argument("--folder", required=True, help="the run's folder: everything goes there")
-    sub.add_argument("--epochs", type=int, default=50)
-    sub.add_argument("--batch-size", type=int, default=8)
+    sub.add_argument(
+        "--epochs", type=int, default=50, help="in all, those before a resume too (50)"
+    )
+    sub.add_argument("--batch-size", type=int, default=8, help="crops in a step (8)")
     sub.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="size of the crops")
-    sub.add_argument("--optimizer", default="adam", choices=["adam", "sgd"])
-    sub.add_argument("--learning-rate", type=float)
-    sub.add_argument("--weight-decay", type=float, default=1e-4)
-    sub.add_argument("--schedule", default="poly", choices=["poly", "constant"])
-    sub.add_argument("--head-multiplier", type=float, default=1.0)
+    sub.add_argument("--optimizer", default="adam", choices=["adam", "sgd"], help="(adam)")
+    sub.add_argument("--learning-rate", type=float, help="of the first step (adam 1e-3, sgd 1e-2)")
+    sub.add_argument("--weight-decay", type=float, default=1e-4, help="decoupled (1e-4)")
+    sub.add_argument(
+        "--schedule",
+        default="poly",
+        choices=["poly", "constant"],
+        help="of the learning rate: down to 0 by (1 - step / steps)^0.9, or the same (poly)",
+    )
+    sub.add_argument(
+        "--head-multiplier",
+        type=float,
+        default=1.0,
+        help="learning rate of the layers behind the trunk, times the trunk's (1)",
+    )
     sub.add_argument(
         "--loss",
         default="cross_entropy",
@@ -340,11 +354,16 @@ def _add_training(sub):
         f"{', '.join(CLASS_WEIGHTS)}",
     )
     sub.add_argument(
-        "--precision", default="float32", choices=["float32", "mixed_float16", "mixed_bfloat16"]
+        "--precision",
+        default="float32",
+        choices=["float32", "mixed_float16", "mixed_bfloat16"],
+        help="of the arithmetic; weights and losses stay float32 (float32)",
     )
     sub.add_argument("--no-augment", action="store_true", help="train on the images as they are")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--deterministic", action="store_true")
+    sub.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (0)")
+    sub.add_argument(
+        "--deterministic", action="store_true", help="the same weights each time, more slowly"
+    )
     sub.add_argument("--no-resume", action="store_true", help="refuse a folder that holds a run")
     sub.add_argument("--overwrite", action="store_true", help="delete a run that the folder holds")
 
