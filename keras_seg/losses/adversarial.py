@@ -104,7 +104,7 @@ class L1(SegmentationLoss):
 
     def call(self, y_true, y_pred):
         p, q, valid, illegal = self.masks(y_true, y_pred)
-        errors = ops.sum(ops.abs(p - q), axis=(1, 2, 3))  # (N,)
+        errors = ops.sum(ops.sum(ops.abs(p - q), axis=(2, 3)), axis=1)  # (N,)
         total = ops.sum(ops.broadcast_to(valid, ops.shape(p)))
         samples = ops.sum(ops.ones_like(errors))
         total, samples, illegal = ops.unstack(replica_sum(ops.stack([total, samples, illegal])), 3)
