@@ -34,7 +34,7 @@ LOSSES = {
     "Tversky": lambda: losses.Tversky(0.3, 0.7),  # false positives, false negatives
     "CE - log IoU": losses.CrossEntropyLogIoU,
     "0.1 CE + 0.9 Dice": losses.CrossEntropyDice,
-    "Lovasz": losses.LovaszSoftmax,
+    "Lovasz": losses.Lovasz,
 }
 HELD_OUT = 0.3
 VESSEL = 1

@@ -85,7 +85,7 @@ LOSSES = {
     "generalized_dice": "GeneralizedDice",
     "iou": "IoU",
     "l1": "L1",
-    "lovasz_softmax": "LovaszSoftmax",
+    "lovasz": "Lovasz",
     "ohem": "OHEM",
     "top_k_cross_entropy": "TopKCrossEntropy",
     "tversky": "Tversky",

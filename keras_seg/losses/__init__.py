@@ -19,7 +19,7 @@ from keras_seg.losses.combine import CrossEntropyDice, CrossEntropyLogIoU
 from keras_seg.losses.cross_entropy import CrossEntropy, PixelLoss, class_weights
 from keras_seg.losses.focal import Focal
 from keras_seg.losses.hard_pixels import OHEM, TopKCrossEntropy
-from keras_seg.losses.lovasz import LovaszHinge, LovaszSoftmax
+from keras_seg.losses.lovasz import Lovasz, LovaszHinge
 from keras_seg.losses.overlap import Dice, FocalTversky, GeneralizedDice, IoU, OverlapLoss, Tversky
 from keras_seg.losses.semantic_encoding import SemanticEncoding
 from keras_seg.losses.structural import TotalVariation
@@ -37,7 +37,7 @@ __all__ = [
     "IoU",
     "L1",
     "LovaszHinge",
-    "LovaszSoftmax",
+    "Lovasz",
     "OHEM",
     "OverlapLoss",
     "PixelLoss",

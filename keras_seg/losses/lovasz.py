@@ -117,7 +117,7 @@ class LovaszLoss(ClassLoss, abc.ABC):
 
 
 @keras.saving.register_keras_serializable("keras_seg")
-class LovaszSoftmax(LovaszLoss):
+class Lovasz(LovaszLoss):
     """Mean over classes of the Lovasz extension of 1 - IoU at the errors |p - softmax(logits)|.
 
     Berman, Rannen Triki, Blaschko. "The Lovasz-Softmax Loss", CVPR 2018. The bins have the width
@@ -126,7 +126,7 @@ class LovaszSoftmax(LovaszLoss):
     sigmoid(logits) in the place of softmax(logits).
     """
 
-    def __init__(self, ignore_label=255, *, name="lovasz_softmax", **options):
+    def __init__(self, ignore_label=255, *, name="lovasz", **options):
         super().__init__(ignore_label, name=name, **options)
 
     def errors(self, y_true, y_pred):
@@ -158,7 +158,7 @@ class LovaszHinge(LovaszLoss):
         if mode == "multiclass":
             raise ValueError(
                 'LovaszHinge has the modes "binary" and "multilabel"; for classes that exclude '
-                "each other take LovaszSoftmax."
+                "each other take Lovasz."
             )
         super().__init__(ignore_label, mode=mode, classes=classes, name=name, **options)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_seg.losses import LovaszHinge, LovaszSoftmax
+from keras_seg.losses import Lovasz, LovaszHinge
 
 
 def sorted_sum(errors, truth):
@@ -48,7 +48,7 @@ def test_vectors_of_the_specification(truth, value, slope):
 
     q = np.where(truth == 1, 1 - errors, errors)
     logits = tf.constant(np.log(np.stack([1 - q, q], axis=-1))[None, None], "float64")
-    loss = LovaszSoftmax(classes=[1], dtype="float64")
+    loss = Lovasz(classes=[1], dtype="float64")
     with tf.GradientTape() as tape:
         tape.watch(logits)
         result = loss(truth[None, None], logits)
@@ -65,7 +65,7 @@ def test_many_pixels_in_a_bin(spread):
     labels = rng.choice([0, 0, 0, 0, 1, 2, 255], (2, 150, 200))
     logits = (spread * rng.normal(size=(2, 150, 200, 3))).astype("float32")
     logits[..., 0] += spread
-    value = float(LovaszSoftmax()(labels, logits))
+    value = float(Lovasz()(labels, logits))
     assert value == pytest.approx(expected(labels, logits), abs=2e-6)
 
 
@@ -74,13 +74,13 @@ def test_few_bins():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, (1, 20, 20))
     logits = rng.normal(size=(1, 20, 20, 3)).astype("float32")
-    value = float(LovaszSoftmax(bins=8)(labels, logits))
+    value = float(Lovasz(bins=8)(labels, logits))
     assert 1e-6 < abs(value - expected(labels, logits)) < 1 / 8
 
 
 def test_bins_of_no_use():
     with pytest.raises(ValueError, match="bins"):
-        LovaszSoftmax(bins=0)
+        Lovasz(bins=0)
 
 
 def hinge(labels, logits):
@@ -133,5 +133,5 @@ def test_hinge_gradient():
 
 
 def test_hinge_takes_no_classes():
-    with pytest.raises(ValueError, match="LovaszSoftmax"):
+    with pytest.raises(ValueError, match="Lovasz"):
         LovaszHinge(mode="multiclass")

@@ -13,8 +13,8 @@ from keras_seg.losses import (
     FocalTversky,
     GeneralizedDice,
     IoU,
+    Lovasz,
     LovaszHinge,
-    LovaszSoftmax,
     TotalVariation,
     Tversky,
 )
@@ -61,7 +61,7 @@ def test_binary_of_squares_and_powers():
     assert value == pytest.approx((1 - index) ** 0.75, abs=1e-6)
 
 
-OVERLAPS = [IoU, Dice, GeneralizedDice, Tversky, FocalTversky, LovaszSoftmax, Boundary]
+OVERLAPS = [IoU, Dice, GeneralizedDice, Tversky, FocalTversky, Lovasz, Boundary]
 
 
 @pytest.mark.parametrize("over", ["batch", "image"])
