@@ -4,6 +4,9 @@ import numpy as np
 
 from keras_seg.metrics.confusion import check_pixels
 
+# Pixels counted at once: few enough for the cache, many for NumPy.
+CHUNK = 2**13
+
 
 def probability_histogram(labels, probabilities, *, ignore_label=255, bins=1024):
     """Count the pixels that count by the probability of each class.
@@ -33,12 +36,15 @@ def probability_histogram(labels, probabilities, *, ignore_label=255, bins=1024)
             "probabilities must be within 0..1, got "
             f"{probabilities.min()}..{probabilities.max()}; logits need a softmax first."
         )
-    histogram = np.zeros((2, num_classes, bins), "int64")
-    for c in range(num_classes):
-        places = np.minimum((probabilities[:, c] * bins).astype("int64"), bins - 1)
-        for part, chosen in zip(histogram[:, c], (places, places[labels == c]), strict=True):
-            part += np.bincount(chosen, minlength=bins)
-    return histogram
+    histogram = np.zeros((2, num_classes * bins), "int64")
+    for start in range(0, len(labels), CHUNK):
+        ids, part = labels[start : start + CHUNK], probabilities[start : start + CHUNK]
+        cells = np.minimum((part * bins).astype("int64"), bins - 1)
+        cells += np.arange(num_classes) * bins
+        own = cells[np.arange(len(ids)), ids]
+        for total, chosen in zip(histogram, (cells.reshape(-1), own), strict=True):
+            total += np.bincount(chosen, minlength=num_classes * bins)
+    return histogram.reshape(2, num_classes, bins)
 
 
 def precision_recall(histogram):
