@@ -60,6 +60,38 @@ def test_random_labels_give_finite_values_and_gradients(loss, scale):
             assert value == 0
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropy(mode="multilabel", label_smoothing=0.1, class_weights=[2, 1], dtype="float64"),
+        CrossEntropy(mode="binary", divide_by="weights", dtype="float64"),
+        CrossEntropy(over="image", label_stride=2, label_offset=1, dtype="float64"),
+        Focal(1.5, 0.25, mode="multilabel", dtype="float64"),
+        OHEM(0.4, 3, mode="binary", dtype="float64"),
+        TopKCrossEntropy(0.4, mode="multilabel", dtype="float64"),
+    ],
+)
+def test_gradient_with_weights_of_pixels_against_finite_differences(loss):
+    rng = np.random.default_rng(0)
+    stride = getattr(loss, "label_stride", 1)
+    channels = 1 if loss.mode == "binary" else 2
+    labels = rng.choice([0, 1, 1, 255], (2, 3 * stride, 2 * stride, channels))
+    labels = labels if loss.mode == "multilabel" else labels[..., 0]
+    weights = rng.uniform(0.5, 5, labels.shape[:3])
+    logits = rng.normal(size=(2, 3, 2, channels))
+    variable = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(variable)
+        value = loss(labels, variable, weights)
+    slope = tape.gradient(value, variable).numpy()
+    assert np.any(slope)
+    for index in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[index] = 1e-6
+        rise = loss(labels, logits + step, weights) - loss(labels, logits - step, weights)
+        assert slope[index] == pytest.approx(float(rise) / 2e-6, abs=2e-9)
+
+
 def test_half_precision_does_not_overflow():
     """Sums over 512 x 512 pixels, and logits near the largest float16."""
     rng = np.random.default_rng(0)
