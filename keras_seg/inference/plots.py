@@ -65,7 +65,7 @@ def _figure(width, height, layout="constrained"):
 
 
 def _confusion_figure(matrix, names):
-    """Shares of each true class; the numbers of pixels too where there is room for them."""
+    """Shares of each true class in %; the numbers of pixels too where there is room for them."""
     from matplotlib.colors import PowerNorm
 
     count = len(names)
@@ -83,7 +83,7 @@ def _confusion_figure(matrix, names):
     axes.set_yticks(range(count), names, fontsize=font)
     axes.set_xlabel("predicted class", fontsize=12)
     axes.set_ylabel("true class", fontsize=12)
-    title = "Confusion matrix, shares of each true class"
+    title = "Confusion matrix, % of each true class"
     axes.set_title(title + "\n(grey: no true pixels)" * bool((truth == 0).any()), fontsize=13)
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
