@@ -139,7 +139,6 @@ def test_evaluate_prints_and_writes_scores(run, photos, tmp_path, capsys):
 
 
 def test_evaluate_scores_contours_and_draws(run, photos, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
     scores, plots = tmp_path / "scores.json", tmp_path / "plots"
     arguments = ["evaluate", str(run), "--data", str(photos), "--plots", str(plots)]
     contours = ["--boundary", "--trimap", "2", "4", "--no-void-edges"]

@@ -373,7 +373,8 @@ def test_tflite_has_builtin_operators_without_batch_shuffling(name, dilated):
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    from ai_edge_litert import interpreter as litert
+
     resolver = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = litert.Interpreter(
         model_content=converter.convert(), experimental_op_resolver_type=resolver

@@ -116,6 +116,7 @@ def _tflite_with_two_outputs(tf, folder):
 
 
 def _onnx(tf, function, spec, path):
-    tf2onnx = pytest.importorskip("tf2onnx")
+    import tf2onnx
+
     graph = tf.function(function, input_signature=[spec])
     tf2onnx.convert.from_function(graph, [spec], opset=17, output_path=str(path))

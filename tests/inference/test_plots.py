@@ -37,7 +37,6 @@ def texts(axes):
 
 
 def test_pictures_of_an_evaluation(predictor, data, tmp_path):
-    pytest.importorskip("matplotlib")
     result = evaluate(predictor, data, plots=tmp_path / "plots", progress=False)
     names = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert names == ["confusion_matrix.png", "iou.png", "precision_recall.png"]
@@ -54,7 +53,6 @@ def test_pictures_of_an_evaluation(predictor, data, tmp_path):
 
 
 def test_a_file_of_labels_has_no_curve(fake_runner, data, tmp_path):
-    pytest.importorskip("matplotlib")
     runner = fake_runner(lambda images: images.argmax(-1), labels=True)
     evaluate(Predictor(runner, table=data.table), data, plots=tmp_path, progress=False)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -62,7 +60,6 @@ def test_a_file_of_labels_has_no_curve(fake_runner, data, tmp_path):
 
 
 def test_confusion_matrix():
-    pytest.importorskip("matplotlib")
     matrix = np.array([[38_250, 1750, 0], [0, 0, 0], [1, 0, 2_999]])
     axes = plots._confusion_figure(matrix, ["a", "b", "c"]).axes[0]
     shown = ["95.6%\n38.2k", "4.4%\n1.75k", "", "", "", "", "<0.1%\n1", "", "100.0%\n3k"]
@@ -71,7 +68,6 @@ def test_confusion_matrix():
 
 
 def test_bars_are_sorted_and_classes_without_pixels_come_last():
-    pytest.importorskip("matplotlib")
     axes = plots._iou_figure([0.5, None, 0.75], 0.625, ["a", "b", "c"]).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["c", "a", "b"]
     assert texts(axes) == ["0.750", "0.500", "no pixels, true or predicted"]
@@ -80,7 +76,6 @@ def test_bars_are_sorted_and_classes_without_pixels_come_last():
 
 @pytest.mark.parametrize("count", [2, 21, 150])
 def test_names_do_not_overlap(count):
-    pytest.importorskip("matplotlib")
     names = [f"a class with number {i}" for i in range(count)]
     figure = plots._confusion_figure(np.eye(count, dtype=int), names)
     figure.draw_without_rendering()
@@ -96,7 +91,6 @@ def test_names_do_not_overlap(count):
 
 @pytest.mark.parametrize("count", [3, 12])
 def test_curves_of_few_and_of_many_classes(count):
-    pytest.importorskip("matplotlib")
     ap = np.full(count, 0.25)
     ap[1] = np.nan
     curves = {

@@ -8,8 +8,10 @@ import zipfile
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file as save_safetensors
 from weight_writers import write_caffemodel, write_keras_1
 
 from keras_seg import models, weights
@@ -40,10 +42,8 @@ def test_npz_with_objects_is_refused(tmp_path):
 
 
 def test_safetensors(tmp_path):
-    numpy_format = pytest.importorskip("safetensors.numpy")
-    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
-    arrays = {**ARRAYS, "half": ramp(2, 3).astype(bfloat16)}
-    numpy_format.save_file(arrays, tmp_path / "a.safetensors")
+    arrays = {**ARRAYS, "half": ramp(2, 3).astype(ml_dtypes.bfloat16)}
+    save_safetensors(arrays, tmp_path / "a.safetensors")
     state = weights.read_state(tmp_path / "a.safetensors")
     assert state.keys() == arrays.keys()
     np.testing.assert_array_equal(state["a.weight"], ARRAYS["a.weight"])
@@ -554,7 +554,7 @@ def write_any(path):
     if path.suffix == ".npz":
         np.savez_compressed(path, **ARRAYS)
     elif path.suffix == ".safetensors":
-        pytest.importorskip("safetensors.numpy").save_file(ARRAYS, path)
+        save_safetensors(ARRAYS, path)
     elif path.suffix == ".pth":
         name = "types_old.pth" if path.stem == "old" else "types.pth"
         path.write_bytes((TORCH_FILES / name).read_bytes())
