@@ -119,10 +119,11 @@ class DenseCRF:
 
     def _normalized(self, kernel):
         """A function of (K, H W), by `normalization` and `self_term`."""
-        own = np.float32(0) if self.self_term else kernel.diagonal
+        filtered = kernel.filter
+        if not self.self_term:
 
-        def filtered(q):
-            return kernel.filter(q) - own * q
+            def filtered(q):
+                return kernel.filter(q) - kernel.diagonal * q
 
         if self.normalization == "none":
             return filtered
@@ -259,7 +260,7 @@ class SpatialKernel:
     """
 
     diagonal = np.float32(1)
-    block = 64  # rows at a time, each with its neighbourhood only
+    block = 8  # rows at a time, each with its neighbourhood only; measured: the quickest
 
     def __init__(self, size, theta):
         self.shape, self.size, self.theta = size, size[0] * size[1], theta

@@ -14,8 +14,8 @@ class PermutohedralLattice:
 
     The time grows with N times the number of values, not with N^2. Corners that no position lies
     at, but that join two corners where some do, are part of the lattice too; the published code
-    leaves them out, and values that should pass through them are lost. Measured, that halves the
-    labels that differ from the exact filter (docs/results.md).
+    leaves them out, and values that should pass through them are lost. In a trial on photographs
+    they took the labels that differ from the exact filter's from 3.5 to 2.1 %.
 
     Args:
         features: (N, D) positions, each divided by the width of the Gaussian along it.
@@ -23,7 +23,7 @@ class PermutohedralLattice:
     Attributes:
         points: number of corners in the lattice.
         diagonal: (N,) float32, what each value gets back of itself (of the Gaussian it would be 1).
-            Exact where no corner is missing.
+            A little too much at the border of the positions, where corners are missing.
 
     Raises:
         ValueError: if the positions lie so far apart that the corners cannot be numbered.

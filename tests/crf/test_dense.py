@@ -187,7 +187,7 @@ def test_the_noise_goes_and_the_edges_stay():
 def test_lattice_sums_are_those_of_the_gaussian():
     """Many positions close together: there only the constant factor could be wrong."""
     rng = np.random.default_rng(0)
-    for d in (1, 2, 3, 5):
+    for d in (2, 5):
         features = rng.uniform(0, 4, (3000, d))
         squares = ((features[:, None] - features) ** 2).sum(-1)
         values = rng.uniform(0, 1, (2, 3000)).astype("float32")
@@ -196,11 +196,11 @@ def test_lattice_sums_are_those_of_the_gaussian():
         got = lattice.filter(values)
         assert got.mean() == pytest.approx(exact.mean(), rel=0.03), d
         assert np.abs(got / exact - 1).mean() < 0.1, d
-        # What a position gets back of itself, from one value alone.
-        for n in range(3):
-            one = np.zeros((1, 3000), "float32")
-            one[0, n] = 1
-            assert lattice.filter(one)[0, n] == pytest.approx(lattice.diagonal[n], rel=0.03), d
+        # What the position in the middle gets back of itself, from its value alone.
+        middle = ((features - 2) ** 2).sum(axis=1).argmin()
+        one = np.zeros((1, 3000), "float32")
+        one[0, middle] = 1
+        assert lattice.filter(one)[0, middle] == pytest.approx(lattice.diagonal[middle], rel=1e-3)
 
 
 def test_lattice_transposed():
