@@ -13,6 +13,7 @@ Network: U-Net (Ronneberger et al. 2015) in its padded form with batch normalisa
 the published widths: 0.49 million parameters, 0.5 MB as an int8 file.
 Published: the challenge scored instances, so there is no published figure for this task.
 Measured: nucleus IoU 0.827 on the held-out fifth, 7 minutes on 2 cores; see docs/results.md.
+--edge-weights: not run in full.
 """
 
 from keras_seg import data, losses, models, recipe, training
