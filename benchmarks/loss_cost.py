@@ -1,7 +1,7 @@
 """What losses and metrics cost: each as a share of one training step of PSPNet-50.
 
     python benchmarks/loss_cost.py
-    python benchmarks/loss_cost.py Dice Lovasz --size 473 --batch-size 2 --markdown table.md
+    python benchmarks/loss_cost.py Dice Lovasz --size 473 --repeats 5 --markdown table.md
 
 The step is Keras' compiled one with cross entropy and SGD; a loss is its value and the gradient
 with respect to the logits, in a tf.function; the metric is one update from the logits. All run in
@@ -23,12 +23,19 @@ from keras_seg.utils import versions
 CLASSES = 21
 LOSSES = (
     "CrossEntropy",
+    "Focal",
+    "OHEM",
+    "TopKCrossEntropy",
     "Dice",
     "IoU",
+    "GeneralizedDice",
     "Tversky",
-    "CrossEntropyLogIoU",
+    "FocalTversky",
     "CrossEntropyDice",
+    "CrossEntropyLogIoU",
     "Lovasz",
+    "Boundary",
+    "TotalVariation",
 )
 
 
