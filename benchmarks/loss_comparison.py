@@ -6,8 +6,8 @@
 DRIVE is the folder that holds training/{images,1st_manual,mask} with the 20 training pictures; 14
 of them train and 6 are held out. Pixels outside of the field of view do not count. All losses start
 from the same weights and see the same batches, one set a seed. Dice and IoU are those of the class
-vessel on the whole held-out pictures, from counts summed over them; the last weights are scored,
-so nothing is chosen on the held-out pictures.
+vessel on the whole held-out pictures, from counts summed over them, with the weights after the
+last step.
 
 Every run leaves one JSON in the folder, and a run that has one is not done again: an interrupted
 comparison goes on where it stopped. table.md and plot.png (needs matplotlib: pip install
