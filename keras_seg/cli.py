@@ -55,7 +55,8 @@ examples:
   keras-seg tune-crf runs/photos --data photos/ --json crf.json
   keras-seg tune-crf runs/photos --data photos/ --images 20 --w1 3 5 --theta-alpha 40 80 \\
       --theta-beta 3 6 --rounds 1
-  with --json the same command again goes on where an interrupted search stopped""",
+  with --json the same command again goes on where an interrupted search stopped; --crf and
+  --crf-set give the parameters that are not searched (deeplab_v1: w2 and theta_gamma 3)""",
     "export": """\
 examples:
   keras-seg export runs/photos --data photos/ --size 256 256 --output files/
