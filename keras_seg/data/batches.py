@@ -161,7 +161,7 @@ def tf_batches(
         epoch, step = divmod(int(index), plan.steps)
         return plan.batch(initial_epoch + epoch, step)
 
-    types = [tf.float32, tf.int32] + [tf.float32] * dataset.has_weights
+    types = [tf.float32, tf.int32] + [tf.float32] * plan.weighted
 
     def to_tensors(index):
         images, *maps = tf.numpy_function(load, [index], types, stateful=False)
@@ -237,6 +237,8 @@ class _Plan:
                 f"{drop_remainder}: {dataset!r}. Use a smaller batch_size."
             )
         self.dataset = dataset.cached() if cache else dataset
+        # A data set of one's own need not know of weights.
+        self.weighted = getattr(dataset, "has_weights", False)
         self.batch_size = batch_size
         self.augment = augment
         self.size = None if size is None else tuple(size)
@@ -272,7 +274,7 @@ class _Plan:
     def _sample(self, epoch, index):
         """(image, label) or (image, label, weights)."""
         image, label, name = self.dataset[index]
-        weights = [self.dataset.read_weights(index)] if self.dataset.has_weights else []
+        weights = [self.dataset.read_weights(index)] if self.weighted else []
         arrays = (image, label, *weights)
         if self.augment is not None:
             rng = np.random.default_rng([_CHANGE, self.seed, epoch, index])
