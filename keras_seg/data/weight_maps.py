@@ -39,15 +39,14 @@ def edge_weights(instances, *, w0=10.0, sigma=5.0, class_weights=None, backgroun
 
     Raises:
         ValueError: for a map that is not two-dimensional, not of integers or has negative ids, and
-            for options out of range.
-        ImportError: without SciPy, which is in the extra "eval".
+            for options out of range, and without SciPy, which is in the extra "eval".
     """
     background, weight = _check(w0, sigma, class_weights)
     instances = _check_instances(instances)
     try:
         from scipy import ndimage
     except ImportError as error:
-        raise ImportError("Weights of edges need SciPy: pip install 'keras-seg[eval]'.") from error
+        raise ValueError("Weights of edges need SciPy: pip install 'keras-seg[eval]'.") from error
 
     # Each object is looked at only where it is near enough to matter.
     reach = math.ceil(_REACH * sigma)

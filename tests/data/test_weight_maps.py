@@ -102,7 +102,7 @@ def test_bad_input_says_why(options, words):
 
 def test_without_scipy_the_extra_is_named(cells, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ImportError, match=r"keras-seg\[eval\]"):
+    with pytest.raises(ValueError, match=r"keras-seg\[eval\]"):
         data.edge_weights(cells)
 
 
