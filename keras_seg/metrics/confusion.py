@@ -507,71 +507,56 @@ def _decide(metric, outputs):
     )
 
 
+class _OverAllClasses(ConfusionMatrix):
+    """Base of the scores that always cover all classes: they know no `absent` and no `classes`."""
+
+    def __init__(
+        self,
+        num_classes,
+        ignore_label=255,
+        *,
+        void_predictions="error",
+        threshold=None,
+        name=None,
+        dtype=None,
+    ):
+        super().__init__(
+            num_classes,
+            ignore_label,
+            void_predictions=void_predictions,
+            threshold=threshold,
+            name=name,
+            dtype=dtype,
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        return {k: v for k, v in config.items() if k not in ("absent", "classes")}
+
+
 @keras.saving.register_keras_serializable("keras_seg")
-class PixelAccuracy(ConfusionMatrix):
+class PixelAccuracy(_OverAllClasses):
     """Share of the pixels that are right.
 
     Arguments: `PixelMetric`, without `absent` and `classes`.
     """
 
-    def __init__(
-        self,
-        num_classes,
-        ignore_label=255,
-        *,
-        void_predictions="error",
-        threshold=None,
-        name="pixel_accuracy",
-        dtype=None,
-    ):
-        super().__init__(
-            num_classes,
-            ignore_label,
-            void_predictions=void_predictions,
-            threshold=threshold,
-            name=name,
-            dtype=dtype,
-        )
+    def __init__(self, num_classes, ignore_label=255, *, name="pixel_accuracy", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
 
     def result(self):
         return self._pixel_accuracy()
 
-    def get_config(self):
-        return _without(super().get_config(), "absent", "classes")
-
 
 @keras.saving.register_keras_serializable("keras_seg")
-class FrequencyWeightedIoU(ConfusionMatrix):
+class FrequencyWeightedIoU(_OverAllClasses):
     """Mean IoU weighted by the classes' true pixels. Arguments: as `PixelAccuracy`."""
 
-    def __init__(
-        self,
-        num_classes,
-        ignore_label=255,
-        *,
-        void_predictions="error",
-        threshold=None,
-        name="frequency_weighted_iou",
-        dtype=None,
-    ):
-        super().__init__(
-            num_classes,
-            ignore_label,
-            void_predictions=void_predictions,
-            threshold=threshold,
-            name=name,
-            dtype=dtype,
-        )
+    def __init__(self, num_classes, ignore_label=255, *, name="frequency_weighted_iou", **options):
+        super().__init__(num_classes, ignore_label, name=name, **options)
 
     def result(self):
         return self._frequency_weighted_iou()
-
-    def get_config(self):
-        return _without(super().get_config(), "absent", "classes")
-
-
-def _without(config, *keys):
-    return {key: value for key, value in config.items() if key not in keys}
 
 
 @keras.saving.register_keras_serializable("keras_seg")
