@@ -7,7 +7,7 @@ from keras_seg import inference, utils
 from keras_seg.export import export
 
 
-def options(description, *, folder, epochs, data, switches=None, arguments=None):
+def options(description, *, folder, epochs, data, switches=None, numbers=None, arguments=None):
     """Parse a recipe's command line.
 
     Args:
@@ -16,11 +16,13 @@ def options(description, *, folder, epochs, data, switches=None, arguments=None)
         epochs: default of `--epochs`, the paper's.
         data: what `--data-dir` must hold, in a few words.
         switches: {"--name": its help}, what else the recipe can do.
+        numbers: {"--name": (default, its help)}, whole numbers such as the epochs of later stages,
+            which are 1 with `--smoke`.
         arguments: list of strings, or None for the command line.
 
     Returns:
-        Namespace with data_dir, folder, epochs, smoke, resume, export and the switches. With
-        `--smoke`, data_dir is None, epochs 1, and the folder has `-smoke` at its end.
+        Namespace with data_dir, folder, epochs, smoke, resume, export, the switches and numbers.
+        With `--smoke`, data_dir is None, epochs 1, and the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,8 +44,12 @@ def options(description, *, folder, epochs, data, switches=None, arguments=None)
     )
     for name, text in (switches or {}).items():
         parser.add_argument(name, action="store_true", help=text)
+    for name, (default, text) in (numbers or {}).items():
+        parser.add_argument(name, type=int, default=default, help=f"{text} ({default})")
     chosen = parser.parse_args(arguments)
     if chosen.smoke:
+        for name in numbers or {}:
+            setattr(chosen, name.lstrip("-").replace("-", "_"), 1)
         chosen.data_dir, chosen.epochs, chosen.folder = None, 1, f"{chosen.folder}-smoke"
     elif not chosen.data_dir:
         parser.error(f"--data-dir is needed: {data}. Or --smoke for a run on made-up pictures.")

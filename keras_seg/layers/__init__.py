@@ -21,7 +21,9 @@ from keras_seg.layers.lcn import LocalContrastNormalization
 from keras_seg.layers.lrn import LocalResponseNormalization
 from keras_seg.layers.normalization import (
     BatchNormalization,
+    BatchStatistics,
     batch_norm,
+    batch_statistics,
     conv,
     conv_bn_relu,
     he_fan_in,
@@ -64,7 +66,9 @@ __all__ = [
     "TokenMap",
     "aspp_sum",
     "aspp_v3",
+    "BatchStatistics",
     "batch_norm",
+    "batch_statistics",
     "bilinear_upsampling",
     "check_size",
     "classify",

@@ -36,6 +36,47 @@ class BatchNormalization(layers.BatchNormalization):
         return config
 
 
+@keras.saving.register_keras_serializable("keras_seg")
+class BatchStatistics(BatchNormalization):
+    """Batch normalisation by the batch's own statistics, in training and in inference alike."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=True, mask=mask)
+
+
+def batch_statistics(model):
+    """A copy of a functional model that normalises by the statistics of the batch it is given.
+
+    With one image a batch, each image is normalised by its own mean and variance. That is how the
+    released FC-DenseNet and others were scored. Dropout is off as in any inference, and the copy's
+    moving statistics never change.
+
+    Args:
+        model: functional; its BatchNormalization layers, which may be Keras' own, are replaced.
+
+    Returns:
+        `keras.Model` with copies of the weights.
+
+    Raises:
+        ValueError: if the model has no batch normalisation.
+    """
+    found = []
+
+    def replaced(layer):
+        if not isinstance(layer, layers.BatchNormalization):
+            return type(layer).from_config(layer.get_config())
+        found.append(layer.name)
+        config = layer.get_config()
+        config.pop("synchronized", None)
+        return BatchStatistics.from_config({**config, "momentum": 1.0})
+
+    copy = keras.models.clone_model(model, clone_function=replaced)
+    if not found:
+        raise ValueError(f"{model.name} has no batch normalisation.")
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def batch_norm(name, momentum=0.9, epsilon=1e-5):
     """The normalisation of every network here: a `BatchNormalization` layer over the channels."""
     return BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)

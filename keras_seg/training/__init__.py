@@ -1,8 +1,17 @@
 """Training: `fit` with what it lacks: whole checkpoints, exact resume, a guard against NaN."""
 
-from keras_seg.training.optimizers import SGD, Adam, head_variables
+from keras_seg.training.optimizers import SGD, Adam, RMSprop, head_variables
 from keras_seg.training.schedules import Poly
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import TrainResult, train
 
-__all__ = ["SGD", "Adam", "Poly", "TrainResult", "choose_strategy", "head_variables", "train"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Poly",
+    "RMSprop",
+    "TrainResult",
+    "choose_strategy",
+    "head_variables",
+    "train",
+]

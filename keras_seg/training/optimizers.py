@@ -1,77 +1,138 @@
-"""SGD and Adam with decoupled weight decay and a larger learning rate for chosen variables.
+"""SGD, RMSprop and Adam with the papers' weight decay and a learning rate for chosen variables.
 
 Keras has one learning rate for all variables. Segmentation papers train the layers that are added
-to a pretrained trunk ten times as fast as the trunk (PSPNet, DeepLab).
+to a pretrained trunk ten times as fast as the trunk (PSPNet, DeepLab), and Caffe's networks learn
+biases twice as fast as kernels, without decay.
 """
+
+import re
 
 import keras
 
 
 class _Grouped:
-    """What both optimizers add; stands before the Keras class in the bases."""
+    """What these optimizers add; stands before the Keras class in the bases."""
 
     def __init__(
-        self, *args, weight_decay=None, head_multiplier=1.0, head_variables=(), **arguments
+        self,
+        *args,
+        weight_decay=None,
+        l2=0.0,
+        head_multiplier=1.0,
+        head_variables=(),
+        groups=(),
+        **arguments,
     ):
-        if weight_decay is not None and weight_decay < 0:
-            raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}.")
+        for name, value in (("weight_decay", weight_decay), ("l2", l2)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}.")
         if not head_multiplier > 0:
             raise ValueError(f"head_multiplier must be above 0, got {head_multiplier}.")
         # Keras would decay by its one learning rate; here the decay follows the variable's own.
         super().__init__(*args, weight_decay=None, **arguments)
         self.decoupled_weight_decay = weight_decay
+        self.l2 = float(l2)
         self.head_multiplier = float(head_multiplier)
         self.head_variables = list(head_variables)
+        self.groups = [_check_group(group) for group in groups]
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        missing = set(self.head_variables) - {variable.path for variable in variables}
+        paths = [variable.path for variable in variables]
+        missing = set(self.head_variables) - set(paths)
         if missing:
             raise ValueError(
                 f"head_variables names variables that are not trained: {sorted(missing)}."
             )
         head = set(self.head_variables)
-        self._multipliers = [
-            self.head_multiplier if variable.path in head else 1.0 for variable in variables
-        ]
-        self._decays = [self._use_weight_decay(variable) for variable in variables]
+        self._multipliers = [self.head_multiplier if path in head else 1.0 for path in paths]
+        self._decays = [float(self._use_weight_decay(variable)) for variable in variables]
+        for pattern, rate, decay in self.groups:
+            chosen = [index for index, path in enumerate(paths) if re.search(pattern, path)]
+            if not chosen:
+                raise ValueError(
+                    f"The group {pattern!r} matches none of the {len(paths)} variables that are "
+                    f"trained, such as {paths[0]}."
+                )
+            for index in chosen:
+                self._multipliers[index] *= rate
+                self._decays[index] *= decay
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         rate = keras.ops.cast(learning_rate, variable.dtype) * self._multipliers[index]
-        if self.decoupled_weight_decay and self._decays[index]:
-            self.assign_sub(variable, variable * (rate * self.decoupled_weight_decay))
+        decay = self._decays[index]
+        if self.decoupled_weight_decay and decay:
+            self.assign_sub(variable, variable * (rate * self.decoupled_weight_decay * decay))
+        if self.l2 and decay:
+            gradient = keras.ops.cast(gradient, variable.dtype) + variable * (self.l2 * decay)
         super().update_step(gradient, variable, rate)
 
     def get_config(self):
         return {
             **super().get_config(),
             "weight_decay": self.decoupled_weight_decay,
+            "l2": self.l2,
             "head_multiplier": self.head_multiplier,
             "head_variables": list(self.head_variables),
+            "groups": [list(group) for group in self.groups],
         }
+
+
+def _check_group(group):
+    """(pattern, factor of the rate, factor of the decay), each checked."""
+    try:
+        pattern, rate, decay = group
+        re.compile(pattern)
+        good = rate > 0 and decay >= 0
+    except (TypeError, ValueError, re.error):
+        good = False
+    if not good:
+        raise ValueError(
+            "A group is (regular expression, factor of the learning rate above 0, factor of the "
+            f"decay of 0 or more), such as ('bias$', 2, 0); got {group!r}."
+        )
+    return str(pattern), float(rate), float(decay)
 
 
 @keras.saving.register_keras_serializable("keras_seg")
 class SGD(_Grouped, keras.optimizers.SGD):
-    """Momentum SGD: w <- w - rate * decay * w; v <- momentum * v - rate * g; w <- w + v.
+    """Momentum SGD: g <- g + l2 * w; w <- w - rate * decay * w; v <- momentum * v - rate * g;
+    w <- w + v.
 
     `rate` is the learning rate, times `head_multiplier` for the variables named in
-    `head_variables` (paths such as "cls_conv/kernel").
+    `head_variables` (paths such as "cls_conv/kernel"), times the factors of the `groups`.
 
-    The decay is decoupled (Loshchilov and Hutter, 2019): it does not pass through the momentum.
-    The L2 term that Caffe and PyTorch add to the gradient does, and acts 1 / (1 - momentum) times
-    as strongly in the long run: a published 1e-4 with momentum 0.9 is `weight_decay=1e-3` here.
+    `l2` is the weight decay of Caffe and PyTorch: it is added to the gradient and goes through the
+    momentum. `weight_decay` is decoupled (Loshchilov and Hutter, 2019) and does not: `l2` acts
+    1 / (1 - momentum) times as strongly in the long run.
 
     Args:
         weight_decay: None or 0 for none; every trainable variable decays, biases and batch
             normalisation included, as in the reference implementations, but for those given to
             `exclude_from_weight_decay`.
+        l2: 0 for none; for the same variables.
         head_multiplier: factor of the learning rate for `head_variables`.
         head_variables: variable paths.
+        groups: (regular expression, rate, decay) each: variables whose path it finds have these
+            factors on their learning rate and on their decay of either kind; those of several
+            groups multiply. Caffe's biases: `[("bias$", 2, 0)]`.
         Others: as `keras.optimizers.SGD`.
+
+    Raises:
+        ValueError: for values out of range, and when it is built, for `head_variables` that are not
+            trained or a group without variables.
+    """
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class RMSprop(_Grouped, keras.optimizers.RMSprop):
+    """RMSprop with `weight_decay`, `l2`, `head_multiplier`, `head_variables` and `groups` as `SGD`.
+
+    Here `l2` is part of the gradient that is divided by its root mean square. Others as
+    `keras.optimizers.RMSprop`.
     """
 
 
@@ -79,7 +140,7 @@ class SGD(_Grouped, keras.optimizers.SGD):
 class Adam(_Grouped, keras.optimizers.Adam):
     """Adam with decoupled weight decay (AdamW: Loshchilov and Hutter, 2019, algorithm 2).
 
-    `weight_decay`, `head_multiplier` and `head_variables` as in `SGD`; others as
+    `weight_decay`, `l2`, `head_multiplier`, `head_variables` and `groups` as in `SGD`; others as
     `keras.optimizers.Adam`.
     """
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from small_run import network
 
-from keras_seg.training import SGD, Adam, head_variables
+from keras_seg.training import SGD, Adam, RMSprop, head_variables
 
 
 def variables(*names, start=(1.0, -2.0)):
@@ -73,9 +73,67 @@ def test_excluded_variables_do_not_decay():
     np.testing.assert_array_equal(bias, [1.0, -2.0])
 
 
-@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_l2_goes_through_the_momentum():
+    """Caffe's and PyTorch's rule in NumPy."""
+    rate, l2, momentum = 0.1, 0.2, 0.9
+    (found,) = steps(SGD(rate, momentum=momentum, l2=l2), variables("w"), GRADIENTS)
+    w, v = np.array([1.0, -2.0]), np.zeros(2)
+    for g in np.array(GRADIENTS):
+        v = momentum * v - rate * (g + l2 * w)
+        w = w + v
+    np.testing.assert_allclose(found, w, rtol=1e-6)
+
+
+def test_rmsprop_divides_by_the_root_with_the_epsilon_inside():
+    """Lasagne's formula, by which FC-DenseNet was trained."""
+    rate, l2, rho, epsilon = 0.01, 0.2, 0.9, 1e-6
+    optimizer = RMSprop(rate, rho=rho, epsilon=epsilon, l2=l2)
+    (found,) = steps(optimizer, variables("w"), GRADIENTS)
+    w, mean = np.array([1.0, -2.0]), np.zeros(2)
+    for g in np.array(GRADIENTS):
+        g = g + l2 * w
+        mean = rho * mean + (1 - rho) * g * g
+        w = w - rate * g / np.sqrt(mean + epsilon)
+    np.testing.assert_allclose(found, w, rtol=1e-5)
+
+
+def test_groups_have_their_own_rate_and_decay():
+    """Caffe's biases: twice the rate, no decay; a last layer ten times as fast on top of it."""
+    optimizer = SGD(0.01, l2=0.5, groups=[("bias$", 2, 0), ("^score", 10, 1)])
+    names = ("conv/kernel", "conv/bias", "score/kernel", "score/bias")
+    weights = []
+    for layer in ("conv", "score"):
+        with keras.name_scope(layer):
+            weights += variables("kernel", "bias")
+    assert [w.path for w in weights] == list(names)
+    found = steps(optimizer, weights, [[1.0, 1.0]])
+    start, step = np.array([1.0, -2.0]), np.array([1.0, 1.0])
+    for values, rate, decay in zip(found, (1, 2, 10, 20), (1, 0, 1, 0), strict=True):
+        want = start - 0.01 * rate * (step + 0.5 * decay * start)
+        np.testing.assert_allclose(values, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("group", [("bias$", 0, 1), ("bias$", 1, -1), ("(", 1, 1), ("bias$", 2)])
+def test_a_group_that_is_none(group):
+    with pytest.raises(ValueError, match="A group is"):
+        SGD(0.1, groups=[group])
+
+
+def test_a_group_without_variables_is_an_error():
+    with pytest.raises(ValueError, match="'beta' matches none of the 1 variables.*such as w"):
+        SGD(0.1, groups=[("beta", 1, 0)]).build(variables("w"))
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
 def test_a_stored_optimizer_is_the_same(kind):
-    optimizer = kind(0.1, weight_decay=0.3, head_multiplier=4.0, head_variables=["head"])
+    optimizer = kind(
+        0.1,
+        weight_decay=0.3,
+        l2=0.1,
+        head_multiplier=4.0,
+        head_variables=["head"],
+        groups=[("trunk", 3, 0.5)],
+    )
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     for one, other in zip(
         steps(optimizer, variables("trunk", "head"), GRADIENTS),
@@ -94,6 +152,7 @@ def test_a_head_that_is_not_trained_is_an_error():
     ("arguments", "text"),
     [
         ({"weight_decay": -1e-4}, "weight_decay must be"),
+        ({"l2": -1e-4}, "l2 must be"),
         ({"head_multiplier": 0}, "head_multiplier"),
     ],
 )
