@@ -8,27 +8,23 @@ import importlib
 
 from keras_seg.data.augment import Augment
 from keras_seg.data.check import Problem, Report, check_data
-from keras_seg.data.datasets import (
-    Sample,
-    SegmentationDataset,
-    camvid,
-    detect_layout,
-    folder,
-    instances,
-    isbi,
-    list_splits,
-    open_dataset,
-    voc,
-)
+from keras_seg.data.dataset import Sample, SegmentationDataset
+from keras_seg.data.datasets import detect_layout, list_datasets, list_splits, open_dataset
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
-from keras_seg.data.synthetic import shapes, write_shapes
+from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.folder import folder
+from keras_seg.data.readers.instances import instances
+from keras_seg.data.readers.isbi import isbi
+from keras_seg.data.readers.voc import voc
+from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
 
 _WITH_KERAS = ("NumpyBatches", "make_batches", "steps_per_epoch", "tf_batches")
 
 __all__ = [
     "Augment",
+    "Drawn",
     "EdgeWeights",
     "LabelTable",
     "NumpyBatches",
@@ -43,6 +39,7 @@ __all__ = [
     "folder",
     "instances",
     "isbi",
+    "list_datasets",
     "list_images",
     "list_splits",
     "make_batches",
@@ -55,6 +52,7 @@ __all__ = [
     "steps_per_epoch",
     "tf_batches",
     "voc",
+    "write_layout",
     "write_mask",
     "write_shapes",
 ]

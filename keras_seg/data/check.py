@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from keras_seg.data import datasets, read
+from keras_seg.data.dataset import SegmentationDataset
 
 _RARE, _MANY_IGNORED = 0.001, 0.5  # shares of the pixels that earn a warning
 
@@ -111,7 +112,7 @@ def check_data(data, split=None, *, progress=True, **options):
     Returns:
         A `Report`.
     """
-    if isinstance(data, datasets.SegmentationDataset):
+    if isinstance(data, SegmentationDataset):
         report = Report(data.description)
         parts = {"": data}
     else:

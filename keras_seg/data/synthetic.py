@@ -1,11 +1,13 @@
 """Pictures made here, for the quickstart and the tests: circles, squares and triangles on noise."""
 
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from keras_seg.data.datasets import SegmentationDataset
+from keras_seg.data.dataset import SegmentationDataset
+from keras_seg.data.datasets import find_layout
 from keras_seg.data.labels import SHAPES
 from keras_seg.data.read import write_mask
 from keras_seg.utils import atomic_path, writable_folder
@@ -68,10 +70,53 @@ def write_shapes(root, count, size=(96, 96), seed=0, *, border=0):
     return root
 
 
+class Drawn(NamedTuple):
+    """A made-up sample to be written: uint8 RGB (H, W, 3), uint8 ids, int32 instances, a name."""
+
+    image: np.ndarray
+    label: np.ndarray
+    instances: np.ndarray
+    name: str
+
+
+def write_layout(name, root, counts=None, size=(96, 96), seed=0):
+    """Write synthetic shapes as a data set in a published layout, such as "cityscapes".
+
+    The shapes' ids 0..3 become the first four classes (shapes are one class where there are only
+    two); a line along the outlines is ignored where the layout has ignored pixels.
+
+    Args:
+        name: of a layout, see `list_datasets`.
+        root: folder to write into; made if needed.
+        counts: {split: number of pictures}; None: 6 in "train" and 3 in "val".
+        size: (H, W) of the pictures.
+        seed: of the pictures.
+
+    Returns:
+        Path of `root`.
+
+    Raises:
+        ValueError: for an unknown layout, values out of range, or a root that cannot be written.
+    """
+    layout = find_layout(name)
+    root = writable_folder(root)
+    classes = SHAPES.num_classes if layout.table is None else layout.table.num_classes
+    for number, (split, count) in enumerate((counts or {"train": 6, "val": 3}).items()):
+        pictures = shapes(count, size, seed=seed * 100 + number, border=int(layout.ignores))
+        samples = []
+        for index, (image, label, _) in enumerate(pictures):
+            ids = np.where(label == SHAPES.ignore_label, label, np.minimum(label, classes - 1))
+            instances = pictures.read_extra(index, "instances")
+            samples.append(Drawn(image, ids.astype("uint8"), instances, f"{split}_{index:04d}"))
+        layout.write(root, split, samples)
+    return root
+
+
 class _Drawing:
     """Source of a data set (see `SegmentationDataset`) that draws its samples."""
 
     image_paths = mask_paths = None
+    extras = ("instances",)
 
     def __init__(self, size, seed, channels, border):
         self.size, self.seed, self.channels, self.border = size, seed, channels, border
@@ -85,7 +130,7 @@ class _Drawing:
     def both(self, index):
         return self._draw(index)[:2]
 
-    def instances(self, index):
+    def extra(self, index, name):
         return self._draw(index)[2]
 
     def _draw(self, index):

@@ -1,0 +1,166 @@
+"""What readers share: finding splits, pairing images with masks, the table of classes."""
+
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from keras_seg.data import labels, read
+from keras_seg.data.labels import LabelTable
+from keras_seg.utils import atomic_path, writable_folder
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations")
+
+
+def existing_folder(root):
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder.")
+    return root
+
+
+def contents(root):
+    names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nothing"
+
+
+def either(names):
+    return ", ".join(names[:-1]) + " or " + names[-1]
+
+
+def title(root, split):
+    return f"{root}, split {split}" if split else str(root)
+
+
+def choose_split(root, split, found):
+    """Which of the splits `found` (names on disk; None stands for a data set without splits)."""
+    if None in found:
+        if split in (None, *SPLITS["train"]):
+            return None
+        raise ValueError(
+            f"{root} has no splits, so no {split!r}: it is all one part. Cut it with "
+            "dataset.split(0.2), or make folders train/ and val/."
+        )
+    wanted = split or ("train" if len(found) != 1 else found[0])
+    for name in (wanted, *SPLITS.get(wanted, ())):
+        if name in found:
+            return name
+    listed = ", ".join(found) or f"none; the folder holds {contents(root)}"
+    raise ValueError(f"{root} has no split {wanted!r}. Found: {listed}.")
+
+
+def split_places(root, image_names, mask_names):
+    """{split or None: (image folder, mask folder)} below `root`."""
+
+    def two(images, masks):
+        image = next((images / n for n in image_names if (images / n).is_dir()), None)
+        mask = next((masks / n for n in mask_names if (masks / n).is_dir()), None)
+        return image and mask and (image, mask)
+
+    found = {}
+    top = two(root, root)
+    for name in (name for names in SPLITS.values() for name in names):
+        below = two(root / name, root / name)
+        above = top and (top[0] / name, top[1] / name)
+        if below:
+            found[name] = below
+        elif above and all(path.is_dir() for path in above):
+            found[name] = above
+    return found or ({None: top} if top else {})
+
+
+def pair(image_folder, mask_folder, mask_suffix, errors):
+    """(names, image files, mask files) of all pairs; what does not pair goes to `errors`."""
+    images = _by_name(image_folder, "", errors)
+    masks = _by_name(mask_folder, mask_suffix, errors)
+    names = sorted(images.keys() & masks.keys())
+    if not names:
+        raise ValueError(
+            f"No image in {image_folder} ({len(images)} files, such as {next(iter(images), None)}) "
+            f"has a mask of the same name in {mask_folder} ({len(masks)} files, such as "
+            f"{next(iter(masks), None)}).{_suffix_advice(images, masks)}"
+        )
+    for mine, others, missing in ((images, masks, "mask"), (masks, images, "image")):
+        place = mask_folder if missing == "mask" else image_folder
+        folded = {name.casefold(): path.name for name, path in others.items()}
+        for name in mine.keys() - others.keys():
+            near = folded.get(name.casefold())
+            hint = f"; {near} differs in upper and lower case" if near else ""
+            errors.append((mine[name], f"has no {missing} of the same name in {place}{hint}"))
+    return names, [images[n] for n in names], [masks[n] for n in names]
+
+
+def _suffix_advice(images, masks):
+    """What to say when every mask is called as an image, with the same ending behind it."""
+    ends = {mask[len(image) :] for mask in masks for image in images if mask.startswith(image)}
+    for end in ends:
+        if all(mask.endswith(end) and mask[: -len(end)] in images for mask in masks):
+            return f" Mask names end in {end!r}: give mask_suffix={end!r}."
+    return ""
+
+
+def _by_name(place, suffix, errors):
+    """{path below `place` without its ending: Path}. Names that clash go to `errors`."""
+    files, folded = {}, {}
+    for path in read.list_images(place):
+        name = path.relative_to(place).with_suffix("").as_posix()
+        if suffix and not name.endswith(suffix):
+            errors.append((path, f"does not end in mask_suffix={suffix!r}"))
+            continue
+        name = name[: len(name) - len(suffix)]
+        other = folded.setdefault(name.casefold(), path)
+        if other is not path:
+            errors.append((path, f"has the same name as {other.name} but for suffix or case"))
+            continue
+        files[name] = path
+    return files
+
+
+def report(root, errors, problems):
+    """Hand `errors` over to the list `problems`, or stop with them."""
+    errors.sort(key=lambda item: str(item[0]))
+    if problems is not None:
+        problems.extend(errors)
+    elif errors:
+        listed = "\n".join(f"  {path}: {message}" for path, message in errors[:8])
+        more = f"\n  and {len(errors) - 8} more" * (len(errors) > 8)
+        count = "1 file is" if len(errors) == 1 else f"{len(errors)} files are"
+        raise ValueError(f"{root}: {count} not in order:\n{listed}{more}")
+
+
+def find_classes(root, split, classes, ignore_label, default=None):
+    """(table or None, colour table or None, mask values) from an argument or the data set."""
+    if classes is None:
+        for place in (root, root / (split or "")):
+            for name in ("classes.txt", "classes.json"):
+                if (place / name).is_file():
+                    return find_classes(root, split, place / name, ignore_label)
+        return default, default, {}
+    if isinstance(classes, LabelTable):
+        return classes, classes, {}
+    if isinstance(classes, str | pathlib.Path):
+        table, has_colors, mask_values = labels.read_classes(classes, ignore_label)
+        return table, table if has_colors else None, mask_values
+    if isinstance(classes, int | np.integer):
+        return LabelTable.default(classes, ignore_label), None, {}
+    return LabelTable(classes, ignore_label=ignore_label), None, {}
+
+
+def save_png(path, array):
+    """Write an array as PNG: uint8 (H, W) or (H, W, 3 or 4), or uint16 (H, W); makes its folder."""
+    writable_folder(path.parent)
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(array)).save(temporary, "PNG")
+
+
+def save_jpeg(path, array):
+    """Write uint8 (H, W, 3) as JPEG; makes its folder."""
+    writable_folder(path.parent)
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(array)).save(temporary, "JPEG", quality=95)
