@@ -1,33 +1,56 @@
-"""What the scripts in `recipes/` share: their options, and the files and scores at the end."""
+"""What the scripts in `recipes/` share: their options, data, start weights, and scores at the end.
+
+    options = recipe.options(__doc__, folder="runs/x", epochs=30, layout="voc", weights="caffe")
+    train_data = recipe.open_split(options, "train")
+
+With `--smoke` every recipe runs from its first line to its last in seconds, on made-up pictures
+that are written in the layout of its data set and read by the reader that reads the real ones.
+"""
 
 import argparse
 import pathlib
 
-from keras_seg import inference, utils
+from keras_seg import data, inference, utils
+from keras_seg import weights as weight_files
 from keras_seg.export import export
 
 
-def options(description, *, folder, epochs, data, switches=None, numbers=None, arguments=None):
+def options(
+    description,
+    *,
+    folder,
+    epochs,
+    layout,
+    weights=None,
+    switches=None,
+    numbers=None,
+    arguments=None,
+):
     """Parse a recipe's command line.
 
     Args:
         description: the recipe's docstring, shown by `--help`.
         folder: default of `--folder`, where the run goes.
         epochs: default of `--epochs`, the paper's.
-        data: what `--data-dir` must hold, in a few words.
+        layout: of the data that the recipe reads, see `keras_seg.data.list_datasets`.
+        weights: layout of the weights that the paper starts from, such as "caffe" (see
+            `keras_seg.weights.LAYOUTS`): adds `--weights` and `--weights-layout`.
         switches: {"--name": its help}, what else the recipe can do.
         numbers: {"--name": (default, its help)}, whole numbers such as the epochs of later stages,
             which are 1 with `--smoke`.
         arguments: list of strings, or None for the command line.
 
     Returns:
-        Namespace with data_dir, folder, epochs, smoke, resume, export, the switches and numbers.
-        With `--smoke`, data_dir is None, epochs 1, and the folder has `-smoke` at its end.
+        Namespace with data_dir, folder, epochs, smoke, resume, export, layout, weights,
+        weights_layout, the switches and numbers. With `--smoke`, data_dir is None, epochs 1, and
+        the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-dir", metavar="FOLDER", help=data)
+    known = data.find_layout(layout)
+    text = f"the data set: {known.title}, as on disk (layout {known.name})"
+    parser.add_argument("--data-dir", metavar="FOLDER", help=text)
     parser.add_argument("--folder", default=folder, help=f"the run's folder ({folder})")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"({epochs})")
     parser.add_argument(
@@ -42,18 +65,84 @@ def options(description, *, folder, epochs, data, switches=None, numbers=None, a
     parser.add_argument(
         "--export", action="store_true", help="export every format at the end and score each file"
     )
+    if weights:
+        parser.add_argument(
+            "--weights",
+            metavar="FILE",
+            help="start from these weights; layers that do not fit keep their start values",
+        )
+        parser.add_argument(
+            "--weights-layout",
+            default=weights,
+            metavar="NAME",
+            help=f"whose names they have, see docs/weights.md ({weights})",
+        )
     for name, text in (switches or {}).items():
         parser.add_argument(name, action="store_true", help=text)
     for name, (default, text) in (numbers or {}).items():
         parser.add_argument(name, type=int, default=default, help=f"{text} ({default})")
     chosen = parser.parse_args(arguments)
+    chosen.layout = layout
     if chosen.smoke:
         for name in numbers or {}:
             setattr(chosen, name.lstrip("-").replace("-", "_"), 1)
         chosen.data_dir, chosen.epochs, chosen.folder = None, 1, f"{chosen.folder}-smoke"
     elif not chosen.data_dir:
-        parser.error(f"--data-dir is needed: {data}. Or --smoke for a run on made-up pictures.")
+        parser.error(f"--data-dir is needed: {known.title}. Or --smoke for made-up pictures.")
     return chosen
+
+
+def open_split(options, split, *, size=(96, 96), counts=None, layout=None, **reading):
+    """A split of the recipe's data, or with `--smoke` of a made-up data set in the same layout.
+
+    Args:
+        options: what `options` returned.
+        split: of `keras_seg.data.open_dataset`.
+        size, counts: of the made-up pictures, see `keras_seg.data.write_layout`. The first call of
+            a recipe writes them into `FOLDER-data`; later calls read what is there.
+        layout: another layout than that of the options, for recipes with two data sets.
+        **reading: what the reader of the layout takes, such as `channels=1`.
+
+    Returns:
+        `keras_seg.data.SegmentationDataset`.
+    """
+    layout = layout or options.layout
+    root = options.data_dir
+    if options.smoke:
+        root = pathlib.Path(f"{options.folder}-data", layout)
+        if not root.exists():
+            data.write_layout(layout, root, counts, size)
+    return data.open_dataset(root, split, layout=layout, **reading)
+
+
+def start_weights(model, options):
+    """Load `--weights` into `model`, as far as they fit, and return it; without, random ones stay.
+
+    Raises:
+        ValueError: as `keras_seg.weights.transfer`.
+    """
+    if options.weights:
+        weight_files.transfer(model, options.weights, options.weights_layout)
+    return model
+
+
+def score(model, dataset, folder, **procedure):
+    """Score a model by the paper's test procedure; writes `test_scores.json` and prints the means.
+
+    Args:
+        model: Keras model, or what else `inference.Predictor` takes.
+        dataset: labelled data set.
+        folder: of the run.
+        **procedure: of `inference.evaluate`, such as `mode="slide"`.
+
+    Returns:
+        dict, as `inference.evaluate`.
+    """
+    predictor = inference.Predictor(model, table=dataset.table)
+    found = inference.evaluate(predictor, dataset, **procedure)
+    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    print(inference.format_scores(found), flush=True)
+    return found
 
 
 def export_and_score(result, train_data, val_data, size, *, calibration=64, **procedure):

@@ -46,7 +46,7 @@ def main(arguments=None):
         __doc__,
         folder="runs/fc_densenet_camvid",
         epochs=EPOCHS,
-        data="CamVid in SegNet's layout",
+        layout="camvid",
         numbers={
             "--fine-tune-epochs": (FINE_TUNE_EPOCHS, "epochs of stage 2"),
             "--layers": (56, "56, 67 or 103"),

@@ -35,7 +35,7 @@ def main(arguments=None):
         __doc__,
         folder="runs/fcn8s_voc",
         epochs=EPOCHS,
-        data="PASCAL VOC (JPEGImages, SegmentationClass, ImageSets)",
+        layout="voc",
         arguments=arguments,
     )
     crop, slim = CROP, {}

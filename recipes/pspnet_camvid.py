@@ -28,7 +28,7 @@ def main(arguments=None):
         __doc__,
         folder="runs/pspnet_camvid",
         epochs=EPOCHS,
-        data="CamVid in SegNet's layout",
+        layout="camvid",
         arguments=arguments,
     )
     crop, batch, slim = CROP, BATCH, {"backbone": BACKBONE}

@@ -28,7 +28,7 @@ def main(arguments=None):
         __doc__,
         folder="runs/unet_isbi",
         epochs=EPOCHS,
-        data="the slices (train/image and train/label)",
+        layout="isbi",
         arguments=arguments,
     )
     filters, tile = FILTERS, TILE

@@ -32,7 +32,7 @@ def main(arguments=None):
         __doc__,
         folder="runs/unet_nuclei",
         epochs=EPOCHS,
-        data="the pictures (images/ and instances/)",
+        layout="instances",
         switches={"--edge-weights": "cross entropy weighted as in the paper"},
         arguments=arguments,
     )

@@ -9,7 +9,13 @@ import importlib
 from keras_seg.data.augment import Augment
 from keras_seg.data.check import Problem, Report, check_data
 from keras_seg.data.dataset import Sample, SegmentationDataset
-from keras_seg.data.datasets import detect_layout, list_datasets, list_splits, open_dataset
+from keras_seg.data.datasets import (
+    detect_layout,
+    find_layout,
+    list_datasets,
+    list_splits,
+    open_dataset,
+)
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
 from keras_seg.data.readers.camvid import camvid
@@ -36,6 +42,7 @@ __all__ = [
     "check_data",
     "detect_layout",
     "edge_weights",
+    "find_layout",
     "folder",
     "instances",
     "isbi",
