@@ -22,6 +22,7 @@ def isbi(
     """ISBI 2012 as many small pictures: train/image/N.png with train/label/N.png.
 
     Masks hold 0 on membranes (class 0) and 255 inside cells (class 1). There is one split, "train".
+    The extra "instances" numbers the cells: pixels of class 1 that hang together by their sides.
     Arguments and errors: see `open_dataset`.
     """
     root = existing_folder(root)
@@ -32,7 +33,7 @@ def isbi(
     report(root, errors, problems)
     values = values or {0: 0, 255: 1}
     return SegmentationDataset(
-        Files(images, masks, ImageReader(channels, white), MaskReader(table, colors, values)),
+        _Slices(images, masks, ImageReader(channels, white), MaskReader(table, colors, values)),
         table,
         names,
         channels=channels,
@@ -40,6 +41,23 @@ def isbi(
         split="train",
         description=f"{title(root, 'train')}: ISBI 2012 layout, 255 read as class 1",
     )
+
+
+class _Slices(Files):
+    """Source of a data set whose objects are the connected parts of class 1."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.extras = ("instances",)
+
+    def extra(self, index, name):
+        try:
+            from scipy import ndimage
+        except ImportError as error:
+            raise ValueError(
+                "Numbering the cells of ISBI slices needs SciPy: pip install 'keras-seg[eval]'."
+            ) from error
+        return ndimage.label(self.label(index) == 1)[0].astype("int32")
 
 
 def _is_isbi(root):
@@ -72,6 +90,7 @@ LAYOUT = Layout(
     title="ISBI 2012 EM, one file a slice",
     ignores=False,
     table=labels.MEMBRANE,
+    contents="instances",
     published={"train": 30},
     licence="research, with a citation",
     source="imagej.net/events/isbi-2012-segmentation-challenge",
