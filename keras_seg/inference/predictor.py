@@ -256,7 +256,7 @@ class Predictor:
         for block in resize_blocks(stream, scaled, size, options.sampling, columns):
             if mirrored:
                 block = _unmirror(block, options)
-            yield _softmax(np.array(block)) if options.average == "views" else block
+            yield softmax(np.array(block)) if options.average == "views" else block
 
     def _rows(self, picture, options, columns, bar):
         """The same at the picture's size."""
@@ -331,8 +331,9 @@ class Predictor:
             output = np.stack([resize(scores, size, sampling) for scores in output])
         elif not output.flags.writeable:
             output = output.copy()
-        softmax = options.average == "probabilities" and not self.runner.outputs_labels
-        return _softmax(output) if softmax else output
+        if options.average != "probabilities" or self.runner.outputs_labels:
+            return output
+        return softmax(output)
 
     def _check_labels(self, labels):
         if labels.min() < 0 or labels.max() >= self.num_classes:
@@ -446,7 +447,7 @@ def _finish(total, count, options):
     if count > 1:
         total /= count
     if options.average == "logits":
-        total = _softmax(total)
+        total = softmax(total)
     if options.average == "likelihoods":
         # Where all are too small for float32 they are equal.
         total = np.maximum(total, np.finfo("float32").tiny, out=total)
@@ -454,7 +455,7 @@ def _finish(total, count, options):
     return total
 
 
-def _softmax(logits):
+def softmax(logits):
     """Softmax over the last axis, in place."""
     logits -= logits.max(axis=-1, keepdims=True)
     np.exp(logits, out=logits)
