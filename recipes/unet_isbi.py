@@ -9,8 +9,9 @@ first 20 slices train, the next 5 are held out (--train-slices, --held-out-slice
 Network: the published graph (valid convolutions, no normalisation, dropout 0.5 at the end of the
 contracting path) with 64 channels, on tiles of 572 that give maps of 388, one a step (section 3).
 SGD with momentum 0.99, learning rate 1e-4 of the mean over pixels, 60 epochs of 1000 steps; the
-epoch with the best validation IoU is kept. Tiles are shifted, turned, mirrored and changed in grey
-value; beyond the border a slice goes on as its mirror image.
+epoch with the best validation IoU is kept. Tiles are shifted, turned, mirrored, bent (displacements
+on a grid of 3 x 3, 10 pixels) and changed in grey value; beyond its border a slice goes on as its
+mirror image.
 --class-weights balances the two classes (w_c), --edge-weights adds w0 = 10, sigma = 5 between cells
 that nearly touch, both of equation 2; cells are the connected parts of what is no membrane.
 Test: overlap-tile with mirrored border; with --tta also the mean of the eight views of the square.
@@ -76,7 +77,7 @@ def main(arguments=None):
     order = sorted(range(len(slices)), key=lambda i: int(slices.names[i]))
     first, last = options.train_slices, options.train_slices + options.held_out_slices
     train_data, val_data = slices.subset(order[:first]), slices.subset(order[first:last])
-    tiles = train_data.mirrored(MARGIN)
+    tiles = train_data
     if options.class_weights or options.edge_weights:
         weights = data.EdgeWeights(
             w0=W0 if options.edge_weights else 0.0,
@@ -94,7 +95,16 @@ def main(arguments=None):
         steps_per_epoch=options.steps,
         batch_size=BATCH,
         augment=data.Augment(
-            crop=tile, scale=(1.0, 1.0), flip=True, vertical_flip=True, rotation=180.0, color=0.1
+            crop=tile,
+            scale=(1.0, 1.0),
+            flip=True,
+            vertical_flip=True,
+            rotation=180.0,
+            rotation_probability=1.0,
+            elastic=10.0,
+            color=0.1,
+            pad="mirror",
+            margin=MARGIN,
         ),
         val_size=tuple(largest_tile(side) for side in val_data[0].label.shape),
         loss=losses.CrossEntropy(divide_by="weights"),

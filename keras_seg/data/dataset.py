@@ -215,23 +215,6 @@ class SegmentationDataset:
             description=f"{self.description}, scaled by {factor:g}",
         )
 
-    def mirrored(self, margin):
-        """The same data set with `margin` rows and columns mirrored onto every side.
-
-        For training networks of valid convolutions up to the border of the pictures: U-Net, whose
-        margin is 92, sees such pictures in `mode="tile"` too. Labels and extras go along.
-
-        Raises:
-            ValueError: if `margin` is negative; on reading, if a picture is not larger than it.
-        """
-        if margin < 0:
-            raise ValueError(f"margin must be 0 or more, got {margin}.")
-        return self._with(
-            _source=Mirrored(self._source, margin),
-            _cache=None,
-            description=f"{self.description}, {margin} pixels mirrored onto every side",
-        )
-
     def noted(self, *notes):
         """The same data set with further `notes`; None is no note."""
         return self._with(notes=(*self.notes, *(note for note in notes if note)))
@@ -344,35 +327,3 @@ class Scaled:
 
     def _size(self, array):
         return tuple(max(1, round(n * self.factor)) for n in array.shape[:2])
-
-
-class Mirrored:
-    """Source that continues what another one reads by its mirror image."""
-
-    def __init__(self, source, margin):
-        self.source, self.margin = source, margin
-        self.image_paths, self.mask_paths = source.image_paths, source.mask_paths
-        self.extras = getattr(source, "extras", ())
-
-    def image(self, index):
-        return self._pad(self.source.image(index), index)
-
-    def label(self, index):
-        return self._pad(self.source.label(index), index)
-
-    def extra(self, index, name):
-        return self._pad(self.source.extra(index, name), index)
-
-    def both(self, index):
-        image, label = self.source.both(index)
-        return self._pad(image, index), self._pad(label, index)
-
-    def _pad(self, array, index):
-        if min(array.shape[:2]) <= self.margin:
-            name = f"Sample {index}" if self.image_paths is None else self.image_paths[index]
-            raise ValueError(
-                f"{name} has {array.shape[0]}x{array.shape[1]} pixels (HxW): too small to mirror "
-                f"{self.margin} of them onto every side."
-            )
-        widths = [(self.margin, self.margin)] * 2 + [(0, 0)] * (array.ndim - 2)
-        return np.pad(array, widths, mode="reflect")
