@@ -55,7 +55,8 @@ def membrane_scores(model, dataset, **procedure):
     for sample in dataset:
         membrane = predictor.probabilities(sample.image, **procedure)[..., 0]
         for matrix, threshold in zip(matrices, THRESHOLDS, strict=True):
-            matrix += metrics.confusion_matrix(sample.label, membrane <= threshold, 2)
+            cell = (membrane <= threshold).astype("uint8")
+            matrix += metrics.confusion_matrix(sample.label, cell, 2)
     found = [metrics.scores(matrix) for matrix in matrices]
     return {
         "thresholds": THRESHOLDS,
