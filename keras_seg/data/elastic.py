@@ -1,0 +1,110 @@
+"""Elastic deformation (U-Net, Ronneberger et al., MICCAI 2015, section 3.1)."""
+
+import numpy as np
+
+
+def draw_displacements(sigma, grid, rng):
+    """Displacements in pixels at grid x grid points, (2, grid, grid): rows, then columns.
+
+    The points span the picture from corner to corner.
+    """
+    return rng.normal(0.0, sigma, (2, grid, grid))
+
+
+def cubic_weights(places, points):
+    """How much each of `points` values counts at `places`, float32 (len(places), points).
+
+    Cubic convolution (Keys 1981, a = -1/2); the first and the last value go on outside.
+
+    Args:
+        places: where, 0 being the first value and points - 1 the last.
+        points: number of values.
+    """
+    places = np.asarray(places, "float64")
+    base = np.floor(places).astype(int)
+    weights = np.zeros((len(places), points))
+    for offset in range(-1, 3):
+        distance = np.abs(places - (base + offset))
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        value = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+        column = np.clip(base + offset, 0, points - 1)
+        np.add.at(weights, (np.arange(len(places)), column), value)
+    return weights.astype("float32")
+
+
+def displacement_field(displacements, size, window):
+    """Displacement of each pixel of a window of a picture, float32 (2, h, w).
+
+    Args:
+        displacements: of `draw_displacements`.
+        size: (H, W) of the picture.
+        window: (top, bottom, left, right) within it.
+    """
+    points = displacements.shape[1]
+    top, bottom, left, right = window
+
+    def weights(start, stop, count):
+        return cubic_weights(np.arange(start, stop) * ((points - 1) / max(count - 1, 1)), points)
+
+    rows, columns = weights(top, bottom, size[0]), weights(left, right, size[1])
+    return rows @ displacements.astype("float32") @ columns.T
+
+
+def sample_image(image, rows, columns, fill=None):
+    """Bilinear values of uint8 (H, W, C) at `rows` and `columns`, float32 (h, w) each.
+
+    Outside, farther than half a pixel from the last ones, is `fill` (a colour), or, for None, the
+    picture mirrored.
+    """
+    height, width = image.shape[:2]
+    outside = None if fill is None else _outside(rows, columns, height, width)
+    rows, columns = (
+        _fold(rows, height) if fill is None else np.clip(rows, 0, height - 1),
+        _fold(columns, width) if fill is None else np.clip(columns, 0, width - 1),
+    )
+    top, left = rows.astype("int32"), columns.astype("int32")  # floors: none is negative
+    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    start = top * width + left
+    below = np.where(top < height - 1, np.int32(width), np.int32(0))
+    beside = (left < width - 1).astype("int32")
+    pixels = np.ascontiguousarray(image).reshape(height * width, -1)
+
+    def between(index):
+        one = pixels.take(index, axis=0).astype("float32")
+        two = pixels.take(index + beside, axis=0)
+        return one + (two - one) * right
+
+    upper = between(start)
+    values = upper + (between(start + below) - upper) * down
+    result = np.rint(values, out=values).astype("uint8")
+    if outside is not None:
+        result[outside] = fill
+    return result
+
+
+def sample_map(array, rows, columns, fill=None):
+    """Nearest values of (H, W) or (H, W, K) at `rows` and `columns`; outside as `sample_image`."""
+    height, width = array.shape[:2]
+    if fill is None:
+        rows, columns = _fold(rows, height), _fold(columns, width)
+    outside = _outside(rows, columns, height, width)
+    row = np.clip(np.floor(rows + 0.5), 0, height - 1).astype("int32")
+    column = np.clip(np.floor(columns + 0.5), 0, width - 1).astype("int32")
+    result = array[row, column]
+    if fill is not None:
+        result[outside] = fill
+    return result
+
+
+def _outside(rows, columns, height, width):
+    return (rows < -0.5) | (rows >= height - 0.5) | (columns < -0.5) | (columns >= width - 0.5)
+
+
+def _fold(places, count):
+    """Places mirrored about the first and the last pixel into 0..count - 1."""
+    if count == 1:
+        return np.zeros_like(places)
+    period = 2 * (count - 1)
+    places = np.abs(places) % period
+    return np.minimum(places, period - places)
