@@ -4,13 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seg.inference.windows import (
-    OverlapTile,
-    SlidingWindow,
-    pad_to_multiple,
-    resize,
-    window_starts,
-)
+from keras_seg.inference.resize import resize
+from keras_seg.inference.windows import OverlapTile, SlidingWindow, pad_to_multiple, window_starts
 
 
 def noise(*shape):
