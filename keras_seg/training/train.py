@@ -159,8 +159,11 @@ def train(
         head_multiplier: factor of the learning rate outside of the backbone (PSPNet: 10).
         head_layers: what is outside, see `keras_seg.training.head_variables`.
         loss: default `CrossEntropy()`; the same loss is used for every output of logits of pixels,
-            and `SemanticEncoding` for logits of whole images.
-        aux_weight: weight of the loss of each auxiliary output.
+            and `SemanticEncoding` for logits of whole images. Or {name of an output: its loss}:
+            outputs without one are not trained on, each of the others with weight 1. So
+            `{"logits_low": CrossEntropy(label_stride=8)}` trains on scores at 1/8 of the size (see
+            `keras_seg.training.with_outputs`) while "logits" are what is validated and kept.
+        aux_weight: weight of the loss of each auxiliary output, where `loss` is one for all.
         class_weights: None, a list of K weights, or "median_frequency" or another scheme of
             `keras_seg.losses.class_weights`, from a count of the training labels.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
@@ -222,7 +225,7 @@ def train(
         augment = _augmentation(augment, size, crop_size)
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
-        loss = losses.CrossEntropy(table.ignore_label) if loss is None else loss
+        loss = _loss(loss, model, table)
         optimizer = _Optimizer(
             optimizer,
             learning_rate=learning_rate,
@@ -579,6 +582,20 @@ def _steps(train_data, batch_size, steps_per_epoch):
     return length
 
 
+def _loss(loss, model, table):
+    """The default loss, or the one given; ValueError for losses of outputs that there are not."""
+    if loss is None:
+        return losses.CrossEntropy(table.ignore_label)
+    if isinstance(loss, dict):
+        outputs = list(model.output) if isinstance(model.output, dict) else []
+        for name in loss:
+            if name not in outputs:
+                raise unknown_name(f"output of {model.name} in loss", name, outputs)
+        if not loss:
+            raise ValueError("loss={} trains nothing; name at least one output and its loss.")
+    return loss
+
+
 def _class_weights(class_weights, train_data, table):
     """None or a list of K weights."""
     if class_weights is None:
@@ -604,6 +621,8 @@ def _weighted(loss, weights):
     """`loss`, or the terms of a sum of losses, with class weights."""
     if weights is None:
         return loss
+    if isinstance(loss, dict):
+        return {name: _weighted(part, weights) for name, part in loss.items()}
     if isinstance(loss, losses.WeightedSum):
         parts = loss.terms()
         return losses.WeightedSum(
@@ -619,7 +638,10 @@ def _compile(model, optimizer, loss, aux_weight, table, jit_compile):
     """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
     metric = MeanIoU(table.num_classes, table.ignore_label, name="mean_iou")
     metrics, weights = [metric], None
-    if isinstance(model.output, dict):
+    if isinstance(loss, dict):
+        metrics = {"logits": [metric]}
+        _plain_metric_names(model)
+    elif isinstance(model.output, dict):
         weights = {name: 1.0 if name == "logits" else float(aux_weight) for name in model.output}
         presence = losses.SemanticEncoding(table.ignore_label)
         loss = {name: presence if y.ndim == 2 else loss for name, y in model.output.items()}
