@@ -10,7 +10,9 @@ that are written in the layout of its data set and read by the reader that reads
 import argparse
 import pathlib
 
-from keras_seg import data, inference, utils
+import numpy as np
+
+from keras_seg import data, inference, metrics, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import export
 
@@ -143,6 +145,92 @@ def score(model, dataset, folder, **procedure):
     utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
     print(inference.format_scores(found), flush=True)
     return found
+
+
+def score_ways(model, dataset, folder, ways):
+    """Score a model in several ways of testing; writes `test_scores.json`, prints a line for each.
+
+    Args:
+        model: Keras model, or what else `inference.Predictor` takes.
+        dataset: labelled data set.
+        folder: of the run.
+        ways: {what to call it: dict of options of `inference.evaluate`}, such as
+            {"single scale": {...}, "six scales": {...}}.
+
+    Returns:
+        {what it is called: dict, as `inference.evaluate`}.
+    """
+    predictor = inference.Predictor(model, table=dataset.table)
+    found = {}
+    for way, procedure in ways.items():
+        found[way] = inference.evaluate(predictor, dataset, **procedure)
+        print(
+            f"{way}: mean IoU {found[way]['mean_iou']:.4f}, pixel accuracy "
+            f"{found[way]['pixel_accuracy']:.4f}, mean accuracy {found[way]['mean_accuracy']:.4f}",
+            flush=True,
+        )
+    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    return found
+
+
+def isbi_slices(options, size):
+    """The first `options.train_slices` slices of ISBI 2012, and the `held_out_slices` after them.
+
+    Args:
+        options: what `options` returned, with these two numbers.
+        size: (H, W) of the made-up slices of `--smoke`.
+
+    Raises:
+        ValueError: if there are fewer slices.
+    """
+    slices = open_split(options, "train", size=size, channels=1)
+    first, last = options.train_slices, options.train_slices + options.held_out_slices
+    if min(first, last - first) < 1 or last > len(slices):
+        raise ValueError(
+            f"{slices!r} cannot be cut in {first} slices that train and {last - first} held out."
+        )
+    order = sorted(range(len(slices)), key=lambda i: int(slices.names[i]))
+    return slices.subset(order[:first]), slices.subset(order[first:last])
+
+
+def membrane_scores(maps, labels):
+    """Pixel error and Dice of the class membrane (0) at ten levels of its probability.
+
+    The challenge of ISBI 2012 thresholds each map at ten levels and takes the best.
+
+    Args:
+        maps: probabilities (H, W) of the membrane, one for each label.
+        labels: label maps (H, W), 0 membrane, 1 cell.
+
+    Returns:
+        dict of "levels" (0, 0.1, ..., 0.9), "pixel_error" and "dice", a list each over all pixels.
+    """
+    levels = [level / 10 for level in range(10)]
+    matrices = np.zeros((len(levels), 2, 2), "int64")
+    for membrane, label in zip(maps, labels, strict=True):
+        for matrix, level in zip(matrices, levels, strict=True):
+            matrix += metrics.confusion_matrix(label, (membrane <= level).astype("uint8"), 2)
+    found = [metrics.scores(matrix) for matrix in matrices]
+    return {
+        "levels": levels,
+        "pixel_error": [1 - float(scores["pixel_accuracy"]) for scores in found],
+        "dice": [float(scores["f1"][0]) for scores in found],
+    }
+
+
+def format_membrane_scores(scores):
+    """One line: what `membrane_scores` found at probability 1/2 and at the best level."""
+    errors, dices = scores["pixel_error"], scores["dice"]
+    half, best = scores["levels"].index(0.5), int(np.argmin(errors))
+    return (
+        f"pixel error {errors[half]:.4f} and membrane Dice {dices[half]:.4f} at probability 1/2, "
+        f"{errors[best]:.4f} and {dices[best]:.4f} at {scores['levels'][best]}"
+    )
+
+
+def count_steps(dataset, batch_size):
+    """Steps of an epoch of `dataset`, at least 1: what schedules of a recipe are counted in."""
+    return max(1, len(dataset) // batch_size)
 
 
 def export_and_score(result, train_data, val_data, size, *, calibration=64, **procedure):

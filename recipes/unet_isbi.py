@@ -26,7 +26,7 @@ Measured: see docs/results.md.
 
 import numpy as np
 
-from keras_seg import data, inference, losses, metrics, models, recipe, training, utils
+from keras_seg import data, inference, losses, models, recipe, training, utils
 
 TILE = 572
 MARGIN = 92  # what the valid convolutions take off each side
@@ -34,7 +34,6 @@ BATCH = 1
 MOMENTUM, LEARNING_RATE = 0.99, 1e-4
 EPOCHS, STEPS = 60, 1000
 W0, SIGMA = 10.0, 5.0
-THRESHOLDS = [level / 10 for level in range(10)]  # of the challenge: ten levels
 
 
 def class_weights(dataset):
@@ -46,23 +45,6 @@ def class_weights(dataset):
 def largest_tile(size):
     """The most rows of the form 16 k + 12, which the network takes, that `size` rows hold."""
     return (size - 12) // 16 * 16 + 12
-
-
-def membrane_scores(model, dataset, **procedure):
-    """Pixel error and Dice of the membrane, one pair for each threshold of its probability."""
-    predictor = inference.Predictor(model, table=dataset.table)
-    matrices = np.zeros((len(THRESHOLDS), 2, 2), "int64")
-    for sample in dataset:
-        membrane = predictor.probabilities(sample.image, **procedure)[..., 0]
-        for matrix, threshold in zip(matrices, THRESHOLDS, strict=True):
-            cell = (membrane <= threshold).astype("uint8")
-            matrix += metrics.confusion_matrix(sample.label, cell, 2)
-    found = [metrics.scores(matrix) for matrix in matrices]
-    return {
-        "thresholds": THRESHOLDS,
-        "pixel_error": [1 - scores["pixel_accuracy"] for scores in found],
-        "membrane_dice": [float(scores["f1"][0]) for scores in found],
-    }
 
 
 def main(arguments=None):
@@ -87,10 +69,7 @@ def main(arguments=None):
         arguments=arguments,
     )
     tile = 204 if options.smoke else options.tile
-    slices = recipe.open_split(options, "train", size=(224, 224), channels=1)
-    order = sorted(range(len(slices)), key=lambda i: int(slices.names[i]))
-    first, last = options.train_slices, options.train_slices + options.held_out_slices
-    train_data, val_data = slices.subset(order[:first]), slices.subset(order[first:last])
+    train_data, val_data = recipe.isbi_slices(options, size=(224, 224))
     tiles = train_data
     if options.class_weights or options.edge_weights:
         weights = data.EdgeWeights(
@@ -130,17 +109,15 @@ def main(arguments=None):
         seed=options.seed,
         resume=options.resume,
     )
+    predictor = inference.Predictor(result.model, table=val_data.table)
     found = {}
-    for views, flip in (("one", False), ("eight", "d4"))[: 1 + options.tta]:
-        found[views] = membrane_scores(result.model, val_data, mode="tile", window=tile, flip=flip)
-        errors, dices = found[views]["pixel_error"], found[views]["membrane_dice"]
-        half, best = THRESHOLDS.index(0.5), int(np.argmin(errors))
-        print(
-            f"views: {views}; at probability 1/2 pixel error {errors[half]:.4f}, membrane Dice "
-            f"{dices[half]:.4f}; least pixel error {errors[best]:.4f} at {THRESHOLDS[best]}, "
-            f"most Dice {max(dices):.4f}",
-            flush=True,
+    for views, flip in (("one view", False), ("eight views", "d4"))[: 1 + options.tta]:
+        maps = (
+            predictor.probabilities(sample.image, mode="tile", window=tile, flip=flip)[..., 0]
+            for sample in val_data
         )
+        found[views] = recipe.membrane_scores(maps, (sample.label for sample in val_data))
+        print(f"{views}: {recipe.format_membrane_scores(found[views])}", flush=True)
     utils.write_json(f"{options.folder}/test_scores.json", found)
 
 

@@ -39,12 +39,13 @@ class Targets:
 
         Weights behind them are cropped as the labels are, if they are weights of pixels.
         """
-        labels = self._crop(labels)
+        labels = self.crop(labels)
         if self.names:
             labels = {name: labels for name in self.names}
-        return images, labels, *(self._crop(w) if len(w.shape) > 2 else w for w in weights)
+        return images, labels, *(self.crop(w) if len(w.shape) > 2 else w for w in weights)
 
-    def _crop(self, maps):
+    def crop(self, maps):
+        """Maps (N, H, W, ...) of the labels, without the border that the logits lack."""
         rows, columns = self.lost
         if not (rows or columns):
             return maps
@@ -110,6 +111,10 @@ class _Mapped(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return self.targets(*self.batches[index])
+
+    def set_epoch(self, epoch):
+        if hasattr(self.batches, "set_epoch"):
+            self.batches.set_epoch(epoch)
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()

@@ -356,7 +356,9 @@ def train(
             if finished and val_data is not None and (folder / METRICS).exists():
                 final = read_json(folder / METRICS)
             else:
-                final = _final_scores(model, val_data, table, folder, progress, procedure, verbose)
+                final = _final_scores(
+                    model, val_data, targets, table, folder, progress, procedure, verbose
+                )
             manifest.update(state="finished", files=_files(folder))
         except (KeyboardInterrupt, SystemExit):
             manifest.update(state="interrupted")
@@ -720,7 +722,7 @@ def _reading_error(error):
     return ValueError(found[1])
 
 
-def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
+def _final_scores(model, val_data, targets, table, folder, progress, procedure, verbose):
     """Score the best network on the validation data and write `metrics.json`."""
     if val_data is None:
         return None
@@ -732,7 +734,7 @@ def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
         network = inference_model(model)
         for images, labels in (batch[:2] for batch in val_data):
             logits = keras.ops.convert_to_numpy(network(images, training=False))
-            labels = keras.ops.convert_to_numpy(labels)
+            labels = keras.ops.convert_to_numpy(targets.crop(labels))
             matrix += confusion_matrix(
                 labels, logits.argmax(-1), table.num_classes, table.ignore_label
             )
