@@ -22,6 +22,7 @@ from keras_seg.data.readers.camvid import camvid
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
+from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.voc import voc
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
@@ -54,6 +55,7 @@ __all__ = [
     "read_image",
     "read_instances",
     "read_mask",
+    "sbd",
     "separate_touching",
     "shapes",
     "steps_per_epoch",

@@ -209,6 +209,8 @@ def _compare_palette(file, table, counts, report):
 
     Programs that shrink PNGs turn colour-coded masks into palettes with indices in any order.
     """
+    if not file.lower().endswith(read.IMAGE_SUFFIXES):  # polygons in JSON, matrices in .mat
+        return
     with Image.open(file) as image:
         palette = image.getpalette("RGB") if image.mode == "P" else None
     if palette is None:

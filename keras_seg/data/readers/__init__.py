@@ -1,9 +1,10 @@
 """One module for each layout on disk; `LAYOUTS` is the order in which a folder is tried."""
 
-from keras_seg.data.readers import camvid, folder, instances, isbi, voc
+from keras_seg.data.readers import camvid, folder, instances, isbi, sbd, voc
 
 LAYOUTS = (
     voc.LAYOUT,
+    sbd.LAYOUT,
     camvid.LAYOUT,
     isbi.LAYOUT,
     # Those that fit nearly everything come last.
