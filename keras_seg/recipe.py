@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from keras_seg import data, inference, metrics, utils
+from keras_seg import backbones, data, inference, metrics, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import export
 
@@ -225,6 +225,16 @@ def format_membrane_scores(scores):
     return (
         f"pixel error {errors[half]:.4f} and membrane Dice {dices[half]:.4f} at probability 1/2, "
         f"{errors[best]:.4f} and {dices[best]:.4f} at {scores['levels'][best]}"
+    )
+
+
+def small_trunk(image):
+    """A residual network of four blocks in place of the paper's trunk, for `--smoke`.
+
+    `backbone=recipe.small_trunk` of the builders; stride 8 and a deep stem, as PSPNet's.
+    """
+    return backbones.resnet(
+        image, (1, 1, 1, 1), block="basic", stem="deep", output_stride=8, filters=4
     )
 
 
