@@ -19,6 +19,7 @@ from keras_seg.data.datasets import (
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
 from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
@@ -40,6 +41,7 @@ __all__ = [
     "SegmentationDataset",
     "camvid",
     "check_data",
+    "coco_json",
     "detect_layout",
     "edge_weights",
     "find_layout",
