@@ -5,6 +5,7 @@ from keras_seg.data.readers import (
     ade20k_full,
     camvid,
     cityscapes,
+    coco_json,
     folder,
     instances,
     isbi,
@@ -20,6 +21,7 @@ LAYOUTS = (
     ade20k.LAYOUT,
     ade20k_full.LAYOUT,
     cityscapes.LAYOUT,
+    coco_json.LAYOUT,
     # Those that fit nearly everything come last.
     instances.LAYOUT,
     folder.LAYOUT,
