@@ -26,6 +26,7 @@ def options(
     weights=None,
     switches=None,
     numbers=None,
+    texts=None,
     arguments=None,
 ):
     """Parse a recipe's command line.
@@ -40,12 +41,14 @@ def options(
         switches: {"--name": its help}, what else the recipe can do.
         numbers: {"--name": (default, its help)}, whole numbers such as the epochs of later stages,
             which are 1 with `--smoke`.
+        texts: {"--name": (default or None, its help)}, such as a second folder. Their defaults, and
+            not what is given, hold with `--smoke`.
         arguments: list of strings, or None for the command line.
 
     Returns:
         Namespace with data_dir, folder, epochs, smoke, resume, export, layout, weights,
-        weights_layout, the switches and numbers. With `--smoke`, data_dir is None, epochs 1, and
-        the folder has `-smoke` at its end.
+        weights_layout, the switches, numbers and texts. With `--smoke`, data_dir is None, epochs 1,
+        and the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -83,18 +86,28 @@ def options(
         parser.add_argument(name, action="store_true", help=text)
     for name, (default, text) in (numbers or {}).items():
         parser.add_argument(name, type=int, default=default, help=f"{text} ({default})")
+    for name, (default, text) in (texts or {}).items():
+        shown = text if default is None else f"{text} ({default})"
+        parser.add_argument(name, default=default, help=shown)
     chosen = parser.parse_args(arguments)
     chosen.layout = layout
     if chosen.smoke:
         for name in numbers or {}:
-            setattr(chosen, name.lstrip("-").replace("-", "_"), 1)
+            setattr(chosen, _attribute(name), 1)
+        for name, (default, _) in (texts or {}).items():
+            setattr(chosen, _attribute(name), default)
         chosen.data_dir, chosen.epochs, chosen.folder = None, 1, f"{chosen.folder}-smoke"
     elif not chosen.data_dir:
         parser.error(f"--data-dir is needed: {known.title}. Or --smoke for made-up pictures.")
     return chosen
 
 
-def open_split(options, split, *, size=(96, 96), counts=None, layout=None, **reading):
+def _attribute(name):
+    """Where argparse keeps an option."""
+    return name.lstrip("-").replace("-", "_")
+
+
+def open_split(options, split, *, size=(96, 96), counts=None, layout=None, root=None, **reading):
     """A split of the recipe's data, or with `--smoke` of a made-up data set in the same layout.
 
     Args:
@@ -102,19 +115,39 @@ def open_split(options, split, *, size=(96, 96), counts=None, layout=None, **rea
         split: of `keras_seg.data.open_dataset`.
         size, counts: of the made-up pictures, see `keras_seg.data.write_layout`. The first call of
             a recipe writes them into `FOLDER-data`; later calls read what is there.
-        layout: another layout than that of the options, for recipes with two data sets.
+        layout, root: another layout than that of the options, and its folder, for recipes with
+            two data sets.
         **reading: what the reader of the layout takes, such as `channels=1`.
 
     Returns:
         `keras_seg.data.SegmentationDataset`.
     """
     layout = layout or options.layout
-    root = options.data_dir
+    root = root or options.data_dir
     if options.smoke:
         root = pathlib.Path(f"{options.folder}-data", layout)
         if not root.exists():
             data.write_layout(layout, root, counts, size)
     return data.open_dataset(root, split, layout=layout, **reading)
+
+
+SBD = {"--sbd": (None, "folder of the Semantic Boundaries Dataset, for the split trainaug")}
+
+
+def open_voc(options, *splits, **made_up):
+    """Splits of PASCAL VOC; `options` of a recipe with `texts=SBD`.
+
+    Args:
+        options: what `options` returned.
+        *splits: such as "trainaug" and "val", see `keras_seg.data.voc`.
+        **made_up: the `size` of the pictures of `--smoke`; the first split has 6, the others 3.
+
+    Returns:
+        List of data sets.
+    """
+    reading = {"sbd": options.sbd} if options.sbd else {}
+    counts = {split: 3 for split in splits} | {splits[0]: 6}
+    return [open_split(options, split, counts=counts, **made_up, **reading) for split in splits]
 
 
 def start_weights(model, options):
@@ -126,6 +159,39 @@ def start_weights(model, options):
     if options.weights:
         weight_files.transfer(model, options.weights, options.weights_layout)
     return model
+
+
+def start_from(build_model, trained):
+    """`build_model`, its networks started from another one's weights, layer by layer by name."""
+
+    def build():
+        model = build_model()
+        weight_files.transfer(model, trained, verbose=False)
+        return model
+
+    return build
+
+
+def score_ways(ways, dataset, folder):
+    """Score several procedures or networks; writes `test_scores.json` and prints a row each.
+
+    Args:
+        ways: {name: (model or `inference.Predictor`, options of `inference.evaluate`)}.
+        dataset: labelled data set.
+        folder: of the run.
+
+    Returns:
+        dict name -> scores as of `inference.evaluate`.
+    """
+    found = {}
+    for name, (model, procedure) in ways.items():
+        predictor = model
+        if not isinstance(model, inference.Predictor):
+            predictor = inference.Predictor(model, table=dataset.table)
+        found[name] = inference.evaluate(predictor, dataset, **procedure)
+        print(f"{name:24} mean IoU {found[name]['mean_iou']:.4f}", flush=True)
+    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    return found
 
 
 def score(model, dataset, folder, **procedure):

@@ -18,7 +18,11 @@ from keras_seg.data.datasets import (
 )
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
+from keras_seg.data.readers.ade20k import ade20k
+from keras_seg.data.readers.ade20k_full import ade20k_full
 from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.cityscapes import cityscapes
+from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
@@ -39,8 +43,12 @@ __all__ = [
     "Report",
     "Sample",
     "SegmentationDataset",
+    "ade20k",
+    "ade20k_full",
     "camvid",
     "check_data",
+    "cityscapes",
+    "coco_json",
     "detect_layout",
     "edge_weights",
     "find_layout",

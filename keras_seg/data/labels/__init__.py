@@ -1,15 +1,28 @@
 """Class tables: names, colours and the ignored id of a data set; known ones in `tables.py`."""
 
+from keras_seg.data.labels.ade20k import ADE20K, ADE20K_RAW_IDS
 from keras_seg.data.labels.table import LabelTable, read_classes, voc_colors
-from keras_seg.data.labels.tables import CAMVID, MEMBRANE, NUCLEI, SHAPES, VOC
+from keras_seg.data.labels.tables import (
+    CAMVID,
+    CITYSCAPES,
+    CITYSCAPES_TRAIN_IDS,
+    MEMBRANE,
+    NUCLEI,
+    SHAPES,
+    VOC,
+)
 
 __all__ = [
+    "ADE20K",
+    "ADE20K_RAW_IDS",
     "CAMVID",
+    "CITYSCAPES",
+    "CITYSCAPES_TRAIN_IDS",
+    "LabelTable",
     "MEMBRANE",
     "NUCLEI",
     "SHAPES",
     "VOC",
-    "LabelTable",
     "read_classes",
     "voc_colors",
 ]
