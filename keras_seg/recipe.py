@@ -189,7 +189,11 @@ def score_ways(ways, dataset, folder):
         if not isinstance(model, inference.Predictor):
             predictor = inference.Predictor(model, table=dataset.table)
         found[name] = inference.evaluate(predictor, dataset, **procedure)
-        print(f"{name:24} mean IoU {found[name]['mean_iou']:.4f}", flush=True)
+        print(
+            f"{name:24} mean IoU {found[name]['mean_iou']:.4f}, pixel accuracy "
+            f"{found[name]['pixel_accuracy']:.4f}, mean accuracy {found[name]['mean_accuracy']:.4f}",
+            flush=True,
+        )
     utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
     return found
 
@@ -210,32 +214,6 @@ def score(model, dataset, folder, **procedure):
     found = inference.evaluate(predictor, dataset, **procedure)
     utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
     print(inference.format_scores(found), flush=True)
-    return found
-
-
-def score_ways(model, dataset, folder, ways):
-    """Score a model in several ways of testing; writes `test_scores.json`, prints a line for each.
-
-    Args:
-        model: Keras model, or what else `inference.Predictor` takes.
-        dataset: labelled data set.
-        folder: of the run.
-        ways: {what to call it: dict of options of `inference.evaluate`}, such as
-            {"single scale": {...}, "six scales": {...}}.
-
-    Returns:
-        {what it is called: dict, as `inference.evaluate`}.
-    """
-    predictor = inference.Predictor(model, table=dataset.table)
-    found = {}
-    for way, procedure in ways.items():
-        found[way] = inference.evaluate(predictor, dataset, **procedure)
-        print(
-            f"{way}: mean IoU {found[way]['mean_iou']:.4f}, pixel accuracy "
-            f"{found[way]['pixel_accuracy']:.4f}, mean accuracy {found[way]['mean_accuracy']:.4f}",
-            flush=True,
-        )
-    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
     return found
 
 

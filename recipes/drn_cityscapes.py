@@ -87,12 +87,11 @@ def main(arguments=None):
         validate_every=options.validate_every,
         resume=options.resume,
     )
-    recipe.score_ways(
-        result.model,
-        val_data,
-        options.folder,
-        {"one scale": {}, "six scales": {"scales": scales, "average": "logits"}},
-    )
+    ways = {
+        "one scale": (result.model, {}),
+        "six scales": (result.model, {"scales": scales, "average": "logits"}),
+    }
+    recipe.score_ways(ways, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, val_data[0].label.shape)
 

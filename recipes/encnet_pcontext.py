@@ -91,12 +91,11 @@ def run(options, *, learning_rate, crop, base_size, lateral):
         resume=options.resume,
     )
     test = {"procedure": "encoding", "window": crop, "base_size": base_size, "flip": True}
-    recipe.score_ways(
-        result.model,
-        val_data,
-        options.folder,
-        {"one scale": test, "six scales": {**test, "scales": scales}},
-    )
+    ways = {
+        "one scale": (result.model, test),
+        "six scales": (result.model, {**test, "scales": scales}),
+    }
+    recipe.score_ways(ways, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (crop, crop), **test)
 

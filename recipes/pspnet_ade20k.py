@@ -27,7 +27,7 @@ MOMENTUM, PENALTY, AUX_WEIGHT = 0.9, 1e-4, 0.4
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
-def read_options(description, folder, epochs, layout, arguments):
+def read_options(description, folder, epochs, layout, arguments, texts=None):
     """The options of the three recipes of PSPNet."""
     return recipe.options(
         description,
@@ -39,16 +39,17 @@ def read_options(description, folder, epochs, layout, arguments):
             "--layers": (50, "of the trunk: 50, 101, 152 or 269"),
             "--validate-every": (1, "epochs from one validation to the next"),
         },
+        texts=texts,
         arguments=arguments,
     )
 
 
-def run(options, *, train_split, crop, base_size, blur):
+def run(options, train_data, val_data, *, crop, base_size, blur):
     """Train and test PSPNet.
 
     Args:
         options: what `read_options` returned.
-        train_split: name of the training split; "val" is scored.
+        train_data, val_data: data sets.
         crop: side of crops and of the windows of the test.
         base_size: long side of test images at scale 1.
         blur: probability of the blur.
@@ -57,9 +58,6 @@ def run(options, *, train_split, crop, base_size, blur):
     if options.smoke:
         crop, base_size, batch, scales = 89, 96, 2, (0.5, 1.0)
         slim = {"backbone": recipe.small_trunk, "filters": 4}
-    counts = {train_split: 4, "val": 2}
-    train_data = recipe.open_split(options, train_split, counts=counts)
-    val_data = recipe.open_split(options, "val", counts=counts)
 
     def build_model():
         model = models.PSPNet(train_data.table.num_classes, aux=True, **slim)
@@ -87,19 +85,19 @@ def run(options, *, train_split, crop, base_size, blur):
         resume=options.resume,
     )
     test = {"procedure": "semseg", "window": crop, "base_size": base_size, "flip": True}
-    recipe.score_ways(
-        result.model,
-        val_data,
-        options.folder,
-        {"one scale": test, "six scales": {**test, "scales": scales}},
-    )
+    ways = {
+        "one scale": (result.model, test),
+        "six scales": (result.model, {**test, "scales": scales}),
+    }
+    recipe.score_ways(ways, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (crop, crop), **test)
 
 
 def main(arguments=None):
     options = read_options(__doc__, "runs/pspnet_ade20k", 100, "ade20k", arguments)
-    run(options, train_split="train", crop=473, base_size=512, blur=0.5)
+    splits = [recipe.open_split(options, split) for split in ("train", "val")]
+    run(options, *splits, crop=473, base_size=512, blur=0.5)
 
 
 if __name__ == "__main__":

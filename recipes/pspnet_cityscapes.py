@@ -17,10 +17,13 @@ Measured: not run at full length.
 
 import pspnet_ade20k as pspnet
 
+from keras_seg import recipe
+
 
 def main(arguments=None):
     options = pspnet.read_options(__doc__, "runs/pspnet_cityscapes", 200, "cityscapes", arguments)
-    pspnet.run(options, train_split="train", crop=713, base_size=2048, blur=0.0)
+    splits = [recipe.open_split(options, split) for split in ("train", "val")]
+    pspnet.run(options, *splits, crop=713, base_size=2048, blur=0.0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """PSPNet on PASCAL VOC 2012 with SBD, by the paper's protocol (Zhao et al. 2017, section 5.3).
 
     python recipes/pspnet_voc.py --data-dir VOCdevkit --folder runs/pspnet_voc \\
-        --layers 101 --weights resnet101_v2.pth
+        --sbd SBD --layers 101 --weights resnet101_v2.pth
 
-The folder holds VOC2012 with the split trainaug (10,582 images) and val (1,449). --layers 50, 101,
+Training is on trainaug (10,582 images of VOC 2012 and SBD), scored is val (1,449). --layers 50, 101,
 152 or 269 is the depth of the trunk.
 
 As recipes/pspnet_ade20k.py, which it shares its code with: crop 473, batch 16, 50 epochs, rotation
@@ -18,10 +18,15 @@ Measured: not run at full length.
 
 import pspnet_ade20k as pspnet
 
+from keras_seg import recipe
+
 
 def main(arguments=None):
-    options = pspnet.read_options(__doc__, "runs/pspnet_voc", 50, "voc", arguments)
-    pspnet.run(options, train_split="trainaug", crop=473, base_size=512, blur=0.5)
+    options = pspnet.read_options(
+        __doc__, "runs/pspnet_voc", 50, "voc", arguments, texts=recipe.SBD
+    )
+    splits = recipe.open_voc(options, "trainaug", "val")
+    pspnet.run(options, *splits, crop=473, base_size=512, blur=0.5)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def main(arguments=None):
     )
     crop, batch, slim = CROP, BATCH, {}
     if options.smoke:
-        crop, batch = 64, 2
+        crop, batch = 65, 2
+        # Odd maps: oneDNN writes out of bounds in the gradient of a thin 1x1 convolution of stride 2.
         slim = {"filters": 4, "blocks": (1, 1, 1, 1, 1, 1)}
     counts = {"train": 4, "val": 2}
     train_data = recipe.open_split(options, "train", counts=counts)
@@ -74,14 +75,11 @@ def main(arguments=None):
 
     constant = run(build_model, f"{options.folder}-constant", options.epochs, LEARNING_RATE)
 
-    def go_on():
-        model = build_model()
-        model.set_weights(constant.model.get_weights())
-        return model
-
     steps = options.decay_epochs * recipe.count_steps(train_data, batch)
     rate = training.Poly(DECAY_RATE, steps, power=1.0)
-    result = run(go_on, options.folder, options.decay_epochs, rate)
+    result = run(
+        recipe.start_from(build_model, constant.model), options.folder, options.decay_epochs, rate
+    )
     test = {"flip": True, "size_divisor": 8}
     recipe.score(result.model, val_data, options.folder, **test)
     if options.export:

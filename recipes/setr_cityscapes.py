@@ -102,12 +102,11 @@ def run(options, *, learning_rate, crop, batch, bound, stride, **reading):
         resume=options.resume,
     )
     test = {"procedure": "setr", "window": crop, "stride": stride, "base_size": bound}
-    recipe.score_ways(
-        result.model,
-        val_data,
-        options.folder,
-        {"one scale": test, "six scales": {**test, "scales": scales, "flip": True}},
-    )
+    ways = {
+        "one scale": (result.model, test),
+        "six scales": (result.model, {**test, "scales": scales, "flip": True}),
+    }
+    recipe.score_ways(ways, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (crop, crop), **test)
 
