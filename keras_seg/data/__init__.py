@@ -19,10 +19,20 @@ from keras_seg.data.datasets import (
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
 from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.cell_tracking import cell_tracking
 from keras_seg.data.readers.coco_json import coco_json
+from keras_seg.data.readers.davis import davis
+from keras_seg.data.readers.drive import drive
+from keras_seg.data.readers.dsb2018 import dsb2018
+from keras_seg.data.readers.facades import facades
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
+from keras_seg.data.readers.lip import lip
+from keras_seg.data.readers.mhp import mhp
+from keras_seg.data.readers.potsdam import potsdam
+from keras_seg.data.readers.sift_flow import sift_flow
+from keras_seg.data.readers.vaihingen import vaihingen
 from keras_seg.data.readers.voc import voc
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
@@ -40,26 +50,36 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "camvid",
+    "cell_tracking",
     "check_data",
     "coco_json",
+    "davis",
     "detect_layout",
+    "drive",
+    "dsb2018",
     "edge_weights",
+    "facades",
     "find_layout",
     "folder",
     "instances",
     "isbi",
+    "lip",
     "list_datasets",
     "list_images",
     "list_splits",
     "make_batches",
+    "mhp",
     "open_dataset",
+    "potsdam",
     "read_image",
     "read_instances",
     "read_mask",
     "separate_touching",
     "shapes",
+    "sift_flow",
     "steps_per_epoch",
     "tf_batches",
+    "vaihingen",
     "voc",
     "write_layout",
     "write_mask",
