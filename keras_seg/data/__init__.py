@@ -24,6 +24,7 @@ from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.davis import davis
 from keras_seg.data.readers.drive import drive
 from keras_seg.data.readers.dsb2018 import dsb2018
+from keras_seg.data.readers.dstl import dstl
 from keras_seg.data.readers.facades import facades
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
@@ -57,6 +58,7 @@ __all__ = [
     "detect_layout",
     "drive",
     "dsb2018",
+    "dstl",
     "edge_weights",
     "facades",
     "find_layout",

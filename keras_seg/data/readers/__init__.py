@@ -7,6 +7,7 @@ from keras_seg.data.readers import (
     davis,
     drive,
     dsb2018,
+    dstl,
     facades,
     folder,
     instances,
@@ -33,6 +34,7 @@ LAYOUTS = (
     sift_flow.LAYOUT,
     potsdam.LAYOUT,
     vaihingen.LAYOUT,
+    dstl.LAYOUT,
     coco_json.LAYOUT,
     # Those that fit nearly everything come last.
     instances.LAYOUT,

@@ -14,12 +14,8 @@ from keras_seg.data.readers.common import (
     report,
     title,
 )
+from keras_seg.data.readers.tiff import map_tiff
 from keras_seg.utils import is_count, writable_folder
-
-_UNCOMPRESSED, _CHUNKY = 1, 1
-# TIFF tags
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS = 256, 257, 258, 259, 273
-_SAMPLES, _COUNTS, _PLANES = 277, 279, 284
 
 
 def open_tiles(
@@ -47,9 +43,6 @@ def open_tiles(
         cut: {split: list of its tiles}.
         window, stride, strange_colors, bands: see `potsdam`.
     """
-    stride = window if stride is None else stride
-    if window is not None and not (is_count(window) and is_count(stride)):
-        raise ValueError(f"window and stride must be at least 1, got {window!r} and {stride!r}.")
     if strange_colors not in ("raise", "ignore"):
         raise ValueError(f'strange_colors must be "raise" or "ignore", got {strange_colors!r}.')
     if not images or not masks:
@@ -68,13 +61,9 @@ def open_tiles(
         except ValueError as error:
             errors.append((images[tile], str(error).removeprefix(f"{images[tile]}: ")))
             continue
-        for top in _starts(height, window, stride):
-            for left in _starts(width, window, stride):
-                bottom = height if window is None else min(height, top + window)
-                right = width if window is None else min(width, left + window)
-                area = "" if window is None else f"_{left}_{top}_{right}_{bottom}"
-                names.append(f"{tile}{area}")
-                windows.append((tile, (top, left, bottom, right)))
+        for suffix, area in cut_windows(height, width, window, stride):
+            names.append(f"{tile}{suffix}")
+            windows.append((tile, area))
     if not names and not errors:
         raise ValueError(f"0 samples: no tile of split {split} in {root}.")
     report(root, errors, problems)
@@ -139,37 +128,13 @@ class _Windows:
 
     def _read(self, kind, path, area):
         top, left, bottom, right = area
-        mapped = _map_file(path)
+        mapped = map_tiff(path)
         if mapped is None:
             known, mapped = self._decoded.get(kind, (None, None))
             if known != path:
                 mapped = read.read_values(path)
                 self._decoded[kind] = (path, mapped)
         return np.array(mapped[top:bottom, left:right])
-
-
-def _map_file(path):
-    """The pixels of an uncompressed 8-bit TIFF as a memory map (H, W, C), else None."""
-    try:
-        with Image.open(path) as image:
-            tags = getattr(image, "tag_v2", {})
-            offsets, counts = tags.get(_OFFSETS, ()), tags.get(_COUNTS, ())
-            bands = tags.get(_SAMPLES, 1)
-            shape = (tags.get(_HEIGHT), tags.get(_WIDTH), bands)
-            plain = (
-                tags.get(_COMPRESSION) == _UNCOMPRESSED
-                and tags.get(_PLANES, _CHUNKY) == _CHUNKY
-                and set(tags.get(_BITS, ())) == {8}
-                and bands >= 3
-            )
-    except OSError:
-        return None  # whoever decodes it says what is wrong
-    ends = [offset + count for offset, count in zip(offsets, counts, strict=False)]
-    if not plain or list(offsets[1:]) != ends[:-1] or sum(counts) != np.prod(shape):
-        return None
-    if path.stat().st_size < ends[-1]:
-        raise ValueError(f"{path}: damaged: it ends before its last row.")
-    return np.memmap(path, "uint8", "r", int(offsets[0]), tuple(int(n) for n in shape))
 
 
 def _size(path):
@@ -183,11 +148,29 @@ def _size(path):
         raise ValueError(f"{path}: damaged, or not an image ({error}).") from error
 
 
+def cut_windows(height, width, window, stride=None):
+    """Windows of a picture, row by row: list of (suffix for its name, its area).
+
+    A suffix is "_left_top_right_bottom", an area (top, left, bottom, right).
+
+    One begins every `stride` (None: `window`); the last of a row or column ends at the border.
+    `window=None` is the whole picture, with "" for its name.
+    """
+    if window is None:
+        return [("", (0, 0, height, width))]
+    stride = window if stride is None else stride
+    if not (is_count(window) and is_count(stride)):
+        raise ValueError(f"window and stride must be at least 1, got {window!r} and {stride!r}.")
+    found = []
+    for top in _starts(height, window, stride):
+        for left in _starts(width, window, stride):
+            bottom, right = min(height, top + window), min(width, left + window)
+            found.append((f"_{left}_{top}_{right}_{bottom}", (top, left, bottom, right)))
+    return found
+
+
 def _starts(length, window, stride):
-    """Where windows begin: every `stride`, the last one so that it ends at the border."""
-    if window is None or length <= window:
-        return [0]
-    return [*range(0, length - window, stride), length - window]
+    return [*range(0, length - window, stride), length - window] if length > window else [0]
 
 
 def find_tiles(root, folders, pattern):
