@@ -31,6 +31,7 @@ from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
 from keras_seg.data.readers.lip import lip
 from keras_seg.data.readers.mhp import mhp
+from keras_seg.data.readers.nyud import nyud
 from keras_seg.data.readers.potsdam import potsdam
 from keras_seg.data.readers.sift_flow import sift_flow
 from keras_seg.data.readers.vaihingen import vaihingen
@@ -71,6 +72,7 @@ __all__ = [
     "list_splits",
     "make_batches",
     "mhp",
+    "nyud",
     "open_dataset",
     "potsdam",
     "read_image",

@@ -14,6 +14,7 @@ from keras_seg.data.readers import (
     isbi,
     lip,
     mhp,
+    nyud,
     potsdam,
     sift_flow,
     vaihingen,
@@ -35,6 +36,7 @@ LAYOUTS = (
     potsdam.LAYOUT,
     vaihingen.LAYOUT,
     dstl.LAYOUT,
+    nyud.LAYOUT,
     coco_json.LAYOUT,
     # Those that fit nearly everything come last.
     instances.LAYOUT,
