@@ -22,6 +22,7 @@ from keras_seg.data.readers.ade20k import ade20k
 from keras_seg.data.readers.ade20k_full import ade20k_full
 from keras_seg.data.readers.camvid import camvid
 from keras_seg.data.readers.cityscapes import cityscapes
+from keras_seg.data.readers.coco import coco
 from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
@@ -48,6 +49,7 @@ __all__ = [
     "camvid",
     "check_data",
     "cityscapes",
+    "coco",
     "coco_json",
     "detect_layout",
     "edge_weights",

@@ -1,6 +1,13 @@
 """Class tables: names, colours and the ignored id of a data set; known ones in `tables.py`."""
 
 from keras_seg.data.labels.ade20k import ADE20K, ADE20K_RAW_IDS
+from keras_seg.data.labels.coco import (
+    COCO_STUFF,
+    COCO_STUFF_IDS,
+    COCO_THING_IDS,
+    COCO_THINGS,
+    COCO_VOC_IDS,
+)
 from keras_seg.data.labels.table import LabelTable, read_classes, voc_colors
 from keras_seg.data.labels.tables import (
     CAMVID,
@@ -18,6 +25,11 @@ __all__ = [
     "CAMVID",
     "CITYSCAPES",
     "CITYSCAPES_TRAIN_IDS",
+    "COCO_STUFF",
+    "COCO_STUFF_IDS",
+    "COCO_THINGS",
+    "COCO_THING_IDS",
+    "COCO_VOC_IDS",
     "LabelTable",
     "MEMBRANE",
     "NUCLEI",

@@ -5,6 +5,7 @@ from keras_seg.data.readers import (
     ade20k_full,
     camvid,
     cityscapes,
+    coco,
     coco_json,
     folder,
     instances,
@@ -21,6 +22,7 @@ LAYOUTS = (
     ade20k.LAYOUT,
     ade20k_full.LAYOUT,
     cityscapes.LAYOUT,
+    coco.LAYOUT,
     coco_json.LAYOUT,
     # Those that fit nearly everything come last.
     instances.LAYOUT,
