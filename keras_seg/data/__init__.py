@@ -18,8 +18,12 @@ from keras_seg.data.datasets import (
 )
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
+from keras_seg.data.readers.ade20k import ade20k
+from keras_seg.data.readers.ade20k_full import ade20k_full
 from keras_seg.data.readers.camvid import camvid
 from keras_seg.data.readers.cell_tracking import cell_tracking
+from keras_seg.data.readers.cityscapes import cityscapes
+from keras_seg.data.readers.coco import coco
 from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.davis import davis
 from keras_seg.data.readers.drive import drive
@@ -33,6 +37,7 @@ from keras_seg.data.readers.lip import lip
 from keras_seg.data.readers.mhp import mhp
 from keras_seg.data.readers.nyud import nyud
 from keras_seg.data.readers.potsdam import potsdam
+from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.sift_flow import sift_flow
 from keras_seg.data.readers.vaihingen import vaihingen
 from keras_seg.data.readers.voc import voc
@@ -51,9 +56,13 @@ __all__ = [
     "Report",
     "Sample",
     "SegmentationDataset",
+    "ade20k",
+    "ade20k_full",
     "camvid",
     "cell_tracking",
     "check_data",
+    "cityscapes",
+    "coco",
     "coco_json",
     "davis",
     "detect_layout",
@@ -78,6 +87,7 @@ __all__ = [
     "read_image",
     "read_instances",
     "read_mask",
+    "sbd",
     "separate_touching",
     "shapes",
     "sift_flow",

@@ -1,9 +1,19 @@
 """Class tables: names, colours and the ignored id of a data set; known ones in `tables.py`."""
 
+from keras_seg.data.labels.ade20k import ADE20K, ADE20K_RAW_IDS
+from keras_seg.data.labels.coco import (
+    COCO_STUFF,
+    COCO_STUFF_IDS,
+    COCO_THING_IDS,
+    COCO_THINGS,
+    COCO_VOC_IDS,
+)
 from keras_seg.data.labels.table import LabelTable, read_classes, voc_colors
 from keras_seg.data.labels.tables import (
     CAMVID,
     CELLS,
+    CITYSCAPES,
+    CITYSCAPES_TRAIN_IDS,
     DAVIS,
     DSTL,
     FACADES,
@@ -25,8 +35,17 @@ from keras_seg.data.labels.tables import (
 )
 
 __all__ = [
+    "ADE20K",
+    "ADE20K_RAW_IDS",
     "CAMVID",
     "CELLS",
+    "CITYSCAPES",
+    "CITYSCAPES_TRAIN_IDS",
+    "COCO_STUFF",
+    "COCO_STUFF_IDS",
+    "COCO_THINGS",
+    "COCO_THING_IDS",
+    "COCO_VOC_IDS",
     "DAVIS",
     "DSTL",
     "FACADES",
@@ -34,6 +53,7 @@ __all__ = [
     "ISPRS",
     "LIP",
     "LIP_FLIP_PAIRS",
+    "LabelTable",
     "MEMBRANE",
     "MHP_V1",
     "MHP_V1_FLIP_PAIRS",
@@ -45,7 +65,6 @@ __all__ = [
     "SIFT_FLOW",
     "VESSELS",
     "VOC",
-    "LabelTable",
     "read_classes",
     "voc_colors",
 ]

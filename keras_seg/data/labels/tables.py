@@ -69,6 +69,77 @@ NUCLEI = LabelTable(["background", "nucleus"], [(0, 0, 0), (0, 200, 255)], name=
 
 SHAPES = LabelTable(["background", "circle", "square", "triangle"], name="shapes")
 
+# Train ids; colours of cityscapesScripts' labels.py, which KITTI's semantic set shares.
+CITYSCAPES = LabelTable(
+    name="Cityscapes",
+    names=[
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic light",
+        "traffic sign",
+        "vegetation",
+        "terrain",
+        "sky",
+        "person",
+        "rider",
+        "car",
+        "truck",
+        "bus",
+        "train",
+        "motorcycle",
+        "bicycle",
+    ],
+    colors=[
+        (128, 64, 128),
+        (244, 35, 232),
+        (70, 70, 70),
+        (102, 102, 156),
+        (190, 153, 153),
+        (153, 153, 153),
+        (250, 170, 30),
+        (220, 220, 0),
+        (107, 142, 35),
+        (152, 251, 152),
+        (70, 130, 180),
+        (220, 20, 60),
+        (255, 0, 0),
+        (0, 0, 142),
+        (0, 0, 70),
+        (0, 60, 100),
+        (0, 80, 100),
+        (0, 0, 230),
+        (119, 11, 32),
+    ],
+    ignore_color=(0, 0, 0),
+)
+
+# {label id on disk: train id}; the ids of no class, also -1 (license plate) as 255, are ignored.
+CITYSCAPES_TRAIN_IDS = dict.fromkeys([*range(34), 255], 255) | {
+    7: 0,
+    8: 1,
+    11: 2,
+    12: 3,
+    13: 4,
+    17: 5,
+    19: 6,
+    20: 7,
+    21: 8,
+    22: 9,
+    23: 10,
+    24: 11,
+    25: 12,
+    26: 13,
+    27: 14,
+    28: 15,
+    31: 16,
+    32: 17,
+    33: 18,
+}
+
 # CMP Facades (label_names.txt of the data set), ids as in the files less 1.
 FACADES = LabelTable(
     name="CMP Facades",

@@ -1,8 +1,12 @@
 """One module for each layout on disk; `LAYOUTS` is the order in which a folder is tried."""
 
 from keras_seg.data.readers import (
+    ade20k,
+    ade20k_full,
     camvid,
     cell_tracking,
+    cityscapes,
+    coco,
     coco_json,
     davis,
     drive,
@@ -16,6 +20,7 @@ from keras_seg.data.readers import (
     mhp,
     nyud,
     potsdam,
+    sbd,
     sift_flow,
     vaihingen,
     voc,
@@ -23,8 +28,13 @@ from keras_seg.data.readers import (
 
 LAYOUTS = (
     voc.LAYOUT,
+    sbd.LAYOUT,
     camvid.LAYOUT,
     isbi.LAYOUT,
+    ade20k.LAYOUT,
+    ade20k_full.LAYOUT,
+    cityscapes.LAYOUT,
+    coco.LAYOUT,
     facades.LAYOUT,
     davis.LAYOUT,
     drive.LAYOUT,

@@ -10,12 +10,13 @@ from keras_seg.data.readers.common import (
     contents,
     existing_folder,
     find_classes,
+    read_list,
     report,
     save_jpeg,
     title,
 )
 from keras_seg.data.readers.layout import Layout
-from keras_seg.data.readers.lists import existing, read_list, write_list
+from keras_seg.data.readers.lists import existing, write_list
 from keras_seg.utils import writable_folder
 
 _YEARS = ("2017", "2016")
@@ -80,6 +81,8 @@ def davis(
         errors,
         "its partner",
     )
+    if not names and not errors:
+        raise ValueError(f"0 samples: {list_file} lists none with annotations.")
     report(root, errors, problems)
     return SegmentationDataset(
         _Objects(image_files, mask_files, ImageReader(channels, white), table.ignore_label),

@@ -1,22 +1,6 @@
-"""Lists of samples in text files, and the files that belong to each name of a list."""
+"""The files that belong to each name of a list of samples."""
 
 from keras_seg.utils import writable_folder
-
-
-def read_list(path):
-    """The lines of a text file that are not empty, stripped.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read or is empty.
-    """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Cannot read the list {path}: {error}.") from error
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise ValueError(f"0 samples: {path} lists none.")
-    return lines
 
 
 def existing(names, places, errors, source):

@@ -9,13 +9,13 @@ from keras_seg.data.readers.common import (
     contents,
     existing_folder,
     find_classes,
+    read_list,
     report,
     save_jpeg,
     save_png,
     title,
 )
 from keras_seg.data.readers.layout import Layout
-from keras_seg.data.readers.lists import read_list
 
 _V1_TRAIN = 3000  # of the lines of train_list.txt; the other 1,000 validate
 

@@ -9,13 +9,14 @@ from keras_seg.data.readers.common import (
     contents,
     existing_folder,
     find_classes,
+    read_list,
     report,
     save_png,
     title,
 )
 from keras_seg.data.readers.layout import Layout
-from keras_seg.data.readers.lists import existing, read_list, write_list
-from keras_seg.data.readers.mat import read_mat, read_mat_ids, write_mat
+from keras_seg.data.readers.lists import existing, write_list
+from keras_seg.data.readers.matlab import FromOneReader, read_mat, save_mat
 
 _CHANNELS = {"rgb": 3, "depth": 1, "hha": 3}
 _LISTS = ("train", "val", "trainval", "test")
@@ -93,6 +94,8 @@ def nyud(
             f"{root} has no {lacking[0]}. data/{lacking[0]}/ is part of FCN's authors' files; it "
             f"has: {', '.join(('rgb', *reader.extras))}."
         )
+    if not names and not errors:
+        raise ValueError(f"0 samples in {title(root, split)}.")
     report(root, errors, problems)
     return SegmentationDataset(
         _Stacked(reader, kinds, channels, far),
@@ -147,7 +150,8 @@ class _FilesReader:
     """FCN's authors' form; `places` is {kind: list of Path}."""
 
     def __init__(self, places, mask_paths, table):
-        self.places, self.mask_paths, self.table = places, mask_paths, table
+        self.places, self.mask_paths = places, mask_paths
+        self.read_label = FromOneReader("segmentation", table)
         self.image_paths = places["rgb"]
         self.extras = tuple(kind for kind in places if kind != "rgb")
 
@@ -161,7 +165,7 @@ class _FilesReader:
         return values.astype("float32") / 1000
 
     def label(self, index):
-        return read_mat_ids(self.mask_paths[index], "segmentation", self.table)
+        return self.read_label(self.mask_paths[index])
 
 
 class _ArchiveReader:
@@ -326,7 +330,7 @@ def _write(root, split, samples):
         save_png(root / "data" / "depth" / f"{name}.png", depth)
         save_png(root / "data" / "hha" / f"{name}.png", sample.image[..., ::-1])
         ids = np.where(sample.label == 255, 0, sample.label + 1).astype("uint8")
-        write_mat(root / "segmentation" / f"{name}.mat", segmentation=ids)
+        save_mat(root / "segmentation" / f"{name}.mat", segmentation=ids)
     write_list(root / f"{split}.txt", names)
 
 

@@ -10,13 +10,14 @@ from keras_seg.data.readers.common import (
     choose_split,
     existing_folder,
     find_classes,
+    read_list,
     report,
     save_jpeg,
     title,
 )
 from keras_seg.data.readers.layout import Layout
-from keras_seg.data.readers.lists import existing, read_list, write_list
-from keras_seg.data.readers.mat import read_mat_ids, write_mat
+from keras_seg.data.readers.lists import existing, write_list
+from keras_seg.data.readers.matlab import FromOneReader, save_mat
 
 _SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
 _LISTS = ("train", "trainval", "val", "test")
@@ -61,8 +62,8 @@ def sift_flow(
             images,
             semantic,
             ImageReader(channels, white),
-            MatReader("S", table),
-            {"geometry": (surfaces, MatReader("S", geometry))},
+            FromOneReader("S", table),
+            {"geometry": (surfaces, FromOneReader("S", geometry))},
         ),
         table,
         kept,
@@ -76,16 +77,6 @@ def sift_flow(
         if len(names) > len(annotated)
         else None
     )
-
-
-class MatReader:
-    """`read_mat_ids` with its arguments: a class, so that workers can pickle it."""
-
-    def __init__(self, key, table):
-        self.key, self.table = key, table
-
-    def __call__(self, path):
-        return read_mat_ids(path, self.key, self.table)
 
 
 def _sift_splits(root):
@@ -115,8 +106,8 @@ def _write(root, split, samples):
         void = sample.label == 255
         label = np.where(void, 0, sample.label + 1).astype("uint8")
         surface = np.where(void, -1, sample.label % 3 + 1).astype("int16")
-        write_mat(root / "SemanticLabels" / _SCENES / f"{sample.name}.mat", S=label)
-        write_mat(root / "GeoLabels" / _SCENES / f"{sample.name}.mat", S=surface)
+        save_mat(root / "SemanticLabels" / _SCENES / f"{sample.name}.mat", S=label)
+        save_mat(root / "GeoLabels" / _SCENES / f"{sample.name}.mat", S=surface)
     write_list(root / f"{split}.txt", [sample.name for sample in samples])
 
 
