@@ -144,7 +144,7 @@ def _write(root, split, samples):
                         "image_id": number,
                         "category_id": category,
                         "iscrowd": 0,
-                        "segmentation": {"size": [height, width], "counts": _runs(mask)},
+                        "segmentation": {"size": [height, width], "counts": runs(mask)},
                     }
                 )
     categories = [{"id": n, "name": f"class {n}"} for n in range(1, 4)]
@@ -152,7 +152,7 @@ def _write(root, split, samples):
     write_json(root / f"{split}.json", value)
 
 
-def _runs(mask):
+def runs(mask):
     """Lengths of the runs of a mask in columns, beginning with those of 0."""
     flat = np.concatenate([[0], mask.T.ravel(), [2]])
     ends = np.flatnonzero(np.diff(flat.astype(int)))
