@@ -45,7 +45,7 @@ def main(arguments=None):
     crop, batch, slim = CROP, BATCH, {}
     if options.smoke:
         crop, batch = 65, 2
-        # Odd maps: oneDNN writes out of bounds in the gradient of a thin 1x1 convolution of stride 2.
+        # Odd maps: on even ones oneDNN corrupts memory in the gradient of thin 1x1 shortcuts.
         slim = {"filters": 4, "blocks": (1, 1, 1, 1, 1, 1)}
     counts = {"train": 4, "val": 2}
     train_data = recipe.open_split(options, "train", counts=counts)
