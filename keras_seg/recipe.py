@@ -189,11 +189,9 @@ def score_ways(ways, dataset, folder):
         if not isinstance(model, inference.Predictor):
             predictor = inference.Predictor(model, table=dataset.table)
         found[name] = inference.evaluate(predictor, dataset, **procedure)
-        print(
-            f"{name:24} mean IoU {found[name]['mean_iou']:.4f}, pixel accuracy "
-            f"{found[name]['pixel_accuracy']:.4f}, mean accuracy {found[name]['mean_accuracy']:.4f}",
-            flush=True,
-        )
+        means = ("mean_iou", "pixel_accuracy", "mean_accuracy")
+        shown = ", ".join(f"{mean.replace('_', ' ')} {found[name][mean]:.4f}" for mean in means)
+        print(f"{name:24} {shown}", flush=True)
     utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
     return found
 
