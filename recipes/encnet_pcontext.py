@@ -43,7 +43,7 @@ def read_options(description, folder, epochs, layout, arguments):
     )
 
 
-def run(options, *, learning_rate, crop, base_size, lateral):
+def run(options, *, learning_rate, crop, base_size, lateral, **reading):
     """Train and test EncNet.
 
     Args:
@@ -52,14 +52,15 @@ def run(options, *, learning_rate, crop, base_size, lateral):
         crop: side of crops and of the windows of the test.
         base_size: long side of images at scale 1, in training and test.
         lateral: whether stages 3 and 4 are joined to the head.
+        **reading: what the reader of the data set takes.
     """
     batch, slim, scales = BATCH, {"backbone": f"resnet{options.layers}"}, SCALES
     if options.smoke:
         crop, base_size, batch, scales = 64, 96, 2, (0.5, 1.0)
         slim = {"backbone": recipe.small_trunk, "filters": 4, "codewords": 4}
     counts = {"train": 4, "val": 2}
-    train_data = recipe.open_split(options, "train", counts=counts)
-    val_data = recipe.open_split(options, "val", counts=counts)
+    train_data = recipe.open_split(options, "train", counts=counts, **reading)
+    val_data = recipe.open_split(options, "val", counts=counts, **reading)
 
     def build_model():
         model = models.EncNet(
@@ -102,7 +103,7 @@ def run(options, *, learning_rate, crop, base_size, lateral):
 
 def main(arguments=None):
     options = read_options(__doc__, "runs/encnet_pcontext", 80, "pascal_context", arguments)
-    run(options, learning_rate=1e-3, crop=480, base_size=520, lateral=True)
+    run(options, learning_rate=1e-3, crop=480, base_size=520, lateral=True, protocol="59")
 
 
 if __name__ == "__main__":

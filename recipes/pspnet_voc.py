@@ -3,8 +3,8 @@
     python recipes/pspnet_voc.py --data-dir VOCdevkit --folder runs/pspnet_voc \\
         --sbd SBD --layers 101 --weights resnet101_v2.pth
 
-Training is on trainaug (10,582 images of VOC 2012 and SBD), scored is val (1,449). --layers 50, 101,
-152 or 269 is the depth of the trunk.
+Training is on trainaug (10,582 images of VOC 2012 and SBD), scored is val (1,449). --layers 50,
+101, 152 or 269 is the depth of the trunk.
 
 As recipes/pspnet_ade20k.py, which it shares its code with: crop 473, batch 16, 50 epochs, rotation
 and blur; test with long sides of 512, windows of 473, mirror images, one and six scales.

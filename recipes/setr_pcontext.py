@@ -18,7 +18,9 @@ import setr_cityscapes as setr
 
 def main(arguments=None):
     options = setr.read_options(__doc__, "runs/setr_pcontext", 80, "pascal_context", arguments)
-    setr.run(options, learning_rate=1e-3, crop=480, batch=16, bound=(520, 520), stride=320)
+    setr.run(
+        options, learning_rate=1e-3, crop=480, batch=16, bound=(520, 520), stride=320, protocol="60"
+    )
 
 
 if __name__ == "__main__":
