@@ -60,16 +60,38 @@ def jitter_matrix(drawn, mean):
     """
     bright, strong, full, turn = drawn
     channels = len(mean)
-    luma = np.eye(channels, dtype="float32")  # what a pixel is without its colour
-    if channels >= 3:
-        luma[:3, :3] = _GREY
+    luma = luma_matrix(channels)
     matrix = np.eye(channels, dtype="float32") * (bright * strong)
     offset = (1 - strong) * bright * (luma @ mean)
     if channels >= 3:
         change = full * np.eye(channels, dtype="float32") + (1 - full) * luma
-        change[:3, :3] = _turn_hue(turn) @ change[:3, :3]
+        cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
+        rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], "float32")
+        change[:3, :3] = np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ @ change[:3, :3]
         matrix, offset = change @ matrix, change @ offset
     return matrix, offset
+
+
+def luma_matrix(channels):
+    """(C, C): what a pixel is without its colour; what is not red, green or blue stays."""
+    luma = np.eye(channels, dtype="float32")
+    if channels >= 3:
+        luma[:3, :3] = _GREY
+    return luma
+
+
+def hue_matrices(channels):
+    """(C, C) each: `fixed + cos(a) * even + sin(a) * odd` turns the colours by the angle a.
+
+    It turns RGB about the grey axis of YIQ, so that grey stays grey; further channels stay.
+    """
+    fixed = np.eye(channels, dtype="float32")
+    even, odd = np.zeros_like(fixed), np.zeros_like(fixed)
+    back = np.linalg.inv(_TO_YIQ)
+    fixed[:3, :3] = back @ np.diag([1, 0, 0]) @ _TO_YIQ
+    even[:3, :3] = back @ np.diag([0, 1, 1]) @ _TO_YIQ
+    odd[:3, :3] = back @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _TO_YIQ
+    return fixed, even, odd
 
 
 def change_colors(image, matrix, offset):
@@ -79,13 +101,6 @@ def change_colors(image, matrix, offset):
     values += offset
     np.clip(values, 0, 255, out=values)
     return _with_first(image, np.rint(values, out=values).astype("uint8"))
-
-
-def _turn_hue(turn):
-    """The (3, 3) matrix that turns RGB colours about the grey axis of YIQ; grey stays grey."""
-    cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], "float32")
-    return np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
 
 
 def draw_distortion(channels, rng):

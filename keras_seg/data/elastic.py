@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Cubic convolution (Keys 1981, a = -1/2): polynomials of the distance, below 1 and from 1 to 2.
+CUBIC = ((1.5, -2.5, 0.0, 1.0), (-0.5, 2.5, -4.0, 2.0))
+
 
 def draw_displacements(sigma, grid, rng):
     """Displacements in pixels at grid x grid points, (2, grid, grid): rows, then columns.
@@ -14,7 +17,7 @@ def draw_displacements(sigma, grid, rng):
 def cubic_weights(places, points):
     """How much each of `points` values counts at `places`, float32 (len(places), points).
 
-    Cubic convolution (Keys 1981, a = -1/2); the first and the last value go on outside.
+    Cubic convolution; the first and the last value go on outside.
 
     Args:
         places: where, 0 being the first value and points - 1 the last.
@@ -25,8 +28,7 @@ def cubic_weights(places, points):
     weights = np.zeros((len(places), points))
     for offset in range(-1, 3):
         distance = np.abs(places - (base + offset))
-        near = (1.5 * distance - 2.5) * distance**2 + 1
-        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        near, far = (np.polyval(coefficients, distance) for coefficients in CUBIC)
         value = np.where(distance < 1, near, np.where(distance < 2, far, 0))
         column = np.clip(base + offset, 0, points - 1)
         np.add.at(weights, (np.arange(len(places)), column), value)
