@@ -133,14 +133,32 @@ def distort(image, drawn):
     count = 3 if image.shape[2] >= 3 else image.shape[2]
     changed = _table(first)[image[..., :count]]
     if saturation != 1 or hue != 0:
-        bands = Image.fromarray(np.ascontiguousarray(changed)).convert("HSV").split()
-        turned = (np.arange(256) + round(hue * 256)) % 256
-        tables = (turned, _table(np.arange(256) * saturation), np.arange(256))
-        bands = [b.point(t.tolist()) for b, t in zip(bands, tables, strict=True)]
-        changed = np.asarray(Image.merge("HSV", bands).convert("RGB"))
+        changed = _turn_colors(changed, saturation, hue)
     if last and contrast != 1:
         changed = _table(np.arange(256) * contrast)[changed]
     return _with_first(image, changed)
+
+
+def _turn_colors(image, saturation, turn):
+    """uint8 RGB, the saturation of HSV multiplied and the hue turned, by less than 1/6 of 1."""
+    red, green, blue = np.moveaxis(image, 2, 0).astype("float32")
+    value = np.maximum(np.maximum(red, green), blue)
+    chroma = value - np.minimum(np.minimum(red, green), blue)
+    inverse = 1 / np.maximum(chroma, 1)  # a chroma below 1 is 0
+    hue = np.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse)
+    hue = np.where(value == red, (green - blue) * inverse, hue)  # -1..5
+    hue += np.float32(6 * turn)
+    np.minimum(chroma * np.float32(saturation), value, out=chroma)
+    changed = np.empty(image.shape, "uint8")
+    # How far red, green and blue are from the value follows from the hue in sixths of a turn.
+    for channel, offset in enumerate((5, 3, 1)):
+        sixths = hue + np.float32(offset)
+        sixths -= np.float32(6) * (sixths >= 6)
+        np.minimum(sixths, 4 - sixths, out=sixths)
+        np.maximum(np.minimum(sixths, 1, out=sixths), 0, out=sixths)
+        sixths *= chroma
+        changed[..., channel] = np.rint(np.subtract(value, sixths, out=sixths), out=sixths)
+    return changed
 
 
 def blur(image):
@@ -149,9 +167,17 @@ def blur(image):
     reach = BLUR_REACH
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
     padded = padded.astype("float32")
-    rows = sum(weight * padded[i : i + height] for i, weight in enumerate(BLUR))
-    both = sum(weight * rows[:, i : i + width] for i, weight in enumerate(BLUR))
-    return np.rint(both).astype("uint8")
+    rows = _sum_weighted([padded[i : i + height] for i in range(2 * reach + 1)])
+    both = _sum_weighted([rows[:, i : i + width] for i in range(2 * reach + 1)])
+    return np.rint(both, out=both).astype("uint8")
+
+
+def _sum_weighted(arrays):
+    total = BLUR[0] * arrays[0]
+    product = np.empty_like(total)
+    for weight, array in zip(BLUR[1:], arrays[1:], strict=True):
+        total += np.multiply(array, weight, out=product)
+    return total
 
 
 def _table(values):

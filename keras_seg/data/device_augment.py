@@ -31,6 +31,11 @@ _DRAWN = (  # one uniform number a sample each
     "share",
     "row",
     "column",
+    "delta",
+    "factor",
+    "last",
+    "vividness",
+    "shift",
 )
 
 
@@ -48,8 +53,8 @@ class DeviceAugment:
 
     Args:
         crop, scale, rotation, blur, flip, vertical_flip, color, pad_color, ignore_label,
-            scale_steps, aspect, rotation_probability, elastic, elastic_grid, turns, pad: as
-            `Augment`; the crop must be given.
+            scale_steps, aspect, rotation_probability, elastic, elastic_grid, distortion, turns,
+            pad: as `Augment`; the crop must be given.
         cut_mix: probability that a rectangle of a sample is replaced by that of the one before it
             in the batch, image and label, as `CutMix`.
         seed: whole number, of everything that is drawn.
@@ -75,6 +80,7 @@ class DeviceAugment:
         rotation_probability=0.5,
         elastic=0.0,
         elastic_grid=3,
+        distortion=False,
         turns=False,
         pad="color",
         cut_mix=0.0,
@@ -95,6 +101,7 @@ class DeviceAugment:
             "rotation_probability": rotation_probability,
             "elastic": elastic,
             "elastic_grid": elastic_grid,
+            "distortion": distortion,
             "turns": turns,
             "pad": pad,
         }
@@ -131,11 +138,13 @@ class DeviceAugment:
     def draw(self, step, batch, height, width):
         """What is drawn for a batch of pictures of `height` x `width`: a dict of (B,) tensors.
 
-        "bright", "strong", "full", "hue": of the colours; "height" and "width" that the pictures
-        are resized to; "angle": degrees, 0 where they are not turned; "blurred", "flipped",
-        "upended" (top-bottom); "quarters": turns by 90 degrees; "top", "left" of the window in the
-        flipped picture, negative in the padding; "displacements" (B, 2, grid, grid) if `elastic`;
-        "mixed", "share", "row", "column": the rectangles of `cut_mix`, as shares of the crop.
+        "bright", "strong", "full", "hue": of `color`; "delta", "factor", "last", "vividness",
+        "shift": of `distortion`, as `color.draw_distortion` gives them; "height" and "width" that
+        the pictures are resized to; "angle": degrees, 0 where they are not turned; "blurred",
+        "flipped", "upended" (top-bottom); "quarters": turns by 90 degrees; "top", "left" of the
+        window in the flipped picture, negative in the padding; "displacements" (B, 2, grid, grid)
+        if `elastic`; "mixed", "share", "row", "column": the rectangles of `cut_mix`, as shares of
+        the crop.
         """
         host = self.host
         points = 2 * host.elastic_grid**2 if host.elastic else 0
@@ -144,6 +153,10 @@ class DeviceAugment:
 
         def between(name, low, high):
             return low + (high - low) * u[name]
+
+        def sometimes(name, low, high, otherwise):
+            """With probability 1/2, which the lower half of the numbers says."""
+            return ops.where(u[name] < 0.5, low + (high - low) * 2 * u[name], otherwise)
 
         brightness, contrast, saturation, hue = host.color
         if host.scale_steps is None:
@@ -159,6 +172,11 @@ class DeviceAugment:
             "strong": between("contrast", 1 - contrast, 1 + contrast),
             "full": between("saturation", 1 - saturation, 1 + saturation),
             "hue": between("hue", -hue, hue),
+            "delta": sometimes("delta", -32.0, 32.0, 0.0),
+            "factor": sometimes("factor", 0.5, 1.5, 1.0),
+            "last": u["last"] < 0.5,
+            "vividness": sometimes("vividness", 0.5, 1.5, 1.0),
+            "shift": sometimes("shift", -0.1, 0.1, 0.0),
             "height": tall,
             "width": wide,
             "angle": ops.where(
@@ -197,6 +215,8 @@ class DeviceAugment:
         images = ops.cast(images, "float32")
         if any(host.color):
             images = _jitter(images, drawn)
+        if host.distortion:
+            images = _distort(images, drawn)
         reach = host_color.BLUR_REACH if host.blur else 0
         rows, columns, inside = self._places(drawn, reach)
         shape = ops.shape(images)
@@ -336,6 +356,37 @@ def _jitter(images, drawn):
     flat = ops.matmul(flat, ops.transpose(matrix, (0, 2, 1))) + ops.transpose(offset, (0, 2, 1))
     changed = ops.reshape(ops.clip(flat, 0, 255), shape)
     return changed if count == channels else ops.concatenate([changed, images[..., count:]], -1)
+
+
+def _distort(images, drawn):
+    """SSD's distortion, as `color.distort`, without rounding."""
+    channels = images.shape[-1]
+    count = min(channels, 3)
+    keys = ("delta", "factor", "last", "vividness", "shift")
+    delta, factor, last, vividness, shift = (_spread(drawn[key])[..., None] for key in keys)
+    some = ops.clip(images[..., :count] + delta, 0, 255)
+    some = ops.where(last, some, ops.clip(some * factor, 0, 255))
+    if count == 3:
+        some = _turn_colors(some, vividness, shift)
+    some = ops.where(last, ops.clip(some * factor, 0, 255), some)
+    return some if count == channels else ops.concatenate([some, images[..., count:]], -1)
+
+
+def _turn_colors(images, vividness, shift):
+    """RGB whose saturation in HSV is multiplied and whose hue is turned, by parts of 1."""
+    value = ops.max(images, axis=-1, keepdims=True)
+    chroma = value - ops.min(images, axis=-1, keepdims=True)
+    safe = ops.maximum(chroma, 1e-3)
+    red, green, blue = (images[..., i : i + 1] for i in range(3))
+    hue = ops.where(
+        value == red,
+        (green - blue) / safe,
+        ops.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    chroma = ops.minimum(chroma * vividness, value)
+    # The distance of red, green and blue from the value, by the hue in sixths of a turn.
+    sixths = ops.mod(hue + 6 * shift + np.array([5, 3, 1], "float32"), 6)
+    return value - chroma * ops.clip(ops.minimum(sixths, 4 - sixths), 0, 1)
 
 
 def _turn_back(y, x, quarters, tall, wide):
