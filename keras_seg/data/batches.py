@@ -304,6 +304,10 @@ class _Plan:
         self.mix = mix
         self.objects = None
         if getattr(mix, "needs_instances", False):
+            if not hasattr(self.dataset, "weighted"):
+                raise ValueError(
+                    f"{dataset!r} does not say which pixels belong to one object, as {mix} needs."
+                )
             # As weights they are float32, which holds every id below 2**24.
             self.objects = self.dataset.weighted(np.asarray)
         self.size = None if size is None else tuple(size)
