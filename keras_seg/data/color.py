@@ -60,16 +60,38 @@ def jitter_matrix(drawn, mean):
     """
     bright, strong, full, turn = drawn
     channels = len(mean)
-    luma = np.eye(channels, dtype="float32")  # what a pixel is without its colour
-    if channels >= 3:
-        luma[:3, :3] = _GREY
+    luma = luma_matrix(channels)
     matrix = np.eye(channels, dtype="float32") * (bright * strong)
     offset = (1 - strong) * bright * (luma @ mean)
     if channels >= 3:
         change = full * np.eye(channels, dtype="float32") + (1 - full) * luma
-        change[:3, :3] = _turn_hue(turn) @ change[:3, :3]
+        cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
+        rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], "float32")
+        change[:3, :3] = np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ @ change[:3, :3]
         matrix, offset = change @ matrix, change @ offset
     return matrix, offset
+
+
+def luma_matrix(channels):
+    """(C, C): what a pixel is without its colour; what is not red, green or blue stays."""
+    luma = np.eye(channels, dtype="float32")
+    if channels >= 3:
+        luma[:3, :3] = _GREY
+    return luma
+
+
+def hue_matrices(channels):
+    """(C, C) each: `fixed + cos(a) * even + sin(a) * odd` turns the colours by the angle a.
+
+    It turns RGB about the grey axis of YIQ, so that grey stays grey; further channels stay.
+    """
+    fixed = np.eye(channels, dtype="float32")
+    even, odd = np.zeros_like(fixed), np.zeros_like(fixed)
+    back = np.linalg.inv(_TO_YIQ)
+    fixed[:3, :3] = back @ np.diag([1, 0, 0]) @ _TO_YIQ
+    even[:3, :3] = back @ np.diag([0, 1, 1]) @ _TO_YIQ
+    odd[:3, :3] = back @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _TO_YIQ
+    return fixed, even, odd
 
 
 def change_colors(image, matrix, offset):
@@ -79,13 +101,6 @@ def change_colors(image, matrix, offset):
     values += offset
     np.clip(values, 0, 255, out=values)
     return _with_first(image, np.rint(values, out=values).astype("uint8"))
-
-
-def _turn_hue(turn):
-    """The (3, 3) matrix that turns RGB colours about the grey axis of YIQ; grey stays grey."""
-    cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], "float32")
-    return np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
 
 
 def draw_distortion(channels, rng):
@@ -118,14 +133,32 @@ def distort(image, drawn):
     count = 3 if image.shape[2] >= 3 else image.shape[2]
     changed = _table(first)[image[..., :count]]
     if saturation != 1 or hue != 0:
-        bands = Image.fromarray(np.ascontiguousarray(changed)).convert("HSV").split()
-        turned = (np.arange(256) + round(hue * 256)) % 256
-        tables = (turned, _table(np.arange(256) * saturation), np.arange(256))
-        bands = [b.point(t.tolist()) for b, t in zip(bands, tables, strict=True)]
-        changed = np.asarray(Image.merge("HSV", bands).convert("RGB"))
+        changed = _turn_colors(changed, saturation, hue)
     if last and contrast != 1:
         changed = _table(np.arange(256) * contrast)[changed]
     return _with_first(image, changed)
+
+
+def _turn_colors(image, saturation, turn):
+    """uint8 RGB, the saturation of HSV multiplied and the hue turned, by less than 1/6 of 1."""
+    red, green, blue = np.moveaxis(image, 2, 0).astype("float32")
+    value = np.maximum(np.maximum(red, green), blue)
+    chroma = value - np.minimum(np.minimum(red, green), blue)
+    inverse = 1 / np.maximum(chroma, 1)  # a chroma below 1 is 0
+    hue = np.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse)
+    hue = np.where(value == red, (green - blue) * inverse, hue)  # -1..5
+    hue += np.float32(6 * turn)
+    np.minimum(chroma * np.float32(saturation), value, out=chroma)
+    changed = np.empty(image.shape, "uint8")
+    # How far red, green and blue are from the value follows from the hue in sixths of a turn.
+    for channel, offset in enumerate((5, 3, 1)):
+        sixths = hue + np.float32(offset)
+        sixths -= np.float32(6) * (sixths >= 6)
+        np.minimum(sixths, 4 - sixths, out=sixths)
+        np.maximum(np.minimum(sixths, 1, out=sixths), 0, out=sixths)
+        sixths *= chroma
+        changed[..., channel] = np.rint(np.subtract(value, sixths, out=sixths), out=sixths)
+    return changed
 
 
 def blur(image):
@@ -134,9 +167,17 @@ def blur(image):
     reach = BLUR_REACH
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
     padded = padded.astype("float32")
-    rows = sum(weight * padded[i : i + height] for i, weight in enumerate(BLUR))
-    both = sum(weight * rows[:, i : i + width] for i, weight in enumerate(BLUR))
-    return np.rint(both).astype("uint8")
+    rows = _sum_weighted([padded[i : i + height] for i in range(2 * reach + 1)])
+    both = _sum_weighted([rows[:, i : i + width] for i in range(2 * reach + 1)])
+    return np.rint(both, out=both).astype("uint8")
+
+
+def _sum_weighted(arrays):
+    total = BLUR[0] * arrays[0]
+    product = np.empty_like(total)
+    for weight, array in zip(BLUR[1:], arrays[1:], strict=True):
+        total += np.multiply(array, weight, out=product)
+    return total
 
 
 def _table(values):
