@@ -165,8 +165,8 @@ class Predictor:
     def check(self, **options):
         """Raise ValueError for prediction options that do not fit each other or the network."""
         options = Options(self, **options)
-        if options.mode == "tile":
-            OverlapTile(options.window, self._tile_output(options.window), options.stride)
+        if options.mode != "whole":
+            self._cover(options)
 
     def _image(self, image):
         image = np.asarray(image)
