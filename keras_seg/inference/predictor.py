@@ -7,6 +7,7 @@ from keras_seg.inference.options import Options
 from keras_seg.inference.progress import Progress
 from keras_seg.inference.resize import (
     Picture,
+    block_rows,
     blocks,
     equal_blocks,
     resize,
@@ -164,8 +165,8 @@ class Predictor:
     def check(self, **options):
         """Raise ValueError for prediction options that do not fit each other or the network."""
         options = Options(self, **options)
-        if options.mode == "tile":
-            OverlapTile(options.window, self._tile_output(options.window), options.stride)
+        if options.mode != "whole":
+            self._cover(options)
 
     def _image(self, image):
         image = np.asarray(image)
@@ -202,7 +203,8 @@ class Predictor:
         for first, last in strips:
             streams = [self._stream(image, options, view, (first, last), bar) for view in views]
             if len(streams) > 1:
-                streams = [equal_blocks(stream, 32) for stream in streams]
+                rows = block_rows((last - first) * self.num_classes)
+                streams = [equal_blocks(stream, rows) for stream in streams]
             row = 0
             for total, *others in zip(*streams, strict=True):
                 for block in others:
