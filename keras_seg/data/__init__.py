@@ -18,10 +18,16 @@ from keras_seg.data.datasets import (
 )
 from keras_seg.data.labels import LabelTable
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
+from keras_seg.data.readers.ade20k import ade20k
+from keras_seg.data.readers.ade20k_full import ade20k_full
 from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.cityscapes import cityscapes
+from keras_seg.data.readers.coco import coco
+from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
+from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.voc import voc
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
@@ -38,8 +44,13 @@ __all__ = [
     "Report",
     "Sample",
     "SegmentationDataset",
+    "ade20k",
+    "ade20k_full",
     "camvid",
     "check_data",
+    "cityscapes",
+    "coco",
+    "coco_json",
     "detect_layout",
     "edge_weights",
     "find_layout",
@@ -54,6 +65,7 @@ __all__ = [
     "read_image",
     "read_instances",
     "read_mask",
+    "sbd",
     "separate_touching",
     "shapes",
     "steps_per_epoch",

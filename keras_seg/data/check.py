@@ -171,17 +171,21 @@ def _check_sample(dataset, index, split, seen, report):
             report.problems.append(Problem("warning", image_file, text))
     if image is None or label is None:
         return
-    if image.shape[:2] != label.shape:
+    if image.shape[:2] != label.shape[:2]:
         _attempt(dataset.__getitem__, index, image_file, report)
         return
     report.read += 1
     table = dataset.table
+    if dataset.multilabel:  # a pixel may count in several classes
+        report.histogram += np.sum(label == 1, axis=(0, 1))
+        report.ignored += int(np.sum((label == table.ignore_label).all(axis=2)))
+        return
     counts = np.bincount(label.ravel(), minlength=256)
     report.histogram += counts[: table.num_classes]
     report.ignored += int(counts[table.ignore_label])
     if counts[table.ignore_label] == label.size:
         report.problems.append(Problem("warning", mask_file, "every pixel is ignored"))
-    if dataset.mask_paths is not None:
+    if dataset.mask_paths is not None and dataset.mask_paths[index].suffix.lower() == ".png":
         _compare_palette(mask_file, table, counts, report)
 
 

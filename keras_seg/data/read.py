@@ -87,6 +87,16 @@ def read_mask(path, table=None, *, color_table=None, mask_values=None):
     ids = _read_ids(path, color_table)
     if mask_values:
         ids = _map_values(ids, mask_values)
+    return checked_ids(path, ids, table)
+
+
+def checked_ids(path, ids, table=None):
+    """Integer ids (H, W) as uint8.
+
+    Raises:
+        ValueError: naming `path`, if one is neither a class of `table` nor its `ignore_label`
+            (without a table: outside 0..255).
+    """
     high = 255 if table is None else table.num_classes - 1
     bad = (ids < 0) | (ids > high)
     if table is not None:
