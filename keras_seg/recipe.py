@@ -112,7 +112,7 @@ def open_split(options, split, *, size=(96, 96), counts=None, layout=None, root=
 
     Args:
         options: what `options` returned.
-        split: of `keras_seg.data.open_dataset`.
+        split: of `keras_seg.data.open_dataset`; None for its own choice.
         size, counts: of the made-up pictures, see `keras_seg.data.write_layout`. The first call of
             a recipe writes them into `FOLDER-data`; later calls read what is there.
         layout, root: another layout than that of the options, and its folder, for recipes with
@@ -196,13 +196,14 @@ def score_ways(ways, dataset, folder):
     return found
 
 
-def score(model, dataset, folder, **procedure):
-    """Score a model by the paper's test procedure; writes `test_scores.json` and prints the means.
+def score(model, dataset, folder, *, file="test_scores.json", **procedure):
+    """Score a model by the paper's test procedure; writes the scores and prints the means.
 
     Args:
         model: Keras model, or what else `inference.Predictor` takes.
         dataset: labelled data set.
         folder: of the run.
+        file: name of the file in it.
         **procedure: of `inference.evaluate`, such as `mode="slide"`.
 
     Returns:
@@ -210,9 +211,15 @@ def score(model, dataset, folder, **procedure):
     """
     predictor = inference.Predictor(model, table=dataset.table)
     found = inference.evaluate(predictor, dataset, **procedure)
-    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    utils.write_json(pathlib.Path(folder) / file, found)
     print(inference.format_scores(found), flush=True)
     return found
+
+
+def open_sift_flow(options):
+    """What trains (the split train, or trainval of FCN's authors) and the split test."""
+    counts = {"train": 4, "test": 2}
+    return [open_split(options, split, counts=counts) for split in (None, "test")]
 
 
 def isbi_slices(options, size):
