@@ -43,6 +43,7 @@ from keras_seg.data.readers.sift_flow import sift_flow
 from keras_seg.data.readers.vaihingen import vaihingen
 from keras_seg.data.readers.voc import voc
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
+from keras_seg.data.tfds import from_tfds
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
 
 _WITH_KERAS = {
@@ -83,6 +84,7 @@ __all__ = [
     "facades",
     "find_layout",
     "folder",
+    "from_tfds",
     "instances",
     "isbi",
     "lip",

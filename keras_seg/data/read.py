@@ -115,7 +115,7 @@ def read_instances(path):
     return _read_ids(path, None).astype("int32")
 
 
-def read_values(path, *, gif=False):
+def read_values(path, *, gif=False, expand=False):
     """What a lossless file holds, unchanged: (H, W), palette indices too, or (H, W, channels).
 
     For masks that are no plain ids, such as one object a file or classes in one of three channels.
@@ -123,12 +123,13 @@ def read_values(path, *, gif=False):
     Args:
         path: PNG, TIFF, BMP or PPM.
         gif: whether a GIF of one frame will do: some old data sets have masks as GIF.
+        expand: whether palettes become their colours, (H, W, 3).
 
     Raises:
         ValueError: naming the file, if it is missing, damaged or a JPEG.
     """
     image, _ = _decode_lossless(path, gif)
-    return np.asarray(image)
+    return np.asarray(image.convert("RGB") if expand and image.mode == "P" else image)
 
 
 def write_mask(path, label, table):

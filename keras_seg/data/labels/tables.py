@@ -435,3 +435,8 @@ GEOMETRY = LabelTable(["sky", "horizontal", "vertical"], name="SIFT Flow geometr
 VESSELS = LabelTable(["background", "vessel"], [(0, 0, 0), (255, 255, 255)], name="DRIVE")
 
 CELLS = LabelTable(["background", "cell"], [(0, 0, 0), (255, 255, 255)], name="cells")
+
+# Oxford-IIIT Pet's trimaps, ids as in the files less 1; the border is a class of its own there.
+PET = LabelTable(["pet", "background", "border"], name="Oxford-IIIT Pet")
+
+LOST_AND_FOUND = LabelTable(["free space", "obstacle"], name="Lost and Found")

@@ -93,7 +93,7 @@ class _Vessels(Files):
 
 def _read_white(path):
     """Where a black and white file is white: bool (H, W). White is 255 or 1."""
-    values = read.read_values(path, gif=True)
+    values = read.read_values(path, gif=True, expand=True)
     values = values if values.ndim == 2 else values[..., 0]
     found = np.unique(values).tolist()
     if len(found) > 2 or (found[0] and len(found) > 1) or found[-1] not in (0, 1, 255):

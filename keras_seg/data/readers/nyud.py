@@ -300,8 +300,8 @@ def _form(root):
 
 
 def _first_h5(root):
-    """A file of the third form, at most two folders down."""
-    for pattern in ("*.h5", "*/*.h5", "*/*/*.h5"):
+    """A file of the third form: in `root`, or in train/ or val/, a folder a scene."""
+    for pattern in ("*.h5", "train/*.h5", "train/*/*.h5", "val/*.h5", "val/*/*.h5"):
         first = next(root.glob(pattern), None)
         if first is not None:
             try:

@@ -69,7 +69,7 @@ def write_tiff(path, array):
         (_SAMPLES, [bands]),
         (_ROWS, [height]),
         (_COUNTS, [plane] * bands),
-        (_PLANES, [_SEPARATE_PLANES]),
+        (_PLANES, [_SEPARATE_PLANES if bands > 1 else 1]),
         (_FORMAT, [_UNSIGNED] * bands),
     ]
     start = 8 + len(data)
