@@ -78,8 +78,8 @@ class Predictor:
         10 megapixels.
 
     `predict` computes the scores of "slide" and "tile", and of files with a fixed size, in bands of
-    rows, so that they need not exist as a whole: a picture of 40 megapixels is labelled within
-    2 GiB beyond the model. `probabilities`, and a CRF, hold all (H, W, K).
+    rows, so that those of a large picture need not exist as a whole: 40 megapixels are labelled
+    within 2 GiB beyond the model. `probabilities`, and a CRF, hold all (H, W, K).
 
     A file that returns labels instead of logits votes with its label for each pixel.
 
@@ -153,10 +153,9 @@ class Predictor:
                     return output.argmax(axis=-1).astype("uint8")
                 self._check_labels(output)
                 return output.astype("uint8")
-        held = options.mode == "whole" and self.input_size is None
-        if held or options.crf is not None:
-            return self._probabilities(image, options).argmax(axis=-1).astype("uint8")
-        return self._predict_in_bands(image, options)
+        if self._in_bands(image.shape[:2], options):
+            return self._predict_in_bands(image, options)
+        return self._probabilities(image, options).argmax(axis=-1).astype("uint8")
 
     def predict_file(self, path, **options):
         """`predict` for an image file, read as `keras_seg.data.read_image` reads it."""
@@ -193,6 +192,14 @@ class Predictor:
         for block in blocks(total):
             block[...] = _finish(block, len(views), options)
         return total if options.crf is None else options.crf(total, image)
+
+    def _in_bands(self, size, options):
+        """Whether `predict` should not hold all scores of an image (H, W)."""
+        if options.crf is not None or (options.mode == "whole" and self.input_size is None):
+            return False
+        # All views at once in strips cost more windows than one after another.
+        small = 4 * size[0] * size[1] * self.num_classes <= _HELD_BYTES
+        return not (small and len(options.views()) > 1)
 
     def _predict_in_bands(self, image, options):
         """`predict` that never holds the scores of more than some rows; see `_strips`."""
