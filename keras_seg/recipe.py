@@ -10,7 +10,7 @@ that are written in the layout of its data set and read by the reader that reads
 import argparse
 import pathlib
 
-from keras_seg import data, inference, utils
+from keras_seg import backbones, data, inference, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import export
 
@@ -157,6 +157,18 @@ def start_weights(model, options):
     if options.weights:
         weight_files.transfer(model, options.weights, options.weights_layout)
     return model
+
+
+def tiny_resnet(output_stride):
+    """A residual trunk of four blocks of 4 to 32 channels, in place of a real one with `--smoke`.
+
+    Returns:
+        Function from an image to features, for a builder's `backbone=`.
+    """
+    depth = (1, 1, 1, 1)
+    return lambda image: backbones.resnet(
+        image, depth, block="basic", output_stride=output_stride, filters=4
+    )
 
 
 def start_from(build_model, trained):
