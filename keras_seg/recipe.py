@@ -161,6 +161,18 @@ def start_weights(model, options):
     return model
 
 
+def tiny_resnet(output_stride):
+    """A residual trunk of four blocks of 4 to 32 channels, in place of a real one with `--smoke`.
+
+    Returns:
+        Function from an image to features, for a builder's `backbone=`.
+    """
+    depth = (1, 1, 1, 1)
+    return lambda image: backbones.resnet(
+        image, depth, block="basic", output_stride=output_stride, filters=4
+    )
+
+
 def start_from(build_model, trained):
     """`build_model`, its networks started from another one's weights, layer by layer by name."""
 

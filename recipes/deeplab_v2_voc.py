@@ -41,7 +41,7 @@ def main(arguments=None):
     )
     crop, batch, slim = CROP, BATCH, {"backbone": "resnet101"}
     if options.smoke:
-        crop, batch, slim = 65, 2, {"backbone": "resnet18", "filters": 4}
+        crop, batch, slim = 65, 2, {"backbone": recipe.tiny_resnet(8)}
     train_data, val_data = recipe.open_voc(options, "trainaug", "val")
 
     def build_model():

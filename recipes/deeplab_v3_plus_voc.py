@@ -34,15 +34,15 @@ def main(arguments=None):
         texts=recipe.SBD,
         arguments=arguments,
     )
-    crop, batch, slim, scales = CROP, BATCH, {"backbone": "resnet101"}, SCALES
-    if options.smoke:
-        crop, batch, scales = 65, 2, (0.5, 1.0)
-        slim = {"backbone": "resnet18", "filters": 4, "multi_grid": (1, 2)}
+    crop, batch, scales = (65, 2, (0.5, 1.0)) if options.smoke else (CROP, BATCH, SCALES)
     train_data, val_data = recipe.open_voc(options, "trainaug", "val")
 
     def network(output_stride):
+        trunk = {"backbone": "resnet101"}
+        if options.smoke:
+            trunk = {"backbone": recipe.tiny_resnet(output_stride), "filters": 4}
         classes = train_data.table.num_classes
-        return models.DeepLabV3Plus(classes, output_stride=output_stride, **slim)
+        return models.DeepLabV3Plus(classes, output_stride=output_stride, **trunk)
 
     result = training.train(
         lambda: recipe.start_weights(network(16), options),

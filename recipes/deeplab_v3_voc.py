@@ -41,18 +41,17 @@ def main(arguments=None):
         texts={**recipe.SBD, "--final-split": ("train", "split of stage 2, train or trainval")},
         arguments=arguments,
     )
-    crop, batch, slim, scales = CROP, BATCH, {"backbone": "resnet101"}, SCALES
-    if options.smoke:
-        crop, batch, scales = 65, 2, (0.5, 1.0)
-        slim = {"backbone": "resnet18", "filters": 4, "multi_grid": (1, 2)}
+    crop, batch, scales = (65, 2, (0.5, 1.0)) if options.smoke else (CROP, BATCH, SCALES)
     train_data, val_data, final_data = recipe.open_voc(
         options, "trainaug", "val", options.final_split
     )
 
     def network(output_stride):
-        return models.DeepLabV3(
-            train_data.table.num_classes, form="paper", output_stride=output_stride, **slim
-        )
+        trunk = {"backbone": "resnet101"}
+        if options.smoke:
+            trunk = {"backbone": recipe.tiny_resnet(output_stride), "filters": 4}
+        classes = train_data.table.num_classes
+        return models.DeepLabV3(classes, form="paper", output_stride=output_stride, **trunk)
 
     def run(build_model, dataset, folder, epochs, rate):
         return training.train(

@@ -153,7 +153,8 @@ class EvaluationBatches(keras.utils.PyDataset):
         dataset: `SegmentationDataset`.
         batch_size: samples in each batch.
         targets: `Targets`.
-        size: (H, W) to cut out of the centre (or pad to), or None.
+        size: (H, W) to cut out of the centre, or None. Smaller images are padded to it, around them
+            where the network loses a border, so that the border is padding first.
     """
 
     def __init__(self, dataset, batch_size, targets, size=None):
@@ -193,8 +194,11 @@ class EvaluationBatches(keras.utils.PyDataset):
         labels = np.full((self.batch_size, height, width, *self.channels), ignore, "int32")
         for n, (image, label) in enumerate(pairs):
             rows, columns = label.shape[:2]
-            images[n, :rows, :columns] = image
-            labels[n, :rows, :columns] = label
+            top, left = 0, 0
+            if any(self.targets.lost):
+                top, left = (height - rows) // 2, (width - columns) // 2
+            images[n, top : top + rows, left : left + columns] = image
+            labels[n, top : top + rows, left : left + columns] = label
         return images, labels
 
     def for_fit(self):
