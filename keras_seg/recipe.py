@@ -289,16 +289,6 @@ def format_membrane_scores(scores):
     )
 
 
-def small_trunk(image):
-    """A residual network of four blocks in place of the paper's trunk, for `--smoke`.
-
-    `backbone=recipe.small_trunk` of the builders; stride 8 and a deep stem, as PSPNet's.
-    """
-    return backbones.resnet(
-        image, (1, 1, 1, 1), block="basic", stem="deep", output_stride=8, filters=4
-    )
-
-
 def count_steps(dataset, batch_size):
     """Steps of an epoch of `dataset`, at least 1: what schedules of a recipe are counted in."""
     return max(1, len(dataset) // batch_size)

@@ -4,7 +4,8 @@
         --weights resnet50_v2.pth
 
 The folder holds images/ and annotations/, each with training/ (20,210) and validation/ (2,000).
---layers 50, 101, 152 or 269 is the depth of the trunk.
+--layers 50, 101, 152 or 269 is the depth of the trunk; --bins 1 (or none) and --aux-weight 0.3
+are the paper's ablations of the pyramid's grids and of the auxiliary loss.
 
 Crop 473, batch 16, 100 epochs. SGD with momentum 0.9, weight decay 1e-4 on everything, learning
 rate 0.01 by the poly rule with power 0.9, ten times that in pyramid and heads, auxiliary loss 0.4.
@@ -39,7 +40,11 @@ def read_options(description, folder, epochs, layout, arguments, texts=None):
             "--layers": (50, "of the trunk: 50, 101, 152 or 269"),
             "--validate-every": (1, "epochs from one validation to the next"),
         },
-        texts=texts,
+        texts={
+            "--bins": ("1,2,3,6", "sides of the pyramid's grids, or none"),
+            "--aux-weight": (str(AUX_WEIGHT), "of the auxiliary loss"),
+            **(texts or {}),
+        },
         arguments=arguments,
     )
 
@@ -57,10 +62,12 @@ def run(options, train_data, val_data, *, crop, base_size, blur):
     batch, slim, scales = BATCH, {"backbone": f"resnet{options.layers}"}, SCALES
     if options.smoke:
         crop, base_size, batch, scales = 89, 96, 2, (0.5, 1.0)
-        slim = {"backbone": recipe.small_trunk, "filters": 4}
+        slim = {"backbone": recipe.tiny_resnet(8), "filters": 4}
+
+    bins = () if options.bins == "none" else tuple(map(int, options.bins.split(",")))
 
     def build_model():
-        model = models.PSPNet(train_data.table.num_classes, aux=True, **slim)
+        model = models.PSPNet(train_data.table.num_classes, bins=bins, aux=True, **slim)
         return recipe.start_weights(model, options)
 
     result = training.train(
@@ -80,7 +87,7 @@ def run(options, train_data, val_data, *, crop, base_size, blur):
             l2=PENALTY,
             groups=[("^(ppm|head|logits|aux)", HEAD_FACTOR, 1)],
         ),
-        aux_weight=AUX_WEIGHT,
+        aux_weight=float(options.aux_weight),
         validate_every=options.validate_every,
         resume=options.resume,
     )

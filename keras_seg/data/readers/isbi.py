@@ -13,7 +13,7 @@ from keras_seg.data.readers.common import (
     save_png,
     title,
 )
-from keras_seg.data.readers.isbi_volume import has_volumes, open_volumes
+from keras_seg.data.readers.isbi_volume import has_volumes, number_cells, open_volumes
 from keras_seg.data.readers.layout import Layout
 
 
@@ -54,13 +54,7 @@ class _Slices(Files):
         self.extras = ("instances",)
 
     def extra(self, index, name):
-        try:
-            from scipy import ndimage
-        except ImportError as error:
-            raise ValueError(
-                "Numbering the cells of ISBI slices needs SciPy: pip install 'keras-seg[eval]'."
-            ) from error
-        return ndimage.label(self.label(index) == 1)[0].astype("int32")
+        return number_cells(self.label(index))
 
 
 def _is_isbi(root):
