@@ -4,8 +4,8 @@
         --weights resnet50_v2.pth
 
 The folder holds images/ and annotations/, each with training/ (20,210) and validation/ (2,000).
---layers 50, 101, 152 or 269 is the depth of the trunk; --bins 1 (or none) and --aux-weight 0.3
-are the paper's ablations of the pyramid's grids and of the auxiliary loss.
+--layers 50, 101, 152 or 269 is the depth of the trunk; --bins 1 (or none), --aux-weight 0.3
+and --plain are the paper's ablations of pyramid, auxiliary loss and augmentation.
 
 Crop 473, batch 16, 100 epochs. SGD with momentum 0.9, weight decay 1e-4 on everything, learning
 rate 0.01 by the poly rule with power 0.9, ten times that in pyramid and heads, auxiliary loss 0.4.
@@ -36,6 +36,7 @@ def read_options(description, folder, epochs, layout, arguments, texts=None):
         epochs=epochs,
         layout=layout,
         weights="semseg",
+        switches={"--plain": "crops without augmentation"},
         numbers={
             "--layers": (50, "of the trunk: 50, 101, 152 or 269"),
             "--validate-every": (1, "epochs from one validation to the next"),
@@ -64,6 +65,9 @@ def run(options, train_data, val_data, *, crop, base_size, blur):
         crop, base_size, batch, scales = 89, 96, 2, (0.5, 1.0)
         slim = {"backbone": recipe.tiny_resnet(8), "filters": 4}
 
+    changes = {"scale": (0.5, 2.0), "flip": True, "rotation": 10.0, "blur": blur}
+    if options.plain:
+        changes = {"scale": (1.0, 1.0), "flip": False}
     bins = () if options.bins == "none" else tuple(map(int, options.bins.split(",")))
 
     def build_model():
@@ -77,7 +81,7 @@ def run(options, train_data, val_data, *, crop, base_size, blur):
         folder=options.folder,
         epochs=options.epochs,
         batch_size=batch,
-        augment=data.Augment(crop=crop, scale=(0.5, 2.0), flip=True, rotation=10.0, blur=blur),
+        augment=data.Augment(crop=crop, **changes),
         val_size=(crop, crop),
         optimizer=training.SGD(
             training.Poly(
