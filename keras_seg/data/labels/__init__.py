@@ -1,6 +1,7 @@
 """Class tables: names, colours and the ignored id of a data set; known ones in `tables.py`."""
 
 from keras_seg.data.labels.ade20k import ADE20K, ADE20K_RAW_IDS
+from keras_seg.data.labels.camvid32 import CAMVID32, CAMVID_MERGES, CAMVID_SWIFTNET
 from keras_seg.data.labels.coco import (
     COCO_STUFF,
     COCO_STUFF_IDS,
@@ -15,6 +16,7 @@ from keras_seg.data.labels.tables import (
     CITYSCAPES_TRAIN_IDS,
     MEMBRANE,
     NUCLEI,
+    ROAD,
     SHAPES,
     VOC,
 )
@@ -23,6 +25,9 @@ __all__ = [
     "ADE20K",
     "ADE20K_RAW_IDS",
     "CAMVID",
+    "CAMVID32",
+    "CAMVID_MERGES",
+    "CAMVID_SWIFTNET",
     "CITYSCAPES",
     "CITYSCAPES_TRAIN_IDS",
     "COCO_STUFF",
@@ -33,6 +38,7 @@ __all__ = [
     "LabelTable",
     "MEMBRANE",
     "NUCLEI",
+    "ROAD",
     "SHAPES",
     "VOC",
     "read_classes",
