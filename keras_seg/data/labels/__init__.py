@@ -9,6 +9,12 @@ from keras_seg.data.labels.coco import (
     COCO_THINGS,
     COCO_VOC_IDS,
 )
+from keras_seg.data.labels.pascal_context import (
+    PASCAL_CONTEXT_59,
+    PASCAL_CONTEXT_60,
+    PASCAL_CONTEXT_NAMES,
+    PASCAL_CONTEXT_RAW_IDS,
+)
 from keras_seg.data.labels.table import LabelTable, read_classes, voc_colors
 from keras_seg.data.labels.tables import (
     CAMVID,
@@ -38,6 +44,10 @@ __all__ = [
     "LabelTable",
     "MEMBRANE",
     "NUCLEI",
+    "PASCAL_CONTEXT_59",
+    "PASCAL_CONTEXT_60",
+    "PASCAL_CONTEXT_NAMES",
+    "PASCAL_CONTEXT_RAW_IDS",
     "ROAD",
     "SHAPES",
     "VOC",

@@ -13,11 +13,13 @@ from keras_seg.data.readers import (
     isbi,
     kitti_road,
     kitti_semantic,
+    pascal_context,
     sbd,
     voc,
 )
 
 LAYOUTS = (
+    pascal_context.LAYOUT,
     voc.LAYOUT,
     sbd.LAYOUT,
     camvid32.LAYOUT,
