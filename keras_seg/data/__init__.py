@@ -30,6 +30,7 @@ from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
 from keras_seg.data.readers.kitti_road import kitti_road
 from keras_seg.data.readers.kitti_semantic import kitti_semantic
+from keras_seg.data.readers.mapillary import mapillary
 from keras_seg.data.readers.pascal_context import pascal_context
 from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.voc import voc
@@ -68,6 +69,7 @@ __all__ = [
     "list_images",
     "list_splits",
     "make_batches",
+    "mapillary",
     "open_dataset",
     "pascal_context",
     "read_image",

@@ -13,6 +13,7 @@ from keras_seg.data.readers import (
     isbi,
     kitti_road,
     kitti_semantic,
+    mapillary,
     pascal_context,
     sbd,
     voc,
@@ -32,6 +33,7 @@ LAYOUTS = (
     kitti_semantic.LAYOUT,
     coco.LAYOUT,
     coco_json.LAYOUT,
+    mapillary.LAYOUT,
     # Those that fit nearly everything come last.
     instances.LAYOUT,
     folder.LAYOUT,
