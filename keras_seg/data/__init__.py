@@ -22,6 +22,7 @@ from keras_seg.data.read import list_images, read_image, read_instances, read_ma
 from keras_seg.data.readers.ade20k import ade20k
 from keras_seg.data.readers.ade20k_full import ade20k_full
 from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.camvid32 import camvid32
 from keras_seg.data.readers.cell_tracking import cell_tracking
 from keras_seg.data.readers.cityscapes import cityscapes
 from keras_seg.data.readers.coco import coco
@@ -34,9 +35,13 @@ from keras_seg.data.readers.facades import facades
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
+from keras_seg.data.readers.kitti_road import kitti_road
+from keras_seg.data.readers.kitti_semantic import kitti_semantic
 from keras_seg.data.readers.lip import lip
+from keras_seg.data.readers.mapillary import mapillary
 from keras_seg.data.readers.mhp import mhp
 from keras_seg.data.readers.nyud import nyud
+from keras_seg.data.readers.pascal_context import pascal_context
 from keras_seg.data.readers.potsdam import potsdam
 from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.sift_flow import sift_flow
@@ -70,6 +75,7 @@ __all__ = [
     "ade20k",
     "ade20k_full",
     "camvid",
+    "camvid32",
     "cell_tracking",
     "check_data",
     "cityscapes",
@@ -87,14 +93,18 @@ __all__ = [
     "from_tfds",
     "instances",
     "isbi",
+    "kitti_road",
+    "kitti_semantic",
     "lip",
     "list_datasets",
     "list_images",
     "list_splits",
     "make_batches",
+    "mapillary",
     "mhp",
     "nyud",
     "open_dataset",
+    "pascal_context",
     "potsdam",
     "read_image",
     "read_instances",

@@ -140,6 +140,11 @@ CITYSCAPES_TRAIN_IDS = dict.fromkeys([*range(34), 255], 255) | {
     33: 18,
 }
 
+# KITTI road; drawn as on disk: magenta and red.
+ROAD = LabelTable(
+    ["other", "road"], [(255, 0, 0), (255, 0, 255)], name="KITTI road", ignore_color=(0, 0, 0)
+)
+
 # CMP Facades (label_names.txt of the data set), ids as in the files less 1.
 FACADES = LabelTable(
     name="CMP Facades",

@@ -105,7 +105,7 @@ def _write(root, split, samples):
         save_jpeg(root / "Images" / _SCENES / f"{sample.name}.jpg", sample.image)
         void = sample.label == 255
         label = np.where(void, 0, sample.label + 1).astype("uint8")
-        surface = np.where(void, -1, (sample.label % 3).astype("int16") + 1)
+        surface = np.where(void, -1, sample.label.astype("int16") % 3 + 1)
         save_mat(root / "SemanticLabels" / _SCENES / f"{sample.name}.mat", S=label)
         save_mat(root / "GeoLabels" / _SCENES / f"{sample.name}.mat", S=surface)
     write_list(root / f"{split}.txt", [sample.name for sample in samples])
