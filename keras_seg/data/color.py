@@ -8,6 +8,7 @@ _TO_YIQ = np.array([_GREY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], "fl
 _BLUR = np.exp(-0.5 * (np.arange(-2, 3) / 1.1) ** 2)  # OpenCV's sigma for 5 taps
 BLUR = (_BLUR / _BLUR.sum()).astype("float32")
 BLUR_REACH = 2
+_BLOCK = 2**14  # pixels worked on at a time, so that their float32 copies stay in the cache
 _IMAGENET = (124, 116, 104)
 _MEAN_GREY = 116
 
@@ -97,10 +98,14 @@ def hue_matrices(channels):
 def change_colors(image, matrix, offset):
     """uint8 (H, W, C) through the affine map of its first channels, rounded and clipped."""
     count = len(offset)
-    values = image[..., :count].astype("float32") @ matrix.T
-    values += offset
-    np.clip(values, 0, 255, out=values)
-    return _with_first(image, np.rint(values, out=values).astype("uint8"))
+
+    def change(pixels):
+        values = pixels.astype("float32") @ matrix.T
+        values += offset
+        np.clip(values, 0, 255, out=values)
+        return np.rint(values, out=values).astype("uint8")
+
+    return _with_first(image, in_blocks(change, image[..., :count]))
 
 
 def draw_distortion(channels, rng):
@@ -133,7 +138,7 @@ def distort(image, drawn):
     count = 3 if image.shape[2] >= 3 else image.shape[2]
     changed = _table(first)[image[..., :count]]
     if saturation != 1 or hue != 0:
-        changed = _turn_colors(changed, saturation, hue)
+        changed = in_blocks(lambda pixels: _turn_colors(pixels, saturation, hue), changed)
     if last and contrast != 1:
         changed = _table(np.arange(256) * contrast)[changed]
     return _with_first(image, changed)
@@ -163,13 +168,24 @@ def _turn_colors(image, saturation, turn):
 
 def blur(image):
     """Gaussian of 5 x 5 pixels, sigma 1.1, of uint8 (H, W, C); mirrored at the border."""
-    height, width = image.shape[:2]
-    reach = BLUR_REACH
+    width, reach = image.shape[1], BLUR_REACH
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    padded = padded.astype("float32")
-    rows = _sum_weighted([padded[i : i + height] for i in range(2 * reach + 1)])
-    both = _sum_weighted([rows[:, i : i + width] for i in range(2 * reach + 1)])
-    return np.rint(both, out=both).astype("uint8")
+    taps = range(2 * reach + 1)
+
+    def change(part):
+        part = part.astype("float32")
+        rows = _sum_weighted([part[i : i + len(part) - 2 * reach] for i in taps])
+        both = _sum_weighted([rows[:, i : i + width] for i in taps])
+        return np.rint(both, out=both).astype("uint8")
+
+    return in_blocks(change, padded, overlap=2 * reach)
+
+
+def in_blocks(change, array, overlap=0):
+    """`change(array)` of (H, W, ...) by blocks of rows, which share `overlap` rows, then joined."""
+    rows = max(1, _BLOCK // array.shape[1])
+    starts = range(0, len(array) - overlap, rows)
+    return np.concatenate([change(array[i : i + rows + overlap]) for i in starts])
 
 
 def _sum_weighted(arrays):

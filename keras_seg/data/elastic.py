@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_seg.data.color import in_blocks
+
 # Cubic convolution (Keys 1981, a = -1/2): polynomials of the distance, below 1 and from 1 to 2.
 CUBIC = ((1.5, -2.5, 0.0, 1.0), (-0.5, 2.5, -4.0, 2.0))
 
@@ -59,7 +61,14 @@ def sample_image(image, rows, columns, fill=None):
     Outside, farther than half a pixel from the last ones, is `fill` (a colour), or, for None, the
     picture mirrored.
     """
-    height, width, channels = image.shape
+    planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(image, 2, 0)]
+    places = np.stack([rows, columns], axis=2)
+    return in_blocks(lambda part: _sample(planes, *np.moveaxis(part, 2, 0), fill), places)
+
+
+def _sample(planes, rows, columns, fill):
+    """`sample_image` of the channels `planes`, (H, W) each."""
+    height, width = planes[0].shape
     if fill is None:
         rows, columns = _fold(rows, height), _fold(columns, width)
     else:
@@ -72,10 +81,10 @@ def sample_image(image, rows, columns, fill=None):
     start = top * width + left
     below, beside = width * (height > 1), int(width > 1)
     indices = (start, start + beside, start + below, start + (below + beside))
-    result = np.empty((*rows.shape, channels), "uint8")
-    for channel in range(channels):
-        plane = image[..., channel].astype("float32").ravel()
-        upper, upper_right, lower, lower_right = (plane.take(index) for index in indices)
+    result = np.empty((*rows.shape, len(planes)), "uint8")
+    for channel, plane in enumerate(planes):
+        corners = (plane.take(index).astype("float32") for index in indices)
+        upper, upper_right, lower, lower_right = corners
         upper += (upper_right - upper) * right
         lower += (lower_right - lower) * right
         lower -= upper
