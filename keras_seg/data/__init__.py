@@ -7,6 +7,7 @@ come with Keras when they are first used.
 import importlib
 
 from keras_seg.data.augment import Augment
+from keras_seg.data.boxes import box_iou, cut_boxes, object_boxes
 from keras_seg.data.check import Problem, Report, check_data
 from keras_seg.data.dataset import Sample, SegmentationDataset
 from keras_seg.data.datasets import (
@@ -46,11 +47,13 @@ __all__ = [
     "SegmentationDataset",
     "ade20k",
     "ade20k_full",
+    "box_iou",
     "camvid",
     "check_data",
     "cityscapes",
     "coco",
     "coco_json",
+    "cut_boxes",
     "detect_layout",
     "edge_weights",
     "find_layout",
@@ -61,6 +64,7 @@ __all__ = [
     "list_images",
     "list_splits",
     "make_batches",
+    "object_boxes",
     "open_dataset",
     "read_image",
     "read_instances",
