@@ -9,6 +9,9 @@ from keras_seg.inference.resize import check_sampling
 from keras_seg.inference.windows import find_rule
 from keras_seg.utils import check_counts, is_count, unknown_name
 
+# Of the scores of one batch of windows, unless the caller says how many windows.
+_BATCH_BYTES = 2**27
+
 AVERAGES = ("probabilities", "logits", "views", "likelihoods")
 
 _DEFAULTS = {
@@ -179,11 +182,11 @@ class Options:
             )
 
     def _usual_batch(self, predictor):
-        """As many windows at once as their scores are 128 MiB, at most 8."""
+        """At most 8 windows at once, fewer where their scores would be larger than that."""
         if self.window is None or predictor.runner.batch is not None:
             return predictor.runner.batch or 1
         scores = 4 * self.window[0] * self.window[1] * predictor.num_classes
-        return max(1, min(8, 2**27 // (scores * (2 if self.flip else 1))))
+        return max(1, min(8, _BATCH_BYTES // (scores * (2 if self.flip else 1))))
 
     def views(self):
         """(scale, mirrored) of each run over the whole image."""

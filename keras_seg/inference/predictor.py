@@ -7,6 +7,7 @@ from keras_seg.inference.options import Options
 from keras_seg.inference.progress import Progress
 from keras_seg.inference.resize import (
     Picture,
+    block_rows,
     blocks,
     equal_blocks,
     resize,
@@ -77,8 +78,8 @@ class Predictor:
         10 megapixels.
 
     `predict` computes the scores of "slide" and "tile", and of files with a fixed size, in bands of
-    rows, so that they need not exist as a whole: a picture of 40 megapixels is labelled within
-    2 GiB beyond the model. `probabilities`, and a CRF, hold all (H, W, K).
+    rows, so that those of a large picture need not exist as a whole: 40 megapixels are labelled
+    within 2 GiB beyond the model. `probabilities`, and a CRF, hold all (H, W, K).
 
     A file that returns labels instead of logits votes with its label for each pixel.
 
@@ -152,10 +153,9 @@ class Predictor:
                     return output.argmax(axis=-1).astype("uint8")
                 self._check_labels(output)
                 return output.astype("uint8")
-        held = options.mode == "whole" and self.input_size is None
-        if held or options.crf is not None:
-            return self._probabilities(image, options).argmax(axis=-1).astype("uint8")
-        return self._predict_in_bands(image, options)
+        if self._in_bands(image.shape[:2], options):
+            return self._predict_in_bands(image, options)
+        return self._probabilities(image, options).argmax(axis=-1).astype("uint8")
 
     def predict_file(self, path, **options):
         """`predict` for an image file, read as `keras_seg.data.read_image` reads it."""
@@ -164,8 +164,8 @@ class Predictor:
     def check(self, **options):
         """Raise ValueError for prediction options that do not fit each other or the network."""
         options = Options(self, **options)
-        if options.mode == "tile":
-            OverlapTile(options.window, self._tile_output(options.window), options.stride)
+        if options.mode != "whole":
+            self._cover(options)
 
     def _image(self, image):
         image = np.asarray(image)
@@ -193,6 +193,14 @@ class Predictor:
             block[...] = _finish(block, len(views), options)
         return total if options.crf is None else options.crf(total, image)
 
+    def _in_bands(self, size, options):
+        """Whether `predict` should not hold all scores of an image (H, W)."""
+        if options.crf is not None or (options.mode == "whole" and self.input_size is None):
+            return False
+        # All views at once in strips cost more windows than one after another.
+        small = 4 * size[0] * size[1] * self.num_classes <= _HELD_BYTES
+        return not (small and len(options.views()) > 1)
+
     def _predict_in_bands(self, image, options):
         """`predict` that never holds the scores of more than some rows; see `_strips`."""
         size, views = image.shape[:2], options.views()
@@ -202,7 +210,8 @@ class Predictor:
         for first, last in strips:
             streams = [self._stream(image, options, view, (first, last), bar) for view in views]
             if len(streams) > 1:
-                streams = [equal_blocks(stream, 32) for stream in streams]
+                rows = block_rows((last - first) * self.num_classes)
+                streams = [equal_blocks(stream, rows) for stream in streams]
             row = 0
             for total, *others in zip(*streams, strict=True):
                 for block in others:

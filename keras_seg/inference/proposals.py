@@ -12,7 +12,7 @@ import numpy as np
 from keras_seg.crf import find_crf
 from keras_seg.inference.predictor import Predictor, softmax
 from keras_seg.inference.resize import resize
-from keras_seg.utils import check_counts, unknown_name
+from keras_seg.utils import check_counts, is_count, unknown_name
 
 AGGREGATES = ("max", "mean")
 COMBINATIONS = ("mean", "product")
@@ -20,6 +20,9 @@ COMBINATIONS = ("mean", "product")
 
 def selective_search(image, *, fast=True):
     """Boxes by selective search (Uijlings et al., IJCV 2013), by rank, from OpenCV.
+
+    The rank has a random part, as the paper has it, which OpenCV does not let one fix: the boxes
+    are the same each time, their order is not.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -33,8 +36,6 @@ def selective_search(image, *, fast=True):
     """
     cv2 = _opencv()
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
-    # OpenCV's rank has a random part (the paper's), from its one generator.
-    cv2.setRNGSeed(0)
     search.setBaseImage(np.ascontiguousarray(_rgb(image)[..., ::-1]))
     if fast:
         search.switchToSelectiveSearchFast()
@@ -58,18 +59,32 @@ def edge_boxes(image, model_file, *, count=2000):
     check_counts(count=count)
     if not pathlib.Path(model_file).is_file():
         raise ValueError(f"There is no edge model at {model_file}.")
-    pixels = _rgb(image).astype("float32") / 255
-    try:
-        detector = cv2.ximgproc.createStructuredEdgeDetection(str(model_file))
-        edges = detector.detectEdges(pixels)
-    except cv2.error as error:
-        raise ValueError(f"{model_file} is no structured forest of OpenCV: {error}") from error
+    _check_forest(cv2, model_file)
+    detector = cv2.ximgproc.createStructuredEdgeDetection(str(model_file))
+    edges = detector.detectEdges(_rgb(image).astype("float32") / 255)
     directions = detector.computeOrientation(edges)
-    edges = detector.edgesNms(edges, directions)
+    return _boxes_of_edges(cv2, detector.edgesNms(edges, directions), directions, count)
+
+
+def _check_forest(cv2, path):
+    """OpenCV does not check what it reads there: another file ends the process."""
+    try:
+        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
+        parts = ("options", "childs", "featureIds", "thresholds", "edgeBoundaries", "edgeBins")
+        missing = [part for part in parts if storage.getNode(part).empty()]
+    except (cv2.error, SystemError) as error:
+        raise ValueError(f"{path} is no structured forest of OpenCV: {error}") from error
+    if missing:
+        raise ValueError(
+            f"{path} is no structured forest of OpenCV: it lacks {', '.join(missing)}."
+        )
+
+
+def _boxes_of_edges(cv2, edges, directions, count):
+    """Boxes by rank from the strength (H, W), 0..1, and the direction of thinned edges."""
     finder = cv2.ximgproc.createEdgeBoxes()
     finder.setMaxBoxes(count)
-    found = finder.getBoundingBoxes(edges, directions)
-    return _corners(found[0])
+    return _corners(finder.getBoundingBoxes(edges, directions)[0])
 
 
 def choose_boxes(boxes, *, count=50, least=112):
@@ -150,7 +165,9 @@ class ProposalPredictor(Predictor):
             raise unknown_name("aggregate", aggregate, AGGREGATES)
         if combine not in COMBINATIONS:
             raise unknown_name("combine", combine, COMBINATIONS)
-        check_counts(count=count, least=least)
+        check_counts(count=count)
+        if not is_count(least):
+            raise ValueError(f"least must be a whole number of pixels, got {least!r}.")
         enlarge_boxes(np.zeros((0, 4)), enlarge)
         if ensemble is not None and ensemble.num_classes != self.num_classes:
             raise ValueError(

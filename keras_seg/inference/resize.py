@@ -225,9 +225,10 @@ def _resize_rows(stream, vertical):
             rows = vertical.part(slice(row, min(row + step, ready)))
             yield rows.apply(held, axis=0, offset=offset)
         done = ready
-        needed = starts[done] if done < count else offset + len(held)
+        end = offset + len(held)
+        needed = min(int(starts[done]), end) if done < count else end
         # A copy, so that the rows that are not needed any more are freed.
-        held, offset = held[needed - offset :].copy(), int(needed)
+        held, offset = held[needed - offset :].copy(), needed
 
 
 def blocks_of(block, numbers):

@@ -84,7 +84,7 @@ def write_submission(predictor, images, folder, kind, *, progress=True, **option
                     f"has {image.shape[:2]} pixels; the server of Cityscapes takes results for the "
                     f"original images, {_CITYSCAPES_SIZE}."
                 )
-            label = predictor.predict(image, **options)
+            label = predictor.predict(image, progress=False, **options)
         except ValueError as error:
             text = str(error)
             raise ValueError(text if str(name) in text else f"{name}: {text}") from error
