@@ -190,7 +190,7 @@ class Augment:
         self._check_sample(label, extras or {})
         channels = image.shape[2]
         recolor = self._draw_colors(image, rng)
-        frame = _Frame(
+        frame = Frame(
             image=image,
             maps=maps,
             recolor=recolor,
@@ -325,7 +325,7 @@ class Augment:
 
 
 @dataclasses.dataclass
-class _Frame:
+class Frame:
     """A sample and what was drawn for it: any window of the result can be read.
 
     The picture is resized to `size`, turned, displaced and blurred; then flipped and turned by

@@ -8,6 +8,7 @@ _TO_YIQ = np.array([_GREY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], "fl
 _BLUR = np.exp(-0.5 * (np.arange(-2, 3) / 1.1) ** 2)  # OpenCV's sigma for 5 taps
 BLUR = (_BLUR / _BLUR.sum()).astype("float32")
 BLUR_REACH = 2
+_BLOCK = 2**14  # pixels worked on at a time, so that their float32 copies stay in the cache
 _IMAGENET = (124, 116, 104)
 _MEAN_GREY = 116
 
@@ -60,32 +61,51 @@ def jitter_matrix(drawn, mean):
     """
     bright, strong, full, turn = drawn
     channels = len(mean)
-    luma = np.eye(channels, dtype="float32")  # what a pixel is without its colour
-    if channels >= 3:
-        luma[:3, :3] = _GREY
+    luma = luma_matrix(channels)
     matrix = np.eye(channels, dtype="float32") * (bright * strong)
     offset = (1 - strong) * bright * (luma @ mean)
     if channels >= 3:
         change = full * np.eye(channels, dtype="float32") + (1 - full) * luma
-        change[:3, :3] = _turn_hue(turn) @ change[:3, :3]
+        cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
+        rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], "float32")
+        change[:3, :3] = np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ @ change[:3, :3]
         matrix, offset = change @ matrix, change @ offset
     return matrix, offset
+
+
+def luma_matrix(channels):
+    """(C, C): what a pixel is without its colour; what is not red, green or blue stays."""
+    luma = np.eye(channels, dtype="float32")
+    if channels >= 3:
+        luma[:3, :3] = _GREY
+    return luma
+
+
+def hue_matrices(channels):
+    """(C, C) each: `fixed + cos(a) * even + sin(a) * odd` turns the colours by the angle a.
+
+    It turns RGB about the grey axis of YIQ, so that grey stays grey; further channels stay.
+    """
+    fixed = np.eye(channels, dtype="float32")
+    even, odd = np.zeros_like(fixed), np.zeros_like(fixed)
+    back = np.linalg.inv(_TO_YIQ)
+    fixed[:3, :3] = back @ np.diag([1, 0, 0]) @ _TO_YIQ
+    even[:3, :3] = back @ np.diag([0, 1, 1]) @ _TO_YIQ
+    odd[:3, :3] = back @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _TO_YIQ
+    return fixed, even, odd
 
 
 def change_colors(image, matrix, offset):
     """uint8 (H, W, C) through the affine map of its first channels, rounded and clipped."""
     count = len(offset)
-    values = image[..., :count].astype("float32") @ matrix.T
-    values += offset
-    np.clip(values, 0, 255, out=values)
-    return _with_first(image, np.rint(values, out=values).astype("uint8"))
 
+    def change(pixels):
+        values = pixels.astype("float32") @ matrix.T
+        values += offset
+        np.clip(values, 0, 255, out=values)
+        return np.rint(values, out=values).astype("uint8")
 
-def _turn_hue(turn):
-    """The (3, 3) matrix that turns RGB colours about the grey axis of YIQ; grey stays grey."""
-    cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], "float32")
-    return np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
+    return _with_first(image, in_blocks(change, image[..., :count]))
 
 
 def draw_distortion(channels, rng):
@@ -118,25 +138,62 @@ def distort(image, drawn):
     count = 3 if image.shape[2] >= 3 else image.shape[2]
     changed = _table(first)[image[..., :count]]
     if saturation != 1 or hue != 0:
-        bands = Image.fromarray(np.ascontiguousarray(changed)).convert("HSV").split()
-        turned = (np.arange(256) + round(hue * 256)) % 256
-        tables = (turned, _table(np.arange(256) * saturation), np.arange(256))
-        bands = [b.point(t.tolist()) for b, t in zip(bands, tables, strict=True)]
-        changed = np.asarray(Image.merge("HSV", bands).convert("RGB"))
+        changed = in_blocks(lambda pixels: _turn_colors(pixels, saturation, hue), changed)
     if last and contrast != 1:
         changed = _table(np.arange(256) * contrast)[changed]
     return _with_first(image, changed)
 
 
+def _turn_colors(image, saturation, turn):
+    """uint8 RGB, the saturation of HSV multiplied and the hue turned, by less than 1/6 of 1."""
+    red, green, blue = np.moveaxis(image, 2, 0).astype("float32")
+    value = np.maximum(np.maximum(red, green), blue)
+    chroma = value - np.minimum(np.minimum(red, green), blue)
+    inverse = 1 / np.maximum(chroma, 1)  # a chroma below 1 is 0
+    hue = np.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse)
+    hue = np.where(value == red, (green - blue) * inverse, hue)  # -1..5
+    hue += np.float32(6 * turn)
+    np.minimum(chroma * np.float32(saturation), value, out=chroma)
+    changed = np.empty(image.shape, "uint8")
+    # How far red, green and blue are from the value follows from the hue in sixths of a turn.
+    for channel, offset in enumerate((5, 3, 1)):
+        sixths = hue + np.float32(offset)
+        sixths -= np.float32(6) * (sixths >= 6)
+        np.minimum(sixths, 4 - sixths, out=sixths)
+        np.maximum(np.minimum(sixths, 1, out=sixths), 0, out=sixths)
+        sixths *= chroma
+        changed[..., channel] = np.rint(np.subtract(value, sixths, out=sixths), out=sixths)
+    return changed
+
+
 def blur(image):
     """Gaussian of 5 x 5 pixels, sigma 1.1, of uint8 (H, W, C); mirrored at the border."""
-    height, width = image.shape[:2]
-    reach = BLUR_REACH
+    width, reach = image.shape[1], BLUR_REACH
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    padded = padded.astype("float32")
-    rows = sum(weight * padded[i : i + height] for i, weight in enumerate(BLUR))
-    both = sum(weight * rows[:, i : i + width] for i, weight in enumerate(BLUR))
-    return np.rint(both).astype("uint8")
+    taps = range(2 * reach + 1)
+
+    def change(part):
+        part = part.astype("float32")
+        rows = _sum_weighted([part[i : i + len(part) - 2 * reach] for i in taps])
+        both = _sum_weighted([rows[:, i : i + width] for i in taps])
+        return np.rint(both, out=both).astype("uint8")
+
+    return in_blocks(change, padded, overlap=2 * reach)
+
+
+def in_blocks(change, array, overlap=0):
+    """`change(array)` of (H, W, ...) by blocks of rows, which share `overlap` rows, then joined."""
+    rows = max(1, _BLOCK // array.shape[1])
+    starts = range(0, len(array) - overlap, rows)
+    return np.concatenate([change(array[i : i + rows + overlap]) for i in starts])
+
+
+def _sum_weighted(arrays):
+    total = BLUR[0] * arrays[0]
+    product = np.empty_like(total)
+    for weight, array in zip(BLUR[1:], arrays[1:], strict=True):
+        total += np.multiply(array, weight, out=product)
+    return total
 
 
 def _table(values):
