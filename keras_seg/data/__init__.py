@@ -23,12 +23,17 @@ from keras_seg.data.read import list_images, read_image, read_instances, read_ma
 from keras_seg.data.readers.ade20k import ade20k
 from keras_seg.data.readers.ade20k_full import ade20k_full
 from keras_seg.data.readers.camvid import camvid
+from keras_seg.data.readers.camvid32 import camvid32
 from keras_seg.data.readers.cityscapes import cityscapes
 from keras_seg.data.readers.coco import coco
 from keras_seg.data.readers.coco_json import coco_json
 from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
+from keras_seg.data.readers.kitti_road import kitti_road
+from keras_seg.data.readers.kitti_semantic import kitti_semantic
+from keras_seg.data.readers.mapillary import mapillary
+from keras_seg.data.readers.pascal_context import pascal_context
 from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.voc import voc
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
@@ -59,6 +64,7 @@ __all__ = [
     "ade20k_full",
     "box_iou",
     "camvid",
+    "camvid32",
     "check_data",
     "cityscapes",
     "coco",
@@ -70,12 +76,16 @@ __all__ = [
     "folder",
     "instances",
     "isbi",
+    "kitti_road",
+    "kitti_semantic",
     "list_datasets",
     "list_images",
     "list_splits",
     "make_batches",
+    "mapillary",
     "object_boxes",
     "open_dataset",
+    "pascal_context",
     "read_image",
     "read_instances",
     "read_mask",

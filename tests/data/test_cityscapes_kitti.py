@@ -103,3 +103,59 @@ def test_cityscapes_missing_partners(city):
     ]
     with pytest.raises(ValueError, match="expected leftImg8bit/ and gtCoarse/"):
         data.cityscapes(root, coarse=True)
+
+
+def test_kitti_semantic(tmp_path, save, png):
+    place = tmp_path / "data_semantics" / "training"
+    ids = np.array([[7, 26, 26, 3, 11]])
+    objects = ids * 256 + [[0, 1, 2, 0, 0]]
+    for folder in ("semantic", "instance"):
+        (place / folder).mkdir(parents=True)
+    for name in ("000000_10", "000001_10"):
+        save(place / "image_2" / f"{name}.png", np.zeros((1, 5, 3)))
+        png(place / "semantic" / f"{name}.png", ids, 8)
+        png(place / "instance" / f"{name}.png", objects, 16)
+    dataset = data.open_dataset(tmp_path)
+    assert dataset.layout == "kitti_semantic" and dataset.table is CITYSCAPES and len(dataset) == 2
+    assert dataset[0].label.tolist() == [[0, 13, 13, 255, 2]]
+    assert dataset.read_extra(1, "instances").tolist() == [[0, 26 * 256 + 1, 26 * 256 + 2, 0, 0]]
+    assert any("was published with 200" in note for note in dataset.notes)
+    (place / "instance" / "000001_10.png").unlink()
+    assert data.kitti_semantic(tmp_path).extras == ()
+    png(place / "semantic" / "000000_10.png", [[34, 0, 0, 0, 0]], 8)
+    with pytest.raises(ValueError, match="000000_10.png: ids 34 are none of the data set"):
+        dataset[0]
+    (place / "semantic" / "000000_10.png").unlink()
+    with pytest.raises(ValueError, match="image_2/000000_10.png: has no mask of the same name"):
+        data.kitti_semantic(tmp_path)
+    with pytest.raises(ValueError, match="no split 'test'"):
+        data.kitti_semantic(tmp_path, "test")
+
+
+def test_kitti_road(tmp_path, save):
+    place = tmp_path / "training"
+    pixels = [[(255, 0, 255), (255, 0, 0), (0, 0, 0)]]
+    lane = [[(255, 0, 0), (255, 0, 255), (0, 0, 0)]]
+    for kind in ("um", "umm", "uu"):
+        save(place / "image_2" / f"{kind}_000000.png", np.zeros((1, 3, 3)))
+        save(place / "gt_image_2" / f"{kind}_road_000000.png", pixels)
+    save(place / "gt_image_2" / "um_lane_000000.png", lane)
+    dataset = data.open_dataset(tmp_path)
+    assert dataset.layout == "kitti_road" and dataset.table.names == ("other", "road")
+    assert dataset.names == ["um_000000", "umm_000000", "uu_000000"]
+    assert dataset[1].label.tolist() == [[1, 0, 255]]
+    of_lane = data.kitti_road(tmp_path, task="lane")
+    assert of_lane.names == ["um_000000"] and of_lane[0].label.tolist() == [[0, 1, 255]]
+    assert data.kitti_road(tmp_path, kinds=("uu", "um")).names == ["um_000000", "uu_000000"]
+    save(place / "gt_image_2" / "uu_road_000000.png", [[(255, 0, 254)] * 3])
+    with pytest.raises(ValueError, match=r"uu_road_000000.png: 1 colour .*\(255, 0, 254\)"):
+        dataset[2]
+    (place / "gt_image_2" / "uu_road_000000.png").unlink()
+    with pytest.raises(ValueError, match="uu_000000.png: has no mask of the same name"):
+        data.kitti_road(tmp_path)
+    with pytest.raises(ValueError, match="Unknown task 'lanes'. Did you mean 'lane'"):
+        data.kitti_road(tmp_path, task="lanes")
+    with pytest.raises(ValueError, match="KITTI road has 2 classes, but 3 were given"):
+        data.kitti_road(tmp_path, classes=3)
+    with pytest.raises(ValueError, match="no training/ with image_2/ and gt_image_2/"):
+        data.kitti_road(place / "image_2")

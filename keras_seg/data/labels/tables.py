@@ -139,3 +139,8 @@ CITYSCAPES_TRAIN_IDS = dict.fromkeys([*range(34), 255], 255) | {
     32: 17,
     33: 18,
 }
+
+# KITTI road; drawn as on disk: magenta and red.
+ROAD = LabelTable(
+    ["other", "road"], [(255, 0, 0), (255, 0, 255)], name="KITTI road", ignore_color=(0, 0, 0)
+)

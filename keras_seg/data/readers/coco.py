@@ -74,10 +74,12 @@ def coco(
     open_it = {"stuff": _open_stuff, "panoptic": _open_panoptic}.get(protocol, _open_instances)
     if protocol == "voc":
         open_it = functools.partial(open_it, as_voc=True)
-    errors = []
-    names, source, table = open_it(root, split, images, ImageReader(channels, white), errors)
-    report(root, errors, problems)
     given, _, _ = find_classes(root, None, classes, ignore_label)
+    ignore = (given or labels.COCO_STUFF).ignore_label
+    errors = []
+    read_image = ImageReader(channels, white)
+    names, source, table = open_it(root, split, images, read_image, ignore, errors)
+    report(root, errors, problems)
     if given is not None:
         if given.num_classes != table.num_classes:
             raise ValueError(
@@ -96,7 +98,7 @@ def coco(
     )
 
 
-def _open_instances(root, split, images, read_image, errors, as_voc=False):
+def _open_instances(root, split, images, read_image, ignore, errors, as_voc=False):
     file = CocoFile(root / "annotations" / f"instances_{split}.json")
     categories = [item["id"] for item in file.categories]
     official = categories == list(labels.COCO_THING_IDS)
@@ -149,14 +151,15 @@ class _Drawn:
         return self.image(index), self.label(index)
 
 
-def _open_stuff(root, split, images, read_image, errors):
+def _open_stuff(root, split, images, read_image, ignore, errors):
     table = labels.COCO_STUFF
     names, paths, masks = pair(images, _stuff_folder(root, split), "", errors)
-    read_label = MappedReader(read.read_mask, table, labels.COCO_STUFF_IDS)
+    ids = labels.COCO_STUFF_IDS | {255: ignore}
+    read_label = MappedReader(read.read_mask, table, ids)
     return names, Files(paths, masks, read_image, read_label), table
 
 
-def _open_panoptic(root, split, images, read_image, errors):
+def _open_panoptic(root, split, images, read_image, ignore, errors):
     file = root / "annotations" / f"panoptic_{split}.json"
     value = read_json(file)
     try:
@@ -187,7 +190,7 @@ def _open_panoptic(root, split, images, read_image, errors):
         paths,
         masks,
         read_image,
-        functools.partial(_panoptic_classes, segments=segments, ignore=table.ignore_label),
+        functools.partial(_panoptic_classes, segments=segments, ignore=ignore),
         {"instances": (masks, functools.partial(_panoptic_objects, segments=segments))},
     )
     return [_stem(name) for name in found], source, table

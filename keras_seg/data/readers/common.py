@@ -79,7 +79,7 @@ def pair(image_folder, mask_folder, mask_suffix, errors):
     """(names, image files, mask files) of all pairs; what does not pair goes to `errors`."""
     images = _by_name(image_folder, "", errors)
     masks = _by_name(mask_folder, mask_suffix, errors)
-    return _match(images, masks, image_folder, mask_folder, errors)
+    return match(images, masks, image_folder, mask_folder, errors)
 
 
 def pair_by_ending(image_folder, image_ending, mask_folder, mask_ending, errors):
@@ -90,7 +90,7 @@ def pair_by_ending(image_folder, image_ending, mask_folder, mask_ending, errors)
     """
     images = _by_ending(image_folder, image_ending)
     masks = _by_ending(mask_folder, mask_ending)
-    return _match(images, masks, image_folder, mask_folder, errors)
+    return match(images, masks, image_folder, mask_folder, errors)
 
 
 def find_listed(names, image_of, mask_of, source, errors):
@@ -132,7 +132,8 @@ def _by_ending(place, ending):
     return {path.relative_to(place).as_posix().removesuffix(ending): path for path in files}
 
 
-def _match(images, masks, image_folder, mask_folder, errors):
+def match(images, masks, image_folder, mask_folder, errors):
+    """(names, image files, mask files) of two dicts {name: Path}; the rest goes to `errors`."""
     names = sorted(images.keys() & masks.keys())
     if not names:
         raise ValueError(

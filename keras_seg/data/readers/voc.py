@@ -41,9 +41,9 @@ def voc(
 ):
     """PASCAL VOC: JPEGImages/, SegmentationClass/ and lists in ImageSets/Segmentation/.
 
-    `root` is the year's folder (VOC2012) or one above it. Palette masks give their indices; RGB
-    ones are read through the colours of the table. If every picture has its file in
-    SegmentationObject/, the extra "instances" gives them (border and background 0).
+    `root` is the year's folder (VOC2012) or one above it, then the latest year is read. Palette
+    masks give their indices; RGB ones are read through the colours of the table. If every picture
+    has its file in SegmentationObject/, the extra "instances" gives them (border and background 0).
 
     Two splits are made here where ImageSets/Segmentation/ has no list of their name:
 
@@ -181,7 +181,9 @@ def _listed(root, split):
 
 
 def _voc_root(root):
-    for place in (root, *sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*"))):
+    """The folder of a year, the latest if there are several."""
+    below = [place for pattern in ("VOC20*", "VOCdevkit/VOC20*") for place in root.glob(pattern)]
+    for place in (root, *sorted(below, reverse=True)):
         if (place / "JPEGImages").is_dir() and (place / "SegmentationClass").is_dir():
             return place
     return None
@@ -215,10 +217,10 @@ LAYOUT = Layout(
     title="PASCAL VOC 2012",
     table=labels.VOC,
     contents="instances",
-    published={
-        "train": 1464,
-        "val": 1449,
-        "trainval": 2913,
+    published={  # of 2012, 2011 and 2010
+        "train": (1464, 1112, 964),
+        "val": (1449, 1111, 964),
+        "trainval": (2913, 2223, 1928),
         "trainaug": 10582,
         "seg11valid": 736,
     },
