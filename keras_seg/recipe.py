@@ -10,7 +10,9 @@ that are written in the layout of its data set and read by the reader that reads
 import argparse
 import pathlib
 
-from keras_seg import backbones, data, inference, utils
+import numpy as np
+
+from keras_seg import backbones, data, inference, metrics, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import export
 
@@ -110,7 +112,7 @@ def open_split(options, split, *, size=(96, 96), counts=None, layout=None, root=
 
     Args:
         options: what `options` returned.
-        split: of `keras_seg.data.open_dataset`.
+        split: of `keras_seg.data.open_dataset`; None for its own choice.
         size, counts: of the made-up pictures, see `keras_seg.data.write_layout`. The first call of
             a recipe writes them into `FOLDER-data`; later calls read what is there.
         layout, root: another layout than that of the options, and its folder, for recipes with
@@ -199,18 +201,21 @@ def score_ways(ways, dataset, folder):
         if not isinstance(model, inference.Predictor):
             predictor = inference.Predictor(model, table=dataset.table)
         found[name] = inference.evaluate(predictor, dataset, **procedure)
-        print(f"{name:24} mean IoU {found[name]['mean_iou']:.4f}", flush=True)
+        means = ("mean_iou", "pixel_accuracy", "mean_accuracy")
+        shown = ", ".join(f"{mean.replace('_', ' ')} {found[name][mean]:.4f}" for mean in means)
+        print(f"{name:24} {shown}", flush=True)
     utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
     return found
 
 
-def score(model, dataset, folder, **procedure):
-    """Score a model by the paper's test procedure; writes `test_scores.json` and prints the means.
+def score(model, dataset, folder, *, file="test_scores.json", **procedure):
+    """Score a model by the paper's test procedure; writes the scores and prints the means.
 
     Args:
         model: Keras model, or what else `inference.Predictor` takes.
         dataset: labelled data set.
         folder: of the run.
+        file: name of the file in it.
         **procedure: of `inference.evaluate`, such as `mode="slide"`.
 
     Returns:
@@ -218,9 +223,75 @@ def score(model, dataset, folder, **procedure):
     """
     predictor = inference.Predictor(model, table=dataset.table)
     found = inference.evaluate(predictor, dataset, **procedure)
-    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    utils.write_json(pathlib.Path(folder) / file, found)
     print(inference.format_scores(found), flush=True)
     return found
+
+
+def open_sift_flow(options):
+    """What trains (the split train, or trainval of FCN's authors) and the split test."""
+    counts = {"train": 4, "test": 2}
+    return [open_split(options, split, counts=counts) for split in (None, "test")]
+
+
+def isbi_slices(options, size):
+    """The first `options.train_slices` slices of ISBI 2012, and the `held_out_slices` after them.
+
+    Args:
+        options: what `options` returned, with these two numbers.
+        size: (H, W) of the made-up slices of `--smoke`.
+
+    Raises:
+        ValueError: if there are fewer slices.
+    """
+    slices = open_split(options, "train", size=size, channels=1)
+    first, last = options.train_slices, options.train_slices + options.held_out_slices
+    if min(first, last - first) < 1 or last > len(slices):
+        raise ValueError(
+            f"{slices!r} cannot be cut in {first} slices that train and {last - first} held out."
+        )
+    order = sorted(range(len(slices)), key=lambda i: int(slices.names[i]))
+    return slices.subset(order[:first]), slices.subset(order[first:last])
+
+
+def membrane_scores(maps, labels):
+    """Pixel error and Dice of the class membrane (0) at ten levels of its probability.
+
+    The challenge of ISBI 2012 thresholds each map at ten levels and takes the best.
+
+    Args:
+        maps: probabilities (H, W) of the membrane, one for each label.
+        labels: label maps (H, W), 0 membrane, 1 cell.
+
+    Returns:
+        dict of "levels" (0, 0.1, ..., 0.9), "pixel_error" and "dice", a list each over all pixels.
+    """
+    levels = [level / 10 for level in range(10)]
+    matrices = np.zeros((len(levels), 2, 2), "int64")
+    for membrane, label in zip(maps, labels, strict=True):
+        for matrix, level in zip(matrices, levels, strict=True):
+            matrix += metrics.confusion_matrix(label, (membrane <= level).astype("uint8"), 2)
+    found = [metrics.scores(matrix) for matrix in matrices]
+    return {
+        "levels": levels,
+        "pixel_error": [1 - float(scores["pixel_accuracy"]) for scores in found],
+        "dice": [float(scores["f1"][0]) for scores in found],
+    }
+
+
+def format_membrane_scores(scores):
+    """One line: what `membrane_scores` found at probability 1/2 and at the best level."""
+    errors, dices = scores["pixel_error"], scores["dice"]
+    half, best = scores["levels"].index(0.5), int(np.argmin(errors))
+    return (
+        f"pixel error {errors[half]:.4f} and membrane Dice {dices[half]:.4f} at probability 1/2, "
+        f"{errors[best]:.4f} and {dices[best]:.4f} at {scores['levels'][best]}"
+    )
+
+
+def count_steps(dataset, batch_size):
+    """Steps of an epoch of `dataset`, at least 1: what schedules of a recipe are counted in."""
+    return max(1, len(dataset) // batch_size)
 
 
 def export_and_score(result, train_data, val_data, size, *, calibration=64, **procedure):

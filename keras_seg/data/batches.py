@@ -297,8 +297,7 @@ class _Plan:
         self.dataset = dataset.cached() if cache else dataset
         # A data set of one's own need not know of weights and of several labels a pixel.
         self.weighted = getattr(dataset, "has_weights", False)
-        multi_label = getattr(dataset, "multi_label", False)
-        self.label_channels = (dataset.table.num_classes,) if multi_label else ()
+        self.label_channels = getattr(dataset, "label_channels", ())
         self.batch_size = batch_size
         self.augment = augment
         self.mix = mix

@@ -235,7 +235,7 @@ def _judge(report):
         if not report.problems:
             report.problems.append(Problem("error", "", "0 samples"))
         return
-    total = int(report.histogram.sum()) + report.ignored
+    total = max(1, int(report.histogram.sum()) + report.ignored)
     share = report.ignored / total
     seen = report.histogram > 0
     texts = []

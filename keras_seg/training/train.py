@@ -130,7 +130,10 @@ def train(
         build_model: function without arguments that returns the network: variables must be made
             under this run's precision and devices. Pixels 0..255 -> logits (N, H, W, K), or a dict
             of such logits of which "logits" counts and the others are auxiliary. Auxiliary logits
-            (N, K), of a whole image, learn which classes it holds (EncNet's "se").
+            (N, K), of a whole image, learn which classes it holds (EncNet's "se"). An output with
+            the name of a further label map of the data (`train_data.extra_tables`, such as SIFT
+            Flow's "geometry") learns that one, its loss counts 1, and "logits" are what is
+            scored.
         train_data: `keras_seg.data.SegmentationDataset`, whose weights of pixels, if it has them
             (`weighted`), go to the loss; or batches (images, labels[, sample weights]) that are
             ready for `fit` (`tf.data.Dataset` or `keras.utils.PyDataset`), whose order is then
@@ -220,7 +223,8 @@ def train(
             model = build_model()
         table = _check_fit(model, train_data, val_data, table)
         size = _crop_size(model, train_data, crop_size, augment)
-        targets = _targets(model, size)
+        spaces = _label_spaces(model, train_data)
+        targets = _targets(model, size, spaces)
         procedure = _procedure(model, targets, size)
         augment = _augmentation(augment, size, crop_size)
 
@@ -264,6 +268,7 @@ def train(
                 model,
                 optimizer.build(model, epochs * steps),
                 _weighted(loss, weights),
+                {name: 1.0 for name in ("logits", *spaces)},
                 aux_weight,
                 table,
                 jit_compile,
@@ -356,7 +361,9 @@ def train(
             if finished and val_data is not None and (folder / METRICS).exists():
                 final = read_json(folder / METRICS)
             else:
-                final = _final_scores(model, val_data, table, folder, progress, procedure, verbose)
+                final = _final_scores(
+                    model, val_data, targets, table, folder, progress, procedure, verbose
+                )
             manifest.update(state="finished", files=_files(folder))
         except (KeyboardInterrupt, SystemExit):
             manifest.update(state="interrupted")
@@ -511,12 +518,26 @@ def _val_batch(batch_size, crop, val_data, replicas):
     return max(replicas, min(batch_size, images) // replicas * replicas)
 
 
-def _targets(model, size):
+def _label_spaces(model, train_data):
+    """Names of the outputs that learn a label map of their own; ValueError for a wrong number."""
+    tables = getattr(train_data, "extra_tables", {})
+    names = [n for n in (model.output if isinstance(model.output, dict) else ()) if n in tables]
+    for name in names:
+        channels, classes = model.output[name].shape[-1], tables[name].num_classes
+        if channels != classes:
+            raise ValueError(
+                f"The output {name!r} of {model.name} has {channels} classes but the label map "
+                f"{name!r} of the data {classes} ({', '.join(tables[name].names[:8])})."
+            )
+    return names
+
+
+def _targets(model, size, spaces):
     """`Targets`; ValueError where the network cannot take images of `size`."""
     if size is not None and min(size) < 1:
         raise ValueError(f"Crops must have at least 1 x 1 pixel, got crop_size={size}.")
     try:
-        return Targets(model, size)
+        return Targets(model, size, spaces)
     except ValueError as error:
         raise ValueError(
             f"{model.name} cannot be trained on crops of {size[0]} x {size[1]}: {error} Give "
@@ -634,7 +655,7 @@ def _weighted(loss, weights):
     return type(loss).from_config({**config, "class_weights": weights})
 
 
-def _compile(model, optimizer, loss, aux_weight, table, jit_compile):
+def _compile(model, optimizer, loss, loss_weights, aux_weight, table, jit_compile):
     """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
     metric = MeanIoU(table.num_classes, table.ignore_label, name="mean_iou")
     metrics, weights = [metric], None
@@ -642,7 +663,7 @@ def _compile(model, optimizer, loss, aux_weight, table, jit_compile):
         metrics = {"logits": [metric]}
         _plain_metric_names(model)
     elif isinstance(model.output, dict):
-        weights = {name: 1.0 if name == "logits" else float(aux_weight) for name in model.output}
+        weights = {name: loss_weights.get(name, float(aux_weight)) for name in model.output}
         presence = losses.SemanticEncoding(table.ignore_label)
         loss = {name: presence if y.ndim == 2 else loss for name, y in model.output.items()}
         metrics = {"logits": [metric]}
@@ -720,7 +741,7 @@ def _reading_error(error):
     return ValueError(found[1])
 
 
-def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
+def _final_scores(model, val_data, targets, table, folder, progress, procedure, verbose):
     """Score the best network on the validation data and write `metrics.json`."""
     if val_data is None:
         return None
@@ -732,7 +753,7 @@ def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
         network = inference_model(model)
         for images, labels in (batch[:2] for batch in val_data):
             logits = keras.ops.convert_to_numpy(network(images, training=False))
-            labels = keras.ops.convert_to_numpy(labels)
+            labels = keras.ops.convert_to_numpy(targets.crop(labels))
             matrix += confusion_matrix(
                 labels, logits.argmax(-1), table.num_classes, table.ignore_label
             )

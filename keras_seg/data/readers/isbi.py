@@ -13,26 +13,30 @@ from keras_seg.data.readers.common import (
     save_png,
     title,
 )
+from keras_seg.data.readers.isbi_volume import has_volumes, number_cells, open_volumes
 from keras_seg.data.readers.layout import Layout
 
 
 def isbi(
     root, split=None, *, classes=None, channels=3, ignore_label=255, problems=None, white=None
 ):
-    """ISBI 2012 as many small pictures: train/image/N.png with train/label/N.png.
+    """ISBI 2012: train/image/N.png with train/label/N.png, or train-volume.tif, train-labels.tif.
 
     Masks hold 0 on membranes (class 0) and 255 inside cells (class 1). There is one split, "train".
+    The extra "instances" numbers the cells: pixels of class 1 that hang together by their sides.
     Arguments and errors: see `open_dataset`.
     """
     root = existing_folder(root)
     choose_split(root, split, ["train"])
     table, colors, values = find_classes(root, "train", classes, ignore_label, labels.MEMBRANE)
+    if has_volumes(root):
+        return open_volumes(root, table, values or {0: 0, 255: 1}, channels)
     errors = []
     names, images, masks = pair(root / "train/image", root / "train/label", "", errors)
     report(root, errors, problems)
     values = values or {0: 0, 255: 1}
     return SegmentationDataset(
-        Files(images, masks, ImageReader(channels, white), MaskReader(table, colors, values)),
+        _Slices(images, masks, ImageReader(channels, white), MaskReader(table, colors, values)),
         table,
         names,
         channels=channels,
@@ -40,6 +44,17 @@ def isbi(
         split="train",
         description=f"{title(root, 'train')}: ISBI 2012 layout, 255 read as class 1",
     )
+
+
+class _Slices(Files):
+    """Source of a data set whose objects are the connected parts of class 1."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.extras = ("instances",)
+
+    def extra(self, index, name):
+        return number_cells(self.label(index))
 
 
 def _is_isbi(root):
@@ -66,12 +81,13 @@ def _write(root, split, samples):
 LAYOUT = Layout(
     name="isbi",
     read=isbi,
-    detect=_is_isbi,
+    detect=lambda root: has_volumes(root) or _is_isbi(root),
     splits=lambda root: [],
     write=_write,
     title="ISBI 2012 EM, one file a slice",
     ignores=False,
     table=labels.MEMBRANE,
+    contents="instances",
     published={"train": 30},
     licence="research, with a citation",
     source="imagej.net/events/isbi-2012-segmentation-challenge",

@@ -53,6 +53,26 @@ def read_mat(path, *keys):
     return value.astype("int32")
 
 
+class FromOneReader:
+    """Function from a .mat file to a label map uint8 (H, W): 1..K of `key` become 0..K-1.
+
+    0 and -1, which data sets that count from 1 have on unlabelled pixels, become ignored.
+    """
+
+    def __init__(self, key, table):
+        self.key, self.table = key, table
+
+    def __call__(self, path):
+        ids = read_mat(path, self.key)
+        strange = np.unique(ids[(ids < -1) | (ids > self.table.num_classes)])
+        if len(strange):
+            raise ValueError(
+                f"{path}: ids {', '.join(map(str, strange[:8]))} are outside the table: expected "
+                f"1..{self.table.num_classes}, or 0 or -1 for unlabelled pixels."
+            )
+        return np.where(ids < 1, self.table.ignore_label, ids - 1).astype("uint8")
+
+
 def save_mat(path, **values):
     """Write variables as a .mat file; makes its folder. Structs are dicts. Needs scipy."""
     from scipy import io as scipy_io
