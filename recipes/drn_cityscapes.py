@@ -55,7 +55,8 @@ def main(arguments=None):
     large, scales, slim = options.layers == 105, SCALES, {}
     crop, batch = (LARGE_CROP, LARGE_BATCH) if large else (CROP, BATCH)
     if options.smoke:
-        options.layers, crop, batch, scales, slim = 22, 96, 2, (0.5, 1.0), {"filters": 4}
+        # Odd maps, see recipes/resnet38_cityscapes.py.
+        options.layers, crop, batch, scales, slim = 22, 97, 2, (0.5, 1.0), {"filters": 4}
     elif options.layers not in VARIANTS:
         raise ValueError(f"--layers must be one of {list(VARIANTS)}, got {options.layers}.")
     counts = {"train": 4, "val": 2}

@@ -56,7 +56,7 @@ def run(options, *, learning_rate, crop, base_size, lateral, **reading):
     """
     batch, slim, scales = BATCH, {"backbone": f"resnet{options.layers}"}, SCALES
     if options.smoke:
-        crop, base_size, batch, scales = 64, 96, 2, (0.5, 1.0)
+        crop, base_size, batch, scales = 65, 96, 2, (0.5, 1.0)  # odd, as ResNet-38's
         slim = {"backbone": recipe.tiny_resnet(8), "filters": 4, "codewords": 4}
     counts = {"train": 4, "val": 2}
     train_data = recipe.open_split(options, "train", counts=counts, **reading)

@@ -99,7 +99,8 @@ def fit(pixels, size, *, nearest=False):
     scale = min(height / size[0], width / size[1])
     rows, columns = size[0] * scale, size[1] * scale
     top, left = (height - rows) / 2, (width - columns) / 2
-    box = (left, top, left + columns, top + rows)
+    # Rounding may put a side a hair outside of the image (224 at 204), which Pillow refuses.
+    box = (max(left, 0), max(top, 0), min(left + columns, width), min(top + rows, height))
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
 
     def plane(values):

@@ -664,3 +664,11 @@ def test_the_python_of_the_guide(exported, model, monkeypatch):
     assert len(seen) == 3
     for found in seen:
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", range(190, 210))
+def test_pictures_of_sizes_that_do_not_divide_evenly(size):
+    """(size + 20) / size times size is a hair more than size + 20 in floating point for some."""
+    picture = np.full((size + 20, size + 20, 1), 7, "uint8")
+    found, _ = Pictures([picture], (size, size), 1, "images")[0]
+    assert found.shape == (1, size, size, 1) and (found == 7).all()
