@@ -1,7 +1,7 @@
 """Data: folders of images and masks, synthetic pictures, augmentation, batches, a check of files.
 
-Importing this imports neither Keras nor TensorFlow; `NumpyBatches`, `tf_batches` and `make_batches`
-come with Keras when they are first used.
+Importing this imports neither Keras nor TensorFlow; `NumpyBatches`, `tf_batches`, `make_batches`
+and `DeviceAugment` come with Keras when they are first used.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from keras_seg.data.datasets import (
     open_dataset,
 )
 from keras_seg.data.labels import LabelTable
+from keras_seg.data.mixing import CopyPaste, CutMix
 from keras_seg.data.read import list_images, read_image, read_instances, read_mask, write_mask
 from keras_seg.data.readers.ade20k import ade20k
 from keras_seg.data.readers.ade20k_full import ade20k_full
@@ -50,10 +51,19 @@ from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.tfds import from_tfds
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
 
-_WITH_KERAS = ("NumpyBatches", "make_batches", "steps_per_epoch", "tf_batches")
+_WITH_KERAS = {
+    "DeviceAugment": "device_augment",
+    "NumpyBatches": "batches",
+    "make_batches": "batches",
+    "steps_per_epoch": "batches",
+    "tf_batches": "batches",
+}
 
 __all__ = [
     "Augment",
+    "CopyPaste",
+    "CutMix",
+    "DeviceAugment",
     "Drawn",
     "EdgeWeights",
     "LabelTable",
@@ -115,5 +125,6 @@ __all__ = [
 
 def __getattr__(name):
     if name in _WITH_KERAS:
-        return getattr(importlib.import_module("keras_seg.data.batches"), name)
+        module = importlib.import_module(f"keras_seg.data.{_WITH_KERAS[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module 'keras_seg.data' has no attribute {name!r}")
