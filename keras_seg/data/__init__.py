@@ -23,6 +23,7 @@ from keras_seg.data.readers.folder import folder
 from keras_seg.data.readers.instances import instances
 from keras_seg.data.readers.isbi import isbi
 from keras_seg.data.readers.voc import voc
+from keras_seg.data.shards import prepare
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
 
@@ -51,6 +52,7 @@ __all__ = [
     "list_splits",
     "make_batches",
     "open_dataset",
+    "prepare",
     "read_image",
     "read_instances",
     "read_mask",

@@ -1,8 +1,9 @@
 """One module for each layout on disk; `LAYOUTS` is the order in which a folder is tried."""
 
-from keras_seg.data.readers import camvid, folder, instances, isbi, voc
+from keras_seg.data.readers import camvid, folder, instances, isbi, shards, voc
 
 LAYOUTS = (
+    shards.LAYOUT,
     voc.LAYOUT,
     camvid.LAYOUT,
     isbi.LAYOUT,
