@@ -18,7 +18,6 @@ from keras_seg.data.labels import VOC, read_classes, voc_colors
 
 IDS = np.random.default_rng(0).integers(0, 2, (8, 6)).astype("uint8")
 PICTURE = np.random.default_rng(1).integers(0, 256, (8, 6, 3)).astype("uint8")
-needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
 
 
 @pytest.fixture

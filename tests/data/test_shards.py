@@ -74,6 +74,22 @@ def test_crc32c_of_rfc_3720(message, value):
     assert records.crc32c(message) == value
 
 
+@pytest.mark.parametrize("length", [255, 256, 5685, 5686, 11_000, 45_480, 45_488, 46_001, 400_007])
+def test_crc32c_of_any_length(length):
+    """Against the definition, one byte after the other: short, folded once, folded twice."""
+    rng = np.random.default_rng(length)
+    message = rng.integers(0, 256, length, np.uint8).tobytes()
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    expected = 0xFFFFFFFF
+    for byte in message:
+        expected = (expected >> 8) ^ table[(expected ^ byte) & 255]
+    assert records.crc32c(message) == expected ^ 0xFFFFFFFF
+
+
 # Round trips
 
 
