@@ -4,8 +4,8 @@
     python benchmarks/input_pipeline.py --size 256 --models SMPPSPNet --markdown table.md
 
 Two made-up trees are written: PASCAL VOC's (375 x 500 JPEG) and one of Cityscapes' size (1024 x
-2048 PNG), each also as shards. Every pipeline gives batches of crops, scaled by 0.5 to 2 and mirrored,
-float32. The networks are those of the zoo that train fastest.
+2048 PNG), each also as shards. Every pipeline gives batches of crops, scaled by 0.5 to 2 and
+mirrored, float32. The networks are those of the zoo that train fastest.
 
 All forms run in turns in this process. Two rates are given: images a second, which what else runs
 on the machine disturbs, and images a second of processor time (per core), which it disturbs less
@@ -34,8 +34,8 @@ NETWORKS = {
     "FCNResNet mobilenet-v3": ("FCNResNet", {"backbone": "mobilenet-v3-large"}),
     "DeepLabV3 mobilenet-v3": ("DeepLabV3", {"backbone": "mobilenet-v3-large"}),
     "SMPPSPNet": ("SMPPSPNet", {}),
+    "Pix2PixGenerator": ("Pix2PixGenerator", {}),
     "UNet filters=8": ("UNet", {"filters": 8}),
-    "SegNetBasic": ("SegNetBasic", {}),
     "MultiscaleCNN": ("MultiscaleCNN", {}),
 }
 
