@@ -553,6 +553,9 @@ def _prepare(options):
     )
     counted = ", ".join(f"{name or 'all'}: {len(dataset)}" for name, dataset in splits.items())
     print(f"{folder} holds {counted} samples.")
+    licence = data.find_layout(dataset.layout).licence
+    if licence:
+        print(f"Their licence stays: {licence}.")
 
 
 def _noted(dataset):

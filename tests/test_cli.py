@@ -231,7 +231,7 @@ def test_check_data_fails_on_a_bad_file(photos, tmp_path, capsys):
     assert main(["check-data", str(bad)]) == 1
 
 
-def test_prepare_and_train_on_shards(photos, tmp_path, capsys):
+def test_prepare(photos, tmp_path, capsys):
     """All splits go over; the shards are data like others; a bad file stops with its name."""
     out = tmp_path / "shards"
     command = ["prepare", str(photos), "--output", str(out)]
@@ -270,7 +270,9 @@ def test_a_split_of_another_size_than_published_is_said(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 samples in split train; CamVid, SegNet's version was published with 367" in printed
     assert main(["prepare", str(root), "--output", str(tmp_path / "out")]) == 0
-    assert "Note: 2 samples in split val" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "Note: 2 samples in split val" in captured.err
+    assert "licence stays: research" in captured.out
 
 
 def test_black_and_white_masks_need_one_option(tmp_path, capsys):

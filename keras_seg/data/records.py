@@ -163,28 +163,27 @@ def parse_example(data):
         ValueError: if it is none.
     """
     found = {}
-    for features in _of(data, 1):
-        for entry in _of(features, 1):
-            parts = dict(_fields(entry))
-            try:
-                found[bytes(parts[1]).decode()] = _feature(parts[2])
-            except (KeyError, TypeError) as error:
-                raise ValueError("not a tf.train.Example: a feature without a name") from error
+    for features in _blocks(data, 1):
+        for entry in _blocks(features, 1):
+            names, values = _blocks(entry, 1), _blocks(entry, 2)
+            if not names or not values:
+                raise ValueError("not a tf.train.Example: a feature without a name or a value")
+            found[bytes(names[-1]).decode()] = _feature(values[-1])
     return found
 
 
 def _feature(data):
+    """The values of a feature, whichever of its three kinds of list it has."""
     values = []
-    for kind, lists in _fields(data):
-        for _, value in _fields(lists):
-            if kind == 1:
-                values.append(bytes(value))
-            elif kind == 2:
-                values += np.frombuffer(value, "<f4").tolist()
-            elif isinstance(value, int):  # one integer a field, as old writers do it
-                values.append(_signed(value))
-            else:
-                values += _integers(value)
+    for strings in _blocks(data, 1):
+        values += [bytes(value) for value in _blocks(strings, 1)]
+    for floats in _blocks(data, 2):
+        for value in _blocks(floats, 1):
+            values += np.frombuffer(value, "<f4").tolist()
+    for integers in _blocks(data, 3):
+        for _, value in _fields(integers):
+            # Packed in a block; or one a field, as old writers do it.
+            values += [_signed(value)] if isinstance(value, int) else _integers(value)
     return values
 
 
@@ -200,11 +199,9 @@ def _signed(value):
     return value - (1 << 64) if value >> 63 else value
 
 
-def _of(data, number):
+def _blocks(data, number):
     """The blocks of `data` with this field number."""
-    return [
-        value for n, value in _fields(data) if n == number and isinstance(value, memoryview | bytes)
-    ]
+    return [value for n, value in _fields(data) if n == number and not isinstance(value, int)]
 
 
 def _fields(data):

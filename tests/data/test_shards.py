@@ -1,6 +1,8 @@
 """Shards: what goes in comes out bit by bit, TensorFlow agrees, and nothing damaged is believed."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -437,3 +439,48 @@ def test_mutated_indices_raise_only_our_error(small):
         except ValueError:
             refused += 1
     assert refused > 100
+
+
+def test_mutated_shards_raise_only_our_error(small):
+    folder, shard = small
+    content = shard.read_bytes()
+    rng = np.random.default_rng(1)
+    for number in range(200):
+        changed = bytearray(content)
+        for place in rng.integers(0, len(content), 4):
+            changed[place] = int(rng.integers(256))
+        shard.write_bytes(changed[: int(rng.integers(len(content)))] if number % 4 else changed)
+        for read in (
+            lambda: list(data.open_dataset(folder)),
+            lambda: [*records.read_records(shard)],
+        ):
+            with pytest.raises(ValueError, match="data-00000.tfrecord"):
+                read()
+
+
+def test_mutated_messages_raise_only_our_error(small):
+    """What a checksum would not have let through."""
+    message = next(records.read_records(small[1]))[:300]
+    message = records.encode_example({"name": b"x", "shape": [1, -2, 300], "image": message})
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(2000):
+        changed = bytearray(message)
+        for place in rng.integers(0, 60, 2):
+            changed[place] = int(rng.integers(256))
+        try:
+            assert isinstance(records.parse_example(bytes(changed)), dict)
+        except ValueError:
+            refused += 1
+    assert refused > 500
+
+
+def test_shards_are_read_without_keras_and_tensorflow(small):
+    code = (
+        "import sys; from keras_seg import data;"
+        f"samples = list(data.open_dataset({str(small[0])!r}));"
+        "heavy = {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules);"
+        "sys.exit(f'{len(samples)} samples, imported {heavy}' if heavy or len(samples) != 3 else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
