@@ -1,6 +1,8 @@
 """Shards: what goes in comes out bit by bit, TensorFlow agrees, and nothing damaged is believed."""
 
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -484,3 +486,13 @@ def test_shards_are_read_without_keras_and_tensorflow(small):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["camvid", "isbi_membrane", "dsb2018", "voc_person_subset"])
+def test_round_trip_of_real_data(name, tmp_path):
+    dataset = data.open_dataset(pathlib.Path(os.environ["KERAS_SEG_SHARED"]) / "data" / name)
+    dataset = dataset.subset(range(0, len(dataset), 5))
+    back = data.open_dataset(_prepare(dataset, tmp_path / "s", max_bytes=2**21))
+    _same(dataset, back)
+    assert data.check_data(back, progress=False).ok
