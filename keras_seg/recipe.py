@@ -10,7 +10,9 @@ that are written in the layout of its data set and read by the reader that reads
 import argparse
 import pathlib
 
-from keras_seg import data, inference, utils
+import numpy as np
+
+from keras_seg import backbones, data, inference, metrics, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import export
 
@@ -24,6 +26,7 @@ def options(
     weights=None,
     switches=None,
     numbers=None,
+    texts=None,
     arguments=None,
 ):
     """Parse a recipe's command line.
@@ -38,12 +41,14 @@ def options(
         switches: {"--name": its help}, what else the recipe can do.
         numbers: {"--name": (default, its help)}, whole numbers such as the epochs of later stages,
             which are 1 with `--smoke`.
+        texts: {"--name": (default or None, its help)}, such as a second folder. Their defaults, and
+            not what is given, hold with `--smoke`.
         arguments: list of strings, or None for the command line.
 
     Returns:
         Namespace with data_dir, folder, epochs, smoke, resume, export, layout, weights,
-        weights_layout, the switches and numbers. With `--smoke`, data_dir is None, epochs 1, and
-        the folder has `-smoke` at its end.
+        weights_layout, the switches, numbers and texts. With `--smoke`, data_dir is None, epochs 1,
+        and the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -81,38 +86,68 @@ def options(
         parser.add_argument(name, action="store_true", help=text)
     for name, (default, text) in (numbers or {}).items():
         parser.add_argument(name, type=int, default=default, help=f"{text} ({default})")
+    for name, (default, text) in (texts or {}).items():
+        shown = text if default is None else f"{text} ({default})"
+        parser.add_argument(name, default=default, help=shown)
     chosen = parser.parse_args(arguments)
     chosen.layout = layout
     if chosen.smoke:
         for name in numbers or {}:
-            setattr(chosen, name.lstrip("-").replace("-", "_"), 1)
+            setattr(chosen, _attribute(name), 1)
+        for name, (default, _) in (texts or {}).items():
+            setattr(chosen, _attribute(name), default)
         chosen.data_dir, chosen.epochs, chosen.folder = None, 1, f"{chosen.folder}-smoke"
     elif not chosen.data_dir:
         parser.error(f"--data-dir is needed: {known.title}. Or --smoke for made-up pictures.")
     return chosen
 
 
-def open_split(options, split, *, size=(96, 96), counts=None, layout=None, **reading):
+def _attribute(name):
+    """Where argparse keeps an option."""
+    return name.lstrip("-").replace("-", "_")
+
+
+def open_split(options, split, *, size=(96, 96), counts=None, layout=None, root=None, **reading):
     """A split of the recipe's data, or with `--smoke` of a made-up data set in the same layout.
 
     Args:
         options: what `options` returned.
-        split: of `keras_seg.data.open_dataset`.
+        split: of `keras_seg.data.open_dataset`; None for its own choice.
         size, counts: of the made-up pictures, see `keras_seg.data.write_layout`. The first call of
             a recipe writes them into `FOLDER-data`; later calls read what is there.
-        layout: another layout than that of the options, for recipes with two data sets.
+        layout, root: another layout than that of the options, and its folder, for recipes with
+            two data sets.
         **reading: what the reader of the layout takes, such as `channels=1`.
 
     Returns:
         `keras_seg.data.SegmentationDataset`.
     """
     layout = layout or options.layout
-    root = options.data_dir
+    root = root or options.data_dir
     if options.smoke:
         root = pathlib.Path(f"{options.folder}-data", layout)
         if not root.exists():
             data.write_layout(layout, root, counts, size)
     return data.open_dataset(root, split, layout=layout, **reading)
+
+
+SBD = {"--sbd": (None, "folder of the Semantic Boundaries Dataset, for the split trainaug")}
+
+
+def open_voc(options, *splits, **made_up):
+    """Splits of PASCAL VOC; `options` of a recipe with `texts=SBD`.
+
+    Args:
+        options: what `options` returned.
+        *splits: such as "trainaug" and "val", see `keras_seg.data.voc`.
+        **made_up: the `size` of the pictures of `--smoke`; the first split has 6, the others 3.
+
+    Returns:
+        List of data sets.
+    """
+    reading = {"sbd": options.sbd} if options.sbd else {}
+    counts = {split: 3 for split in splits} | {splits[0]: 6}
+    return [open_split(options, split, counts=counts, **made_up, **reading) for split in splits]
 
 
 def start_weights(model, options):
@@ -126,13 +161,61 @@ def start_weights(model, options):
     return model
 
 
-def score(model, dataset, folder, **procedure):
-    """Score a model by the paper's test procedure; writes `test_scores.json` and prints the means.
+def tiny_resnet(output_stride):
+    """A residual trunk of four blocks of 4 to 32 channels, in place of a real one with `--smoke`.
+
+    Returns:
+        Function from an image to features, for a builder's `backbone=`.
+    """
+    depth = (1, 1, 1, 1)
+    return lambda image: backbones.resnet(
+        image, depth, block="basic", output_stride=output_stride, filters=4
+    )
+
+
+def start_from(build_model, trained):
+    """`build_model`, its networks started from another one's weights, layer by layer by name."""
+
+    def build():
+        model = build_model()
+        weight_files.transfer(model, trained, verbose=False)
+        return model
+
+    return build
+
+
+def score_ways(ways, dataset, folder):
+    """Score several procedures or networks; writes `test_scores.json` and prints a row each.
+
+    Args:
+        ways: {name: (model or `inference.Predictor`, options of `inference.evaluate`)}.
+        dataset: labelled data set.
+        folder: of the run.
+
+    Returns:
+        dict name -> scores as of `inference.evaluate`.
+    """
+    found = {}
+    for name, (model, procedure) in ways.items():
+        predictor = model
+        if not isinstance(model, inference.Predictor):
+            predictor = inference.Predictor(model, table=dataset.table)
+        found[name] = inference.evaluate(predictor, dataset, **procedure)
+        means = ("mean_iou", "pixel_accuracy", "mean_accuracy")
+        shown = ", ".join(f"{mean.replace('_', ' ')} {found[name][mean]:.4f}" for mean in means)
+        print(f"{name:24} {shown}", flush=True)
+    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    return found
+
+
+def score(model, dataset, folder, *, file="test_scores.json", **procedure):
+    """Score a model by the paper's test procedure; writes the scores and prints the means.
 
     Args:
         model: Keras model, or what else `inference.Predictor` takes.
         dataset: labelled data set.
         folder: of the run.
+        file: name of the file in it.
         **procedure: of `inference.evaluate`, such as `mode="slide"`.
 
     Returns:
@@ -140,9 +223,75 @@ def score(model, dataset, folder, **procedure):
     """
     predictor = inference.Predictor(model, table=dataset.table)
     found = inference.evaluate(predictor, dataset, **procedure)
-    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    utils.write_json(pathlib.Path(folder) / file, found)
     print(inference.format_scores(found), flush=True)
     return found
+
+
+def open_sift_flow(options):
+    """What trains (the split train, or trainval of FCN's authors) and the split test."""
+    counts = {"train": 4, "test": 2}
+    return [open_split(options, split, counts=counts) for split in (None, "test")]
+
+
+def isbi_slices(options, size):
+    """The first `options.train_slices` slices of ISBI 2012, and the `held_out_slices` after them.
+
+    Args:
+        options: what `options` returned, with these two numbers.
+        size: (H, W) of the made-up slices of `--smoke`.
+
+    Raises:
+        ValueError: if there are fewer slices.
+    """
+    slices = open_split(options, "train", size=size, channels=1)
+    first, last = options.train_slices, options.train_slices + options.held_out_slices
+    if min(first, last - first) < 1 or last > len(slices):
+        raise ValueError(
+            f"{slices!r} cannot be cut in {first} slices that train and {last - first} held out."
+        )
+    order = sorted(range(len(slices)), key=lambda i: int(slices.names[i]))
+    return slices.subset(order[:first]), slices.subset(order[first:last])
+
+
+def membrane_scores(maps, labels):
+    """Pixel error and Dice of the class membrane (0) at ten levels of its probability.
+
+    The challenge of ISBI 2012 thresholds each map at ten levels and takes the best.
+
+    Args:
+        maps: probabilities (H, W) of the membrane, one for each label.
+        labels: label maps (H, W), 0 membrane, 1 cell.
+
+    Returns:
+        dict of "levels" (0, 0.1, ..., 0.9), "pixel_error" and "dice", a list each over all pixels.
+    """
+    levels = [level / 10 for level in range(10)]
+    matrices = np.zeros((len(levels), 2, 2), "int64")
+    for membrane, label in zip(maps, labels, strict=True):
+        for matrix, level in zip(matrices, levels, strict=True):
+            matrix += metrics.confusion_matrix(label, (membrane <= level).astype("uint8"), 2)
+    found = [metrics.scores(matrix) for matrix in matrices]
+    return {
+        "levels": levels,
+        "pixel_error": [1 - float(scores["pixel_accuracy"]) for scores in found],
+        "dice": [float(scores["f1"][0]) for scores in found],
+    }
+
+
+def format_membrane_scores(scores):
+    """One line: what `membrane_scores` found at probability 1/2 and at the best level."""
+    errors, dices = scores["pixel_error"], scores["dice"]
+    half, best = scores["levels"].index(0.5), int(np.argmin(errors))
+    return (
+        f"pixel error {errors[half]:.4f} and membrane Dice {dices[half]:.4f} at probability 1/2, "
+        f"{errors[best]:.4f} and {dices[best]:.4f} at {scores['levels'][best]}"
+    )
+
+
+def count_steps(dataset, batch_size):
+    """Steps of an epoch of `dataset`, at least 1: what schedules of a recipe are counted in."""
+    return max(1, len(dataset) // batch_size)
 
 
 def export_and_score(result, train_data, val_data, size, *, calibration=64, **procedure):

@@ -7,6 +7,7 @@ and `DeviceAugment` come with Keras when they are first used.
 import importlib
 
 from keras_seg.data.augment import Augment
+from keras_seg.data.boxes import box_iou, cut_boxes, object_boxes
 from keras_seg.data.check import Problem, Report, check_data
 from keras_seg.data.dataset import Sample, SegmentationDataset
 from keras_seg.data.datasets import (
@@ -75,6 +76,7 @@ __all__ = [
     "SegmentationDataset",
     "ade20k",
     "ade20k_full",
+    "box_iou",
     "camvid",
     "camvid32",
     "cell_tracking",
@@ -82,6 +84,7 @@ __all__ = [
     "cityscapes",
     "coco",
     "coco_json",
+    "cut_boxes",
     "davis",
     "detect_layout",
     "drive",
@@ -104,6 +107,7 @@ __all__ = [
     "mapillary",
     "mhp",
     "nyud",
+    "object_boxes",
     "open_dataset",
     "pascal_context",
     "potsdam",

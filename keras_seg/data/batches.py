@@ -3,7 +3,7 @@
 A batch is (images float32 (B, H, W, C) 0..255, labels int32 (B, H, W)), and weights float32
 (B, H, W) as third if the data set has them. It follows from (seed, epoch, step) and the shard
 alone. Hence a resumed run sees what the uninterrupted one would have seen, and both pipelines give
-the same bits. Labels of a data set whose pixels have K labels (`dataset.multilabel`) are
+the same bits. Labels of a data set whose pixels have K labels (`dataset.label_channels`) are
 (B, H, W, K).
 """
 
@@ -297,8 +297,7 @@ class _Plan:
         self.dataset = dataset.cached() if cache else dataset
         # A data set of one's own need not know of weights and of several labels a pixel.
         self.weighted = getattr(dataset, "has_weights", False)
-        multilabel = getattr(dataset, "multilabel", False)
-        self.label_channels = (dataset.table.num_classes,) if multilabel else ()
+        self.label_channels = getattr(dataset, "label_channels", ())
         self.batch_size = batch_size
         self.augment = augment
         self.mix = mix

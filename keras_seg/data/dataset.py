@@ -75,6 +75,7 @@ class SegmentationDataset:
         self._indices = range(len(self._all_names))
         self._cache = None
         self._weights = None
+        self._stack = ()
 
     @property
     def extras(self):
@@ -215,6 +216,46 @@ class SegmentationDataset:
             description=f"{self.description}, scaled by {factor:g}",
         )
 
+    def stacked(self, *names):
+        """The same data set with further label maps behind the label: labels are (H, W, 1 + n).
+
+        For networks with an output for each label space, see `keras_seg.training.train`.
+
+        Args:
+            names: of `extra_tables`; ignored ids become those of `table`.
+
+        Raises:
+            ValueError: if there is no such label map.
+        """
+        self._check_label_maps(names)
+        return self._with(_source=_Stacked(self._source, self, names), _cache=None, _stack=names)
+
+    def relabelled(self, name):
+        """The same data set with the label map `name` of `extra_tables` for its label.
+
+        Raises:
+            ValueError: if there is no such label map.
+        """
+        self._check_label_maps([name])
+        return self._with(
+            _source=_Relabelled(self._source, name),
+            _cache=None,
+            table=self.extra_tables[name],
+            description=f"{self.description}, labels of {name}",
+        )
+
+    @property
+    def label_channels(self):
+        """() for labels (H, W); (K,) where they are (H, W, K)."""
+        if self._stack:
+            return (1 + len(self._stack),)
+        return (self.table.num_classes,) if self.multilabel else ()
+
+    def _check_label_maps(self, names):
+        for name in names:
+            if name not in self.extra_tables:
+                raise unknown_name("label map", name, self.extra_tables)
+
     def noted(self, *notes):
         """The same data set with further `notes`; None is no note."""
         return self._with(notes=(*self.notes, *(note for note in notes if note)))
@@ -331,3 +372,45 @@ class Scaled:
 
     def _size(self, array):
         return tuple(max(1, round(n * self.factor)) for n in array.shape[:2])
+
+
+class _Relabelled:
+    """Source whose label is an extra of another one."""
+
+    def __init__(self, source, name):
+        self.source, self.name = source, name
+        self.image_paths, self.mask_paths = source.image_paths, source.mask_paths
+        self.extras = source.extras
+        self.image, self.extra = source.image, source.extra
+
+    def label(self, index):
+        return self.source.extra(index, self.name)
+
+    def both(self, index):
+        return self.image(index), self.label(index)
+
+
+class _Stacked:
+    """Source whose label is that of another one with further label maps behind it."""
+
+    def __init__(self, source, dataset, names):
+        self.source, self.names = source, names
+        self.ignored = dataset.table.ignore_label
+        self.tables = [dataset.extra_tables[name] for name in names]
+        self.image_paths, self.mask_paths = source.image_paths, source.mask_paths
+        self.extras = source.extras
+        self.image, self.extra = source.image, source.extra
+
+    def label(self, index):
+        return self._stack(self.source.label(index), index)
+
+    def both(self, index):
+        image, label = self.source.both(index)
+        return image, self._stack(label, index)
+
+    def _stack(self, label, index):
+        maps = [label]
+        for name, table in zip(self.names, self.tables, strict=True):
+            other = self.source.extra(index, name)
+            maps.append(np.where(other == table.ignore_label, self.ignored, other))
+        return np.stack(maps, axis=-1).astype("uint8")

@@ -17,23 +17,29 @@ class BatchNormalization(layers.BatchNormalization):
     Args:
         momentum: Keras' momentum, 1 minus PyTorch's: 0.9 is PyTorch's default.
         epsilon: 1e-5 is PyTorch's and Caffe's default (Keras: 1e-3).
+        frozen_statistics: normalise by the moving statistics in training too and leave them as they
+            are; gamma and beta are trained. `trainable = False` freezes those as well.
 
     Raises:
         ValueError: for a momentum that is no number from 0 to 1, or an epsilon not above 0.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum=0.9, epsilon=1e-5, *, frozen_statistics=False, **kwargs):
         if not (isinstance(momentum, numbers.Real) and 0 <= momentum <= 1):
             raise ValueError(f"The momentum of BN must be from 0 to 1, got {momentum!r}.")
         if not (isinstance(epsilon, numbers.Real) and epsilon > 0):
             raise ValueError(f"The epsilon of BN must be a number above 0, got {epsilon!r}.")
         kwargs["synchronized"] = keras.backend.backend() == "tensorflow"
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        self.frozen_statistics = bool(frozen_statistics)
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=training and not self.frozen_statistics, mask=mask)
 
     def get_config(self):
         config = super().get_config()
         config.pop("synchronized")
-        return config
+        return {**config, "frozen_statistics": self.frozen_statistics}
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -41,7 +47,7 @@ class BatchStatistics(BatchNormalization):
     """Batch normalisation by the batch's own statistics, in training and in inference alike."""
 
     def call(self, inputs, training=None, mask=None):
-        return super().call(inputs, training=True, mask=mask)
+        return keras.layers.BatchNormalization.call(self, inputs, training=True, mask=mask)
 
 
 def batch_statistics(model):

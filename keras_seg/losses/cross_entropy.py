@@ -153,8 +153,10 @@ class CrossEntropy(PixelLoss):
             every other s / K (Szegedy et al., "Rethinking the Inception Architecture", 2016); with
             a sigmoid 1 - s / 2 and s / 2. The weight of a pixel is that of its label all the same.
         label_stride: compare logits with every n-th label in height and width, for logits at 1/n
-            of the image's size: labels[:, offset::n, offset::n] must have their size. DeepLab v1
-            and the Dilation networks train so, n = 8. Pixel weights are thinned out alike.
+            of the image's size: labels[:, offset::n, offset::n] must have their size, or a row
+            or column less, where a network pads the image and its last scores lie outside: these do
+            not count. DeepLab v1 and the Dilation networks train so, n = 8. Pixel weights are
+            thinned out alike.
         label_offset: row and column of the first label compared, below `label_stride`. 0, but 1
             for the 2x2 pools of `DeepLabV1(variant="base")`. Where a network of valid convolutions
             sees a margin around them (186 pixels in Dilation8), cut the labels to the middle first.
@@ -188,13 +190,24 @@ class CrossEntropy(PixelLoss):
     def call(self, y_true, y_pred, pixel_weight=None):
         if pixel_weight is not None:
             pixel_weight = self._thinned(pixel_weight)
-        return super().call(self._thinned(y_true), y_pred, pixel_weight)
+        y_true = self._thinned(y_true)
+        return super().call(y_true, self._inside(y_pred, y_true), pixel_weight)
 
     def _thinned(self, x):
         """Every `label_stride`-th row and column of (N, H, W, ...)."""
         x = ops.convert_to_tensor(x)
         every = slice(self.label_offset, None, self.label_stride)
         return x[:, every, every] if self.label_stride > 1 and len(x.shape) > 2 else x
+
+    def _inside(self, logits, labels):
+        """Logits without the last row and column where these are one more than the labels'."""
+        if self.label_stride == 1 or len(logits.shape) != 4 or len(labels.shape) < 3:
+            return logits
+        # At most one: logits of another stride must fail, not be cut to fit.
+        rows, columns = (
+            ops.maximum(ops.shape(logits)[axis] - 1, ops.shape(labels)[axis]) for axis in (1, 2)
+        )
+        return logits[:, :rows, :columns]
 
     def errors(self, logits, ids):
         nll = self.nll(logits, ids)

@@ -1,7 +1,8 @@
 """Training: `fit` with what it lacks: whole checkpoints, exact resume, a guard against NaN."""
 
+from keras_seg.training.models import freeze_batch_norm, with_outputs
 from keras_seg.training.optimizers import SGD, Adam, RMSprop, head_variables
-from keras_seg.training.schedules import Poly
+from keras_seg.training.schedules import Poly, Step
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import TrainResult, train
 
@@ -10,8 +11,11 @@ __all__ = [
     "Adam",
     "Poly",
     "RMSprop",
+    "Step",
     "TrainResult",
     "choose_strategy",
+    "freeze_batch_norm",
     "head_variables",
     "train",
+    "with_outputs",
 ]

@@ -20,13 +20,16 @@ class Targets:
     Args:
         model: functional; its output is logits, or a dict of logits that all learn the same labels.
         size: (H, W) of an image, or None where only networks of full-size logits are expected.
+        spaces: names of outputs with a label map of their own, in the order in which these lie
+            behind the label (`SegmentationDataset.stacked`).
 
     Attributes:
         names: output names of a dict, or None.
         lost: (rows, columns) by which logits are smaller than the image (valid convolutions).
     """
 
-    def __init__(self, model, size=None):
+    def __init__(self, model, size=None, spaces=()):
+        self.spaces = list(spaces)
         self.names = list(model.output) if isinstance(model.output, dict) else None
         self.lost = (0, 0)
         if size is not None:
@@ -39,12 +42,20 @@ class Targets:
 
         Weights behind them are cropped as the labels are, if they are weights of pixels.
         """
-        labels = self._crop(labels)
-        if self.names:
+        labels = self.crop(labels)
+        if self.spaces:
+            space = {name: place for place, name in enumerate(self.spaces, start=1)}
+            labels = {name: labels[..., space.get(name, 0)] for name in self.names}
+        elif self.names:
             labels = {name: labels for name in self.names}
-        return images, labels, *(self._crop(w) if len(w.shape) > 2 else w for w in weights)
+        return images, labels, *(self.crop(w) if len(w.shape) > 2 else w for w in weights)
 
-    def _crop(self, maps):
+    def stack(self, dataset):
+        """The data set with the label maps that `spaces` need."""
+        return dataset.stacked(*self.spaces) if self.spaces else dataset
+
+    def crop(self, maps):
+        """Maps (N, H, W, ...) of the labels, without the border that the logits lack."""
         rows, columns = self.lost
         if not (rows or columns):
             return maps
@@ -111,6 +122,10 @@ class _Mapped(keras.utils.PyDataset):
     def __getitem__(self, index):
         return self.targets(*self.batches[index])
 
+    def set_epoch(self, epoch):
+        if hasattr(self.batches, "set_epoch"):
+            self.batches.set_epoch(epoch)
+
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
 
@@ -138,12 +153,15 @@ class EvaluationBatches(keras.utils.PyDataset):
         dataset: `SegmentationDataset`.
         batch_size: samples in each batch.
         targets: `Targets`.
-        size: (H, W) to cut out of the centre (or pad to), or None.
+        size: (H, W) to cut out of the centre, or None. Smaller images are padded to it, around them
+            where the network loses a border, so that the border is padding first.
     """
 
     def __init__(self, dataset, batch_size, targets, size=None):
         super().__init__()
         self.dataset = dataset
+        self.stacked = targets.stack(dataset)
+        self.channels = getattr(self.stacked, "label_channels", ())
         self.batch_size = batch_size
         self.targets = targets
         self.size = size
@@ -159,7 +177,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         """Batch `index` as images float32 (B, H, W, C) and labels int32 (B, H, W)."""
         first = index * self.batch_size
         last = min(first + self.batch_size, len(self.dataset))
-        samples = [self.dataset[i] for i in range(first, last)]
+        samples = [self.stacked[i] for i in range(first, last)]
         pairs = [(sample.image, sample.label) for sample in samples]
         if self.size is not None:
             pairs = [
@@ -173,11 +191,14 @@ class EvaluationBatches(keras.utils.PyDataset):
         images = np.empty((self.batch_size, height, width, channels), "float32")
         images[:] = pad_color(channels)
         ignore = self.dataset.table.ignore_label
-        labels = np.full((self.batch_size, height, width), ignore, "int32")
+        labels = np.full((self.batch_size, height, width, *self.channels), ignore, "int32")
         for n, (image, label) in enumerate(pairs):
-            rows, columns = label.shape
-            images[n, :rows, :columns] = image
-            labels[n, :rows, :columns] = label
+            rows, columns = label.shape[:2]
+            top, left = 0, 0
+            if any(self.targets.lost):
+                top, left = (height - rows) // 2, (width - columns) // 2
+            images[n, top : top + rows, left : left + columns] = image
+            labels[n, top : top + rows, left : left + columns] = label
         return images, labels
 
     def for_fit(self):
@@ -193,7 +214,7 @@ class EvaluationBatches(keras.utils.PyDataset):
                 lambda i: self.arrays(int(i)), [index], [tf.float32, tf.int32], stateful=False
             )
             images.set_shape((self.batch_size, *size, self.dataset.channels))
-            labels.set_shape((self.batch_size, *size))
+            labels.set_shape((self.batch_size, *size, *self.channels))
             return self.targets(images, labels)
 
         steps = tf.data.Dataset.range(self.num_batches)
@@ -215,6 +236,7 @@ def training_batches(dataset, targets, *, batch_size, augment, seed, epoch, step
     Returns:
         `tf.data.Dataset`, or on other backends a `PyDataset` of one epoch, with `set_epoch`.
     """
+    dataset = targets.stack(dataset)
     if len(dataset) < batch_size:
         dataset = dataset.subset([i % len(dataset) for i in range(batch_size)])
     options = {"augment": augment, "shuffle": True, "seed": seed, "drop_remainder": True}

@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_seg")
 class Poly(keras.optimizers.schedules.LearningRateSchedule):
-    """base * (1 - step / total_steps) ** power, by step; 0 from `total_steps` on.
+    """(base - floor) * (1 - step / total_steps) ** power + floor; `floor` from `total_steps` on.
 
     The "poly" policy of Caffe that DeepLab (Chen et al., 2016, section 4.1.2) and PSPNet (Zhao et
     al., 2017, section 5.1) use with power 0.9. The first step (0) has the whole rate.
@@ -17,12 +17,17 @@ class Poly(keras.optimizers.schedules.LearningRateSchedule):
         power: 0.9 in the papers; 1 falls in a straight line, 0 stays constant.
         warmup_steps: over this many first steps the rate rises in a straight line from
             `learning_rate / warmup_steps`; the polynomial is not shifted by it.
+        floor: the rate at the end, below `learning_rate`: SETR's recipe ends at 1e-4.
+        every: the rate stays for so many steps, as if `step` were rounded down to a multiple: the
+            steps of an epoch where the rate is set once an epoch (DRN), or another number.
 
     Raises:
         ValueError: for a value out of these ranges.
     """
 
-    def __init__(self, learning_rate, total_steps, power=0.9, warmup_steps=0):
+    def __init__(
+        self, learning_rate, total_steps, power=0.9, warmup_steps=0, *, floor=0.0, every=1
+    ):
         if not learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
         if total_steps < 1:
@@ -34,15 +39,21 @@ class Poly(keras.optimizers.schedules.LearningRateSchedule):
                 f"warmup_steps must lie in 0..{total_steps - 1} (total_steps - 1), "
                 f"got {warmup_steps}."
             )
+        if not 0 <= floor < learning_rate:
+            raise ValueError(f"floor must lie in 0..{learning_rate}, below it; got {floor}.")
+        _check_every(every)
         self.learning_rate = float(learning_rate)
         self.total_steps = int(total_steps)
         self.power = float(power)
         self.warmup_steps = int(warmup_steps)
+        self.floor = float(floor)
+        self.every = int(every)
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        left = ops.maximum(1.0 - step / self.total_steps, 0.0)
-        rate = self.learning_rate * ops.power(left, self.power)
+        passed = _whole(step, self.every) * self.every
+        left = ops.maximum(1.0 - passed / self.total_steps, 0.0)
+        rate = (self.learning_rate - self.floor) * ops.power(left, self.power) + self.floor
         if self.warmup_steps:
             rate = rate * ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
         return rate
@@ -53,4 +64,48 @@ class Poly(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "power": self.power,
             "warmup_steps": self.warmup_steps,
+            "floor": self.floor,
+            "every": self.every,
         }
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Step(keras.optimizers.schedules.LearningRateSchedule):
+    """base * factor ** floor(step / every): the "step" policy of Caffe, DeepLab v1's.
+
+    Args:
+        learning_rate: base, above 0.
+        every: steps from one drop to the next, at least 1.
+        factor: of each drop (Caffe's gamma), above 0 and at most 1.
+
+    Raises:
+        ValueError: for a value out of these ranges.
+    """
+
+    def __init__(self, learning_rate, every, factor=0.1):
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
+        _check_every(every)
+        if not 0 < factor <= 1:
+            raise ValueError(f"factor must be above 0 and at most 1, got {factor}.")
+        self.learning_rate = float(learning_rate)
+        self.every = int(every)
+        self.factor = float(factor)
+
+    def __call__(self, step):
+        drops = _whole(ops.cast(step, "float32"), self.every)
+        return self.learning_rate * ops.power(self.factor, drops)
+
+    def get_config(self):
+        return {"learning_rate": self.learning_rate, "every": self.every, "factor": self.factor}
+
+
+def _check_every(every):
+    if every < 1:
+        raise ValueError(f"every must be at least 1 step, got {every}.")
+
+
+def _whole(step, every):
+    """How many times `every` steps have passed before `step`, both below 2 ** 24."""
+    # Half a step on, so that the quotient of a multiple never falls below its whole number.
+    return ops.floor((step + 0.5) / every)

@@ -130,7 +130,10 @@ def train(
         build_model: function without arguments that returns the network: variables must be made
             under this run's precision and devices. Pixels 0..255 -> logits (N, H, W, K), or a dict
             of such logits of which "logits" counts and the others are auxiliary. Auxiliary logits
-            (N, K), of a whole image, learn which classes it holds (EncNet's "se").
+            (N, K), of a whole image, learn which classes it holds (EncNet's "se"). An output with
+            the name of a further label map of the data (`train_data.extra_tables`, such as SIFT
+            Flow's "geometry") learns that one, its loss counts 1, and "logits" are what is
+            scored.
         train_data: `keras_seg.data.SegmentationDataset`, whose weights of pixels, if it has them
             (`weighted`), go to the loss; or batches (images, labels[, sample weights]) that are
             ready for `fit` (`tf.data.Dataset` or `keras.utils.PyDataset`), whose order is then
@@ -159,8 +162,11 @@ def train(
         head_multiplier: factor of the learning rate outside of the backbone (PSPNet: 10).
         head_layers: what is outside, see `keras_seg.training.head_variables`.
         loss: default `CrossEntropy()`; the same loss is used for every output of logits of pixels,
-            and `SemanticEncoding` for logits of whole images.
-        aux_weight: weight of the loss of each auxiliary output.
+            and `SemanticEncoding` for logits of whole images. Or {name of an output: its loss}:
+            outputs without one are not trained on, each of the others with weight 1. So
+            `{"logits_low": CrossEntropy(label_stride=8)}` trains on scores at 1/8 of the size (see
+            `keras_seg.training.with_outputs`) while "logits" are what is validated and kept.
+        aux_weight: weight of the loss of each auxiliary output, where `loss` is one for all.
         class_weights: None, a list of K weights, or "median_frequency" or another scheme of
             `keras_seg.losses.class_weights`, from a count of the training labels.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
@@ -217,12 +223,13 @@ def train(
             model = build_model()
         table = _check_fit(model, train_data, val_data, table)
         size = _crop_size(model, train_data, crop_size, augment)
-        targets = _targets(model, size)
+        spaces = _label_spaces(model, train_data)
+        targets = _targets(model, size, spaces)
         procedure = _procedure(model, targets, size)
         augment = _augmentation(augment, size, crop_size)
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
-        loss = losses.CrossEntropy(table.ignore_label) if loss is None else loss
+        loss = _loss(loss, model, table)
         optimizer = _Optimizer(
             optimizer,
             learning_rate=learning_rate,
@@ -261,6 +268,7 @@ def train(
                 model,
                 optimizer.build(model, epochs * steps),
                 _weighted(loss, weights),
+                {name: 1.0 for name in ("logits", *spaces)},
                 aux_weight,
                 table,
                 jit_compile,
@@ -353,7 +361,9 @@ def train(
             if finished and val_data is not None and (folder / METRICS).exists():
                 final = read_json(folder / METRICS)
             else:
-                final = _final_scores(model, val_data, table, folder, progress, procedure, verbose)
+                final = _final_scores(
+                    model, val_data, targets, table, folder, progress, procedure, verbose
+                )
             manifest.update(state="finished", files=_files(folder))
         except (KeyboardInterrupt, SystemExit):
             manifest.update(state="interrupted")
@@ -508,12 +518,26 @@ def _val_batch(batch_size, crop, val_data, replicas):
     return max(replicas, min(batch_size, images) // replicas * replicas)
 
 
-def _targets(model, size):
+def _label_spaces(model, train_data):
+    """Names of the outputs that learn a label map of their own; ValueError for a wrong number."""
+    tables = getattr(train_data, "extra_tables", {})
+    names = [n for n in (model.output if isinstance(model.output, dict) else ()) if n in tables]
+    for name in names:
+        channels, classes = model.output[name].shape[-1], tables[name].num_classes
+        if channels != classes:
+            raise ValueError(
+                f"The output {name!r} of {model.name} has {channels} classes but the label map "
+                f"{name!r} of the data {classes} ({', '.join(tables[name].names[:8])})."
+            )
+    return names
+
+
+def _targets(model, size, spaces):
     """`Targets`; ValueError where the network cannot take images of `size`."""
     if size is not None and min(size) < 1:
         raise ValueError(f"Crops must have at least 1 x 1 pixel, got crop_size={size}.")
     try:
-        return Targets(model, size)
+        return Targets(model, size, spaces)
     except ValueError as error:
         raise ValueError(
             f"{model.name} cannot be trained on crops of {size[0]} x {size[1]}: {error} Give "
@@ -579,6 +603,20 @@ def _steps(train_data, batch_size, steps_per_epoch):
     return length
 
 
+def _loss(loss, model, table):
+    """The default loss, or the one given; ValueError for losses of outputs that there are not."""
+    if loss is None:
+        return losses.CrossEntropy(table.ignore_label)
+    if isinstance(loss, dict):
+        outputs = list(model.output) if isinstance(model.output, dict) else []
+        for name in loss:
+            if name not in outputs:
+                raise unknown_name(f"output of {model.name} in loss", name, outputs)
+        if not loss:
+            raise ValueError("loss={} trains nothing; name at least one output and its loss.")
+    return loss
+
+
 def _class_weights(class_weights, train_data, table):
     """None or a list of K weights."""
     if class_weights is None:
@@ -604,6 +642,8 @@ def _weighted(loss, weights):
     """`loss`, or the terms of a sum of losses, with class weights."""
     if weights is None:
         return loss
+    if isinstance(loss, dict):
+        return {name: _weighted(part, weights) for name, part in loss.items()}
     if isinstance(loss, losses.WeightedSum):
         parts = loss.terms()
         return losses.WeightedSum(
@@ -615,12 +655,15 @@ def _weighted(loss, weights):
     return type(loss).from_config({**config, "class_weights": weights})
 
 
-def _compile(model, optimizer, loss, aux_weight, table, jit_compile):
+def _compile(model, optimizer, loss, loss_weights, aux_weight, table, jit_compile):
     """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
     metric = MeanIoU(table.num_classes, table.ignore_label, name="mean_iou")
     metrics, weights = [metric], None
-    if isinstance(model.output, dict):
-        weights = {name: 1.0 if name == "logits" else float(aux_weight) for name in model.output}
+    if isinstance(loss, dict):
+        metrics = {"logits": [metric]}
+        _plain_metric_names(model)
+    elif isinstance(model.output, dict):
+        weights = {name: loss_weights.get(name, float(aux_weight)) for name in model.output}
         presence = losses.SemanticEncoding(table.ignore_label)
         loss = {name: presence if y.ndim == 2 else loss for name, y in model.output.items()}
         metrics = {"logits": [metric]}
@@ -698,7 +741,7 @@ def _reading_error(error):
     return ValueError(found[1])
 
 
-def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
+def _final_scores(model, val_data, targets, table, folder, progress, procedure, verbose):
     """Score the best network on the validation data and write `metrics.json`."""
     if val_data is None:
         return None
@@ -710,7 +753,7 @@ def _final_scores(model, val_data, table, folder, progress, procedure, verbose):
         network = inference_model(model)
         for images, labels in (batch[:2] for batch in val_data):
             logits = keras.ops.convert_to_numpy(network(images, training=False))
-            labels = keras.ops.convert_to_numpy(labels)
+            labels = keras.ops.convert_to_numpy(targets.crop(labels))
             matrix += confusion_matrix(
                 labels, logits.argmax(-1), table.num_classes, table.ignore_label
             )

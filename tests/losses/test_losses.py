@@ -412,6 +412,7 @@ def test_bad_options(make, match):
             "2 class weights",
         ),
         (CrossEntropy(label_stride=8), (2, 33, 33), (2, 4, 4, 3), "4 x 4 pixels but labels 5 x 5"),
+        (CrossEntropy(label_stride=8), (2, 33, 33), (2, 7, 7, 3), "6 x 6 pixels but labels 5 x 5"),
         (CrossEntropy(), (2, 4, 4, 3), (2, 4, 4, 3), "argmax"),
         (Dice(), (2, 4, 6), (2, 4, 4, 3), "resize the logits"),
         (Dice(), (1, 4, 4), (2, 4, 4, 3), "2 images but labels of 1"),
@@ -585,6 +586,15 @@ def test_labels_at_reduced_resolution():
         assert float(loss(labels, logits)) == float(CrossEntropy()(few[0], logits))
         expected = float(CrossEntropy()(few[0], logits, few[1]))
         assert float(loss(labels[..., None], logits, weights)) == expected
+
+
+def test_scores_outside_of_the_image_do_not_count():
+    """An image of 96 x 90 is padded to 97 x 97: of 13 x 13 scores 12 x 12 lie on its pixels."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, 2, 255], (1, 96, 90)).astype("uint8")
+    logits = rng.normal(size=(1, 13, 13, 3)).astype("float32")
+    value = float(CrossEntropy(label_stride=8)(labels, logits))
+    assert value == float(CrossEntropy()(labels[:, ::8, ::8], logits[:, :12, :12]))
 
 
 PRESENCE = [[2, -1, 0.5, -3], [0, 1, -2, 1]]  # classes 0, 1, 2 are in the first image; 0, 1

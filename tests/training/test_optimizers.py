@@ -179,3 +179,16 @@ def test_a_head_that_cannot_be_told():
         head_variables(model)
     with pytest.raises(ValueError, match="chooses no trainable layer of bare.*only"):
         head_variables(model, ["cls"])
+
+
+def test_gradients_are_accumulated_as_by_caffes_iter_size():
+    """Four gradients in twos: each step of SGD takes the mean of two, and the decay acts once."""
+    gradients = [[1.0, 0.0], [3.0, 2.0], [-1.0, 4.0], [1.0, 0.0]]
+    rate, l2, momentum = 0.1, 0.5, 0.9
+    optimizer = SGD(rate, momentum=momentum, l2=l2, gradient_accumulation_steps=2)
+    (found,) = steps(optimizer, variables("w"), gradients)
+    w, v = np.array([1.0, -2.0]), np.zeros(2)
+    for g in np.array(gradients).reshape(2, 2, 2).mean(axis=1):
+        v = momentum * v - rate * (g + l2 * w)
+        w = w + v
+    np.testing.assert_allclose(found, w, rtol=1e-6)

@@ -13,7 +13,7 @@ from keras_seg.data.readers.common import (
     save_png,
     title,
 )
-from keras_seg.data.readers.isbi_volume import has_volumes, open_volumes
+from keras_seg.data.readers.isbi_volume import has_volumes, number_cells, open_volumes
 from keras_seg.data.readers.layout import Layout
 
 
@@ -23,6 +23,7 @@ def isbi(
     """ISBI 2012: train/image/N.png with train/label/N.png, or train-volume.tif, train-labels.tif.
 
     Masks hold 0 on membranes (class 0) and 255 inside cells (class 1). There is one split, "train".
+    The extra "instances" numbers the cells: pixels of class 1 that hang together by their sides.
     Arguments and errors: see `open_dataset`.
     """
     root = existing_folder(root)
@@ -35,7 +36,7 @@ def isbi(
     report(root, errors, problems)
     values = values or {0: 0, 255: 1}
     return SegmentationDataset(
-        Files(images, masks, ImageReader(channels, white), MaskReader(table, colors, values)),
+        _Slices(images, masks, ImageReader(channels, white), MaskReader(table, colors, values)),
         table,
         names,
         channels=channels,
@@ -43,6 +44,17 @@ def isbi(
         split="train",
         description=f"{title(root, 'train')}: ISBI 2012 layout, 255 read as class 1",
     )
+
+
+class _Slices(Files):
+    """Source of a data set whose objects are the connected parts of class 1."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.extras = ("instances",)
+
+    def extra(self, index, name):
+        return number_cells(self.label(index))
 
 
 def _is_isbi(root):
@@ -75,6 +87,7 @@ LAYOUT = Layout(
     title="ISBI 2012 EM, one file a slice",
     ignores=False,
     table=labels.MEMBRANE,
+    contents="instances",
     published={"train": 30},
     licence="research, with a citation",
     source="imagej.net/events/isbi-2012-segmentation-challenge",

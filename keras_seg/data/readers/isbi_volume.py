@@ -14,6 +14,21 @@ def has_volumes(root):
     return (root / _PICTURES).is_file() and (root / _LABELS).is_file()
 
 
+def number_cells(label):
+    """Instances, int32 (H, W), of a label map: the parts of class 1 that hang together by sides.
+
+    Raises:
+        ValueError: without SciPy, which is in the extra "eval".
+    """
+    try:
+        from scipy import ndimage
+    except ImportError as error:
+        raise ValueError(
+            "Numbering the cells of ISBI slices needs SciPy: pip install 'keras-seg[eval]'."
+        ) from error
+    return ndimage.label(label == 1)[0].astype("int32")
+
+
 def open_volumes(root, table, values, channels):
     """A data set with a sample a slice; arguments as in `isbi`.
 
@@ -65,13 +80,7 @@ class _Volumes:
         return label.astype("uint8")
 
     def extra(self, index, name):
-        try:
-            from scipy import ndimage
-        except ImportError as error:
-            raise ValueError(
-                "Numbering the cells of ISBI slices needs SciPy: pip install 'keras-seg[eval]'."
-            ) from error
-        return ndimage.label(self.label(index) == 1)[0].astype("int32")
+        return number_cells(self.label(index))
 
     def both(self, index):
         return self.image(index), self.label(index)

@@ -1,0 +1,128 @@
+"""DeepLab v1 on PASCAL VOC (Chen et al. 2015): LargeFOV by default, MSc and the CRF.
+
+    python recipes/deeplab_v1_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+        --weights vgg16_20M.caffemodel --folder runs/deeplab_v1_voc
+
+--variant base, 7x7 or 4x4 are the other networks of the paper; --msc adds multi-scale features in a
+second run, runs/deeplab_v1_voc-msc, whose base stays as it is. vgg16_20M.caffemodel is the authors'
+VGG16 with fc6 and fc7 thinned out to 1,024 channels (128M for "base").
+
+Trained on VOC's train with SBD ("trainaug", 10,582 images), crops of 321 x 321 (base, 7x7, 4x4:
+306) at random, smaller images padded at the bottom and the right, mirrored; scores of stride 8
+against every eighth label; batch 30 (20); SGD, learning rate 0.001 and a tenth of it after each
+2,000 of 6,000 steps, momentum 0.9, decay 5e-4; biases twice as fast without decay, the last layer
+ten times as fast (of MSc, only the new layers learn, none of them faster).
+Test: whole images, without and with the dense CRF in the authors' settings of that network;
+--tune-crf searches settings on 100 validation images instead, as they did.
+Published: val 62.25 mIoU, with CRF 67.64 (LargeFOV); 64.21, 68.70 (MSc-LargeFOV); 59.80, 63.74
+(base); 64.38, 67.64 (7x7); 63.41, 67.14 (4x4); 61.30, 65.21 (MSc). Test: 70.3 (CRF-LargeFOV), 71.6
+(MSc-CRF-LargeFOV), 66.4 (CRF), 67.1 (MSc-CRF), 70.3 (CRF-7x7), each after training on trainval.
+Where we differ: the epoch with the best IoU on val is kept.
+Measured: not run at full length.
+"""
+
+from keras_seg import data, inference, losses, models, recipe, training
+from keras_seg.crf import find_crf
+
+LEARNING_RATE, DROP_EVERY = 1e-3, 2000
+MOMENTUM, DECAY = 0.9, 5e-4
+# Crop, batch, first label that is compared, the CRF without and with MSc.
+LARGE_FOV = (321, 30, 0, "deeplab_v1_largefov", "deeplab_v1_msc_largefov")
+OTHERS = (306, 20, 1, "deeplab_v1", "deeplab_v1_msc")
+MSC_CROP = 321
+# From coarse to fine within the paper's ranges.
+CRF_GRID = {
+    "w1": (5, 7.5, 10),
+    "theta_alpha": (50, 75, 100),
+    "theta_beta": (3, 6.5, 10),
+    "rounds": 3,
+}
+
+
+def optimizer(*faster):
+    """Caffe's solver; `faster` are the groups of variables that learn faster, besides biases."""
+    return training.SGD(
+        training.Step(LEARNING_RATE, DROP_EVERY),
+        momentum=MOMENTUM,
+        l2=DECAY,
+        groups=[("bias$", 2, 0), *faster],
+    )
+
+
+def main(arguments=None):
+    options = recipe.options(
+        __doc__,
+        folder="runs/deeplab_v1_voc",
+        epochs=12,
+        layout="voc",
+        weights="deeplab",
+        switches={
+            "--msc": "multi-scale features in a second run",
+            "--tune-crf": "search the settings of the CRF on 100 validation images",
+        },
+        numbers={"--steps": (500, "steps of an epoch")},
+        texts={**recipe.SBD, "--variant": ("largefov", "largefov, base, 7x7 or 4x4")},
+        arguments=arguments,
+    )
+    large = options.variant == "largefov"
+    crop, batch, offset, crf, msc_crf = LARGE_FOV if large else OTHERS
+    slim = {}
+    if options.smoke:
+        crop, batch, slim = 65, 2, {"filters": 4, "fc_channels": 16}
+    train_data, val_data = recipe.open_voc(options, "trainaug", "val")
+
+    def network(**more):
+        classes = train_data.table.num_classes
+        return models.DeepLabV1(classes, variant=options.variant, **slim, **more)
+
+    def run(build_model, folder, crop, offset, *faster):
+        return training.train(
+            lambda: training.with_outputs(build_model()),
+            train_data,
+            val_data,
+            folder=folder,
+            epochs=options.epochs,
+            steps_per_epoch=options.steps,
+            batch_size=batch,
+            augment=data.Augment(crop=crop, scale=(1.0, 1.0), pad_at="end"),
+            loss={"logits_low": losses.CrossEntropy(label_stride=8, label_offset=offset)},
+            optimizer=optimizer(*faster),
+            resume=options.resume,
+        )
+
+    def score(model, folder, crf):
+        if options.tune_crf:
+            predictor = inference.Predictor(model, table=val_data.table)
+            file = f"{folder}/crf_search.json"
+            found = inference.tune_crf(predictor, val_data, crf=crf, file=file, **CRF_GRID)
+            crf = find_crf(crf, **found["best"])
+        recipe.score_ways({"network": (model, {}), "CRF": (model, {"crf": crf})}, val_data, folder)
+
+    result = run(
+        lambda: recipe.start_weights(network(), options),
+        options.folder,
+        crop,
+        offset,
+        ("^fc8/", 10, 1),
+    )
+    score(result.model, options.folder, crf)
+    if options.msc:
+        folder = f"{options.folder}-msc"
+
+        def multiscale():
+            model = recipe.start_from(
+                lambda: network(multiscale=True, fusion_stride=8), result.model
+            )()
+            for layer in model.layers:
+                layer.trainable = layer.name.startswith(("data_", "pool"))
+            return model
+
+        result = run(multiscale, folder, crop if options.smoke else MSC_CROP, 0)
+        # The same weights, with each classifier at every position of its map.
+        score(recipe.start_from(lambda: network(multiscale=True), result.model)(), folder, msc_crf)
+    if options.export:
+        recipe.export_and_score(result, train_data, val_data, (513, 513))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""FCN on NYU Depth v2, late fusion of RGB and HHA (Long, Shelhamer, Darrell 2015, section 5).
+
+    python recipes/fcn_nyud.py --data-dir nyud --weights VGG_ILSVRC_16_layers.caffemodel \\
+        --folder runs/fcn16s_nyud
+
+The folder has the form of FCN's authors: data/images/, data/hha/, segmentation/ and the lists
+trainval.txt (795 images of 480 x 640) and test.txt (654); 40 classes.
+
+Two networks on VGG16, one of the colours and one of HHA (disparity, height, angle), and the mean of
+their scores. Two runs, FCN-32s in runs/fcn16s_nyud-32s and from it FCN-16s, 300,000 steps each
+(--epochs of --steps). Whole images, one a step, no augmentation; SGD with momentum 0.99, biases
+twice as fast and without decay. The release sums the loss over the 307,200 pixels and uses rates of
+1e-10 and 1e-12: of the mean 3.1e-5 and 3.1e-7, with a weight decay of 5e-4 / 307,200 = 1.6e-9.
+Start: VGG16 on ImageNet, for both.
+Test: whole images, one scale.
+Published: mIoU of RGB-HHA 32.8 (FCN-32s), 34.0 (FCN-16s); RGB alone 29.2, HHA alone 24.2.
+Where we differ: the epoch with the best IoU on the test images is kept, as training takes train and
+val; images in a new order each epoch (the release draws with replacement).
+Measured: not run at full length.
+"""
+
+from keras_seg import models, recipe, training
+
+BATCH = 1
+MOMENTUM, DECAY = 0.99, 1.6e-9
+# Stride of the scores, end of the folder's name, learning rate.
+STAGES = ((32, "-32s", 3.1e-5), (16, "", 3.1e-7))
+
+
+def start_both(model, options, **slim):
+    """Give both networks the trunk of `--weights`, whose layers have no prefix."""
+    if options.weights:
+        single = recipe.start_weights(models.FCN32s(model.output.shape[-1], **slim), options)
+        layers = {layer.name: layer for layer in model.layers}
+        for layer in single.layers:
+            for name in (f"rgb_{layer.name}", f"depth_{layer.name}"):
+                if layer.weights and name in layers:
+                    layers[name].set_weights(layer.get_weights())
+    return model
+
+
+def main(arguments=None):
+    options = recipe.options(
+        __doc__,
+        folder="runs/fcn16s_nyud",
+        epochs=100,
+        layout="nyud",
+        weights="caffe",
+        numbers={"--steps": (3000, "steps of an epoch")},
+        arguments=arguments,
+    )
+    slim = {"filters": 4, "fc_channels": 16} if options.smoke else {}
+    counts = {"trainval": 4, "test": 2}
+    train_data, test_data = (
+        recipe.open_split(options, split, counts=counts, inputs="rgb+hha") for split in counts
+    )
+    coarse = None
+    for stride, ending, learning_rate in STAGES:
+
+        def build_model(stride=stride, coarse=coarse):
+            model = models.FCNLateFusion(train_data.table.num_classes, stride=stride, **slim)
+            if coarse is None:
+                return start_both(model, options, **slim)
+            models.transfer_fcn(coarse, model)
+            return model
+
+        result = training.train(
+            build_model,
+            train_data,
+            test_data,
+            folder=f"{options.folder}{ending}",
+            epochs=options.epochs,
+            steps_per_epoch=options.steps,
+            batch_size=BATCH,
+            augment=None,
+            optimizer=training.SGD(
+                learning_rate, momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 0)]
+            ),
+            previews=0,  # pictures of six channels cannot be shown
+            resume=options.resume,
+        )
+        coarse = result.model
+    recipe.score(result.model, test_data, options.folder)
+    if options.export:
+        recipe.export_and_score(result, train_data, test_data, test_data[0].label.shape)
+
+
+if __name__ == "__main__":
+    main()
