@@ -37,7 +37,8 @@ examples:
     "check-data": """\
 examples:
   keras-seg check-data photos/
-  keras-seg check-data CamVid/ --split train""",
+  keras-seg check-data CamVid/ --split train
+  keras-seg check-data VOCdevkit/ --split trainaug --read sbd=SBD/dataset""",
     "prepare": """\
 examples:
   keras-seg prepare VOCdevkit/VOC2012 --splits train val --output shards/voc
@@ -353,6 +354,14 @@ def _add_reading(sub, *, positional=False, required=True, channels=None):
         metavar="TEXT",
         help="what mask names have more than image names, such as _mask",
     )
+    sub.add_argument(
+        "--read",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the layout, such as coarse=True for cityscapes; `keras-seg datasets NAME` "
+        "lists them; may be repeated",
+    )
 
 
 def _add_held_out(sub):
@@ -595,7 +604,7 @@ def _reading(options):
         reading["mask_values"] = dict(_parse_mask_value(text) for text in options.mask_values)
     if options.mask_suffix:
         reading["mask_suffix"] = options.mask_suffix
-    return reading
+    return reading | dict(_parse_setting(text, "--read") for text in options.read)
 
 
 def _parse_mask_value(text):

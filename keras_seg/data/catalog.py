@@ -6,6 +6,7 @@ import tempfile
 
 from keras_seg.data.synthetic import write_layout
 
+_COMMON = ("root", "split", "classes", "channels", "ignore_label", "problems")  # of all readers
 _COLUMNS = ("name", "title", "classes", "splits", "licence", "source", "tfds")
 
 
@@ -29,6 +30,13 @@ def format_layout(layout):
     lines += [f"{key}: {row[key]}" for key in _COLUMNS[2:] if row[key]]
     if layout.contents:
         lines.append(f"beside image and label: {layout.contents}")
+    own = [
+        str(parameter)
+        for name, parameter in inspect.signature(layout.read).parameters.items()
+        if name not in _COMMON
+    ]
+    if own:
+        lines.append(f"options (--read NAME=VALUE): {', '.join(own)}")
     lines += ["", _description(layout), "", "files, as keras_seg makes them up for tests:"]
     lines += _tree(layout)
     if layout.table is not None:
