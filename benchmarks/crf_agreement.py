@@ -17,7 +17,7 @@ import numpy as np
 from keras_seg.crf import DenseCRF, MeanField, PermutohedralLattice, find_crf
 from keras_seg.crf.dense import bilateral_features
 from keras_seg.data import list_images, read_image
-from keras_seg.inference.windows import resize
+from keras_seg.inference.resize import resize
 
 # theta_alpha, theta_beta, w2, w1
 SETTINGS = [(80, 13, 3, 10), (30, 5, 3, 4), (160, 3, 3, 5), (67, 3, 3, 4), (121, 5, 3, 4)]

@@ -56,11 +56,18 @@ examples:
   keras-seg evaluate runs/photos --data photos/ --split val
   keras-seg evaluate files/model_int8.tflite --data photos/ --split val --json scores.json
   keras-seg evaluate runs/psp --data photos/ --mode slide --window 473 --scales 0.75 1 --flip
+  keras-seg evaluate runs/psp --data ADE/ --procedure semseg --window 473 --base-size 512 \\
+      --scales 0.5 0.75 1 1.25 1.5 1.75 --flip
+  keras-seg evaluate runs/setr --data ADE/ --procedure mmseg --window 512 --base-size 2048 512
+  keras-seg evaluate runs/deconv --data VOCdevkit/ --proposals selective_search --ensemble runs/fcn
   keras-seg evaluate runs/photos --data photos/ --plots plots/ --boundary --trimap 4 8""",
     "predict": """\
 examples:
   keras-seg predict runs/photos image.jpg --output predictions/
   keras-seg predict files/model.tflite new_images/ --output predictions/ --flip
+  keras-seg predict files/model.tflite aerial.tif --output predictions/ --mode slide
+  keras-seg predict runs/city leftImg8bit/test/ --output results/ --submission cityscapes \\
+      --procedure semseg --window 713
   keras-seg predict runs/photos new_images/ --output predictions/ --crf deeplab --crf-set w1=5""",
     "tune-crf": """\
 examples:
@@ -214,12 +221,19 @@ def _parser():
         help="pictures of the confusion matrix, the IoU and precision over recall (plots)",
     )
     _add_procedure(sub)
+    _add_proposals(sub)
 
     sub = command("predict", _predict, "label images: one PNG of class ids and one overlay each")
     sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
     sub.add_argument("images", help="an image or a folder of images")
     sub.add_argument("--output", required=True, metavar="FOLDER", help="where the pictures go")
+    sub.add_argument(
+        "--submission",
+        metavar="KIND",
+        help="write what an evaluation server takes instead: cityscapes, voc or ade20k",
+    )
     _add_procedure(sub)
+    _add_proposals(sub)
 
     sub = command("tune-crf", _tune_crf, "search the parameters of a CRF on labelled images")
     sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
@@ -405,14 +419,43 @@ def _add_training(sub):
 
 def _add_procedure(sub):
     sub.add_argument(
+        "--procedure",
+        metavar="NAME",
+        help="of a paper's code: semseg (PSPNet), mmseg, setr or encoding (EncNet); sets the mode, "
+        "the rule, the average, the sampling and how sizes are rounded",
+    )
+    sub.add_argument(
         "--mode",
-        default="whole",
         choices=["whole", "slide", "tile"],
         help="the whole image, a sliding window, or the tiles of U-Net's published form (whole)",
     )
-    sub.add_argument("--window", type=int, help="side of the sliding window or the tile")
-    sub.add_argument("--stride", type=int, help="step of the sliding window (2/3 of its side)")
+    sub.add_argument(
+        "--window",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="side of the sliding window or the tile, or its height and width",
+    )
+    sub.add_argument(
+        "--stride", type=int, nargs="+", metavar="PIXELS", help="step of the window (2/3 of it)"
+    )
+    sub.add_argument(
+        "--rule", metavar="NAME", help="where windows lie: semseg, mmseg or encoding (semseg)"
+    )
+    sub.add_argument(
+        "--weighting", choices=["uniform", "gaussian"], help="of pixels in a window (uniform)"
+    )
+    sub.add_argument(
+        "--batch-windows", type=int, metavar="N", help="windows at once (up to 8, by their size)"
+    )
     sub.add_argument("--scales", type=float, nargs="+", default=[1.0])
+    sub.add_argument(
+        "--base-size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="scales are of a long side of this (the image's own); for mmseg and setr two bounds",
+    )
     sub.add_argument(
         "--flip",
         nargs="?",
@@ -420,6 +463,23 @@ def _add_procedure(sub):
         const=True,
         choices=["d4"],
         help="average with the mirrored image; `--flip d4` with all 8 turns and mirrorings",
+    )
+    sub.add_argument(
+        "--flip-pairs",
+        nargs="+",
+        default=[],
+        metavar="ID,ID",
+        help="classes that a mirror image swaps, such as 14,15 16,17 18,19 for LIP",
+    )
+    sub.add_argument(
+        "--average",
+        metavar="WHAT",
+        help="probabilities, logits, views or likelihoods (probabilities)",
+    )
+    sub.add_argument(
+        "--sampling",
+        metavar="NAME",
+        help="of resizes: antialias, half_pixel, align_corners or legacy (antialias)",
     )
     sub.add_argument("--crf", metavar="NAME", help="refine by a dense CRF, such as deeplab")
     sub.add_argument(
@@ -431,19 +491,62 @@ def _add_procedure(sub):
     )
 
 
+def _add_proposals(sub):
+    sub.add_argument(
+        "--proposals",
+        metavar="FROM",
+        help="DeconvNet's procedure: score object proposals, from selective_search or from edge "
+        "boxes with the edge model in this file",
+    )
+    sub.add_argument(
+        "--ensemble", metavar="MODEL", help="for it: average with this network, FCN-8s"
+    )
+
+
 def _procedure(options):
-    procedure = {
-        "mode": options.mode,
-        "window": options.window,
-        "stride": options.stride,
-        "scales": tuple(options.scales),
-        "flip": options.flip,
-    }
+    """The prediction options that were given."""
+    procedure = {"scales": tuple(options.scales), "flip": options.flip}
+    names = ("procedure", "mode", "rule", "weighting", "batch_windows", "average", "sampling")
+    procedure |= {name: getattr(options, name) for name in names}
+    for name in ("window", "stride", "base_size"):
+        values = getattr(options, name)
+        if values is not None:
+            procedure[name] = values[0] if len(values) == 1 else tuple(values)
+    if options.flip_pairs:
+        procedure["flip_pairs"] = tuple(_parse_pair(text) for text in options.flip_pairs)
     if options.crf is not None:
         procedure["crf"] = _crf(options)
     elif options.crf_set:
         raise ValueError("--crf-set needs --crf, such as --crf deeplab.")
-    return procedure
+    return {name: value for name, value in procedure.items() if value is not None}
+
+
+def _parse_pair(text):
+    """(14, 15) from "14,15"."""
+    try:
+        left, right = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--flip-pairs takes ID,ID, such as 14,15; got {text!r}.") from None
+    return left, right
+
+
+def _predictor(options):
+    """(the predictor, how it is to predict): `--proposals` is another one, with fewer options."""
+    from keras_seg import inference
+
+    procedure = _procedure(options)
+    if not options.proposals:
+        if options.ensemble:
+            raise ValueError("--ensemble needs --proposals.")
+        return inference.Predictor(options.model), procedure
+    usual = {"scales": (1.0,), "flip": False}
+    more = [n for n, value in procedure.items() if n != "crf" and value != usual.get(n)]
+    if more:
+        wrong = ", ".join("--" + name.replace("_", "-") for name in more)
+        raise ValueError(f"--proposals has a procedure of its own; leave out {wrong}.")
+    ensemble = inference.Predictor(options.ensemble) if options.ensemble else None
+    predictor = inference.ProposalPredictor(options.model, options.proposals, ensemble=ensemble)
+    return predictor, {name: procedure[name] for name in ("crf",) if name in procedure}
 
 
 def _crf(options):
@@ -639,7 +742,7 @@ def _evaluate(options):
         if pathlib.Path(options.json).is_dir():
             raise ValueError(f"--json {options.json} is a folder; give the name of a file.")
         writable_folder(pathlib.Path(options.json).absolute().parent)
-    predictor = inference.Predictor(options.model)
+    predictor, procedure = _predictor(options)
     options.channels = options.channels or predictor.channels
     dataset = _open(options, options.split or _split_to_score(options))
     print(f"Scoring {dataset!r}", file=sys.stderr)
@@ -651,7 +754,7 @@ def _evaluate(options):
         void_edges=not options.no_void_edges,
         average_precision=options.average_precision,
         plots=options.plots,
-        **_procedure(options),
+        **procedure,
     )
     print(inference.format_scores(scores))
     if options.plots:
@@ -672,10 +775,14 @@ def _split_to_score(options):
 def _predict(options):
     from keras_seg import inference
 
-    predictor = inference.Predictor(options.model)
-    written = inference.predict_folder(
-        predictor, options.images, options.output, **_procedure(options)
-    )
+    predictor, procedure = _predictor(options)
+    if options.submission:
+        written = inference.write_submission(
+            predictor, options.images, options.output, options.submission, **procedure
+        )
+        print(f"{len(written)} label maps for {options.submission} in {written[0].parent}.")
+        return
+    written = inference.predict_folder(predictor, options.images, options.output, **procedure)
     print(f"{len(written)} label maps and overlays written to {options.output}.")
 
 

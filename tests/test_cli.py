@@ -118,6 +118,72 @@ def test_predict_with_a_crf(run, photos, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_predict_by_a_procedure(run, photos, tmp_path, capsys):
+    image = next((photos / "val" / "images").iterdir())
+    command = ["predict", str(run), str(image), "--output"]
+    spelled = ["--mode", "slide", "--window", "48", "32", "--stride", "20", "--rule", "encoding"]
+    spelled += ["--average", "logits", "--sampling", "half_pixel", "--scales", "0.75", "1"]
+    spelled += ["--base-size", "80", "--batch-windows", "2", "--weighting", "gaussian"]
+    spelled += ["--flip", "--flip-pairs", "1,2"]
+    named = ["--procedure", "mmseg", "--window", "48", "--base-size", "96", "80"]
+    predictor = inference.Predictor(run)
+    for folder, arguments, options in [
+        (
+            "spelled",
+            spelled,
+            {
+                "mode": "slide",
+                "window": (48, 32),
+                "stride": 20,
+                "rule": "encoding",
+                "average": "logits",
+                "sampling": "half_pixel",
+                "scales": (0.75, 1),
+                "base_size": 80,
+                "weighting": "gaussian",
+                "flip": True,
+                "flip_pairs": ((1, 2),),
+            },
+        ),
+        ("named", named, {"procedure": "mmseg", "window": 48, "base_size": (96, 80)}),
+    ]:
+        assert main([*command, str(tmp_path / folder), *arguments]) == 0
+        found = np.asarray(Image.open(tmp_path / folder / f"{image.stem}_label.png"))
+        np.testing.assert_array_equal(found, predictor.predict_file(image, **options))
+    capsys.readouterr()
+    for wrong, message in (
+        (["--procedure", "pspnet"], "Unknown procedure 'pspnet'"),
+        (["--rule", "mmseg"], "rule belongs to mode='slide'"),
+        (["--flip", "--flip-pairs", "1-2"], "--flip-pairs takes ID,ID"),
+        (["--submission", "voc"], "predicts 4 classes, but a submission to voc needs 21"),
+        (["--ensemble", str(run)], "--ensemble needs --proposals"),
+        (["--proposals", "selective_search", "--window", "9"], "leave out --window"),
+        (["--proposals", "forest.yml"], "there is no file forest.yml"),
+    ):
+        assert main([*command, str(tmp_path / "wrong"), *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_predict_for_an_evaluation_server_and_by_proposals(tmp_path, capsys):
+    model = models.UNet(21, (None, None, 3), filters=2, depth=1)
+    model.save(tmp_path / "model.keras")
+    data.write_shapes(tmp_path / "shapes", 2, size=(64, 72))
+    images = tmp_path / "shapes" / "images"
+    command = ["predict", str(tmp_path / "model.keras"), str(images), "--output"]
+    assert main([*command, str(tmp_path / "server"), "--submission", "voc", "--flip"]) == 0
+    assert "2 label maps for voc" in capsys.readouterr().out
+    folder = tmp_path / "server" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
+    predictor = inference.Predictor(model)
+    for image in images.iterdir():
+        found = np.asarray(Image.open(folder / f"{image.stem}.png"))
+        np.testing.assert_array_equal(found, predictor.predict_file(image, flip=True))
+    # No box of a picture of 64 x 72 is large enough: everything is background.
+    boxes = ["--proposals", "selective_search", "--crf", "deeplab"]
+    assert main([*command, str(tmp_path / "boxes"), *boxes]) == 0
+    label = np.asarray(Image.open(next((tmp_path / "boxes").glob("*_label.png"))))
+    assert label.shape == (64, 72) and (label == 0).all()
+
+
 def test_tune_crf(run, photos, tmp_path, capsys):
     command = ["tune-crf", str(run), "--data", str(photos), "--images", "2", "--rounds", "1"]
     grid = ["--w1", "3", "5", "--theta-alpha", "20", "--theta-beta", "5"]

@@ -43,6 +43,7 @@ LAZY = {
     "safetensors",
     "scipy",
     "pycocotools",
+    "cv2",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,8 +1,10 @@
 """Batches for `fit` and `evaluate`: one content, as a Keras PyDataset or as a tf.data pipeline.
 
 A batch is (images float32 (B, H, W, C) 0..255, labels int32 (B, H, W)), and weights float32
-(B, H, W) as third if the data set has them. It follows from (seed, epoch, step) alone. Hence a
-resumed run sees what the uninterrupted one would have seen, and both pipelines give the same bits.
+(B, H, W) as third if the data set has them. It follows from (seed, epoch, step) and the shard
+alone. Hence a resumed run sees what the uninterrupted one would have seen, and both pipelines give
+the same bits. Labels of a data set whose pixels have K labels (`dataset.multi_label`) are
+(B, H, W, K).
 """
 
 import concurrent.futures
@@ -14,7 +16,8 @@ import numpy as np
 from keras_seg.data.augment import pad_color, pad_to
 
 _TYPES = ("float32", "int32", "float32")  # of images, labels, weights
-_ORDER, _CHANGE = 1, 2  # separate the random numbers of the order from those of the augmentation
+# Separate the random numbers of the order, of the augmentation, and of partners and their mixing.
+_ORDER, _CHANGE, _MIX = 1, 2, 3
 
 
 class NumpyBatches(keras.utils.PyDataset):
@@ -30,6 +33,8 @@ class NumpyBatches(keras.utils.PyDataset):
         dataset: `SegmentationDataset`.
         batch_size: samples a batch.
         augment: `Augment`, or None.
+        mix: `CutMix`, `CopyPaste` or such a function, which puts pixels of another sample, drawn
+            from (seed, epoch, sample) among all of the data set, into each; None: none.
         size: (H, W) to which every image is padded at the bottom and the right, with ImageNet's
             mean and the ignored id; for evaluation of images of mixed sizes. None: no padding, and
             the images of a batch must have one size.
@@ -42,6 +47,11 @@ class NumpyBatches(keras.utils.PyDataset):
         repeat: an endless stream of epochs; `set_epoch` then does nothing, since the position in
             the stream says the epoch.
         cache: keep the decoded samples in memory.
+        shard: (index, count) of this host among `count`, each of which reads every count-th sample
+            of the order and makes batches of `batch_size` of its own. All hosts have the same
+            number of steps; together, step s of all of them holds the samples of step s of one host
+            with `count` times the batch. Unless the samples divide evenly it needs
+            `drop_remainder`, or `pad_batch`, by which a host may end on a batch of padding alone.
         workers: threads that make the following batches in the meantime; 0: none.
 
     Raises:
@@ -55,6 +65,7 @@ class NumpyBatches(keras.utils.PyDataset):
         batch_size,
         *,
         augment=None,
+        mix=None,
         size=None,
         shuffle=False,
         seed=0,
@@ -63,6 +74,7 @@ class NumpyBatches(keras.utils.PyDataset):
         pad_batch=False,
         repeat=False,
         cache=False,
+        shard=(0, 1),
         workers=1,
     ):
         # Own threads: Keras' would start an endless stream late where it peeks at a first batch.
@@ -70,7 +82,17 @@ class NumpyBatches(keras.utils.PyDataset):
         if workers < 0:
             raise ValueError(f"workers must not be negative, got {workers}.")
         self.plan = _Plan(
-            dataset, batch_size, augment, size, shuffle, seed, drop_remainder, pad_batch, cache
+            dataset,
+            batch_size,
+            augment=augment,
+            mix=mix,
+            size=size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_remainder=drop_remainder,
+            pad_batch=pad_batch,
+            cache=cache,
+            shard=shard,
         )
         self.epoch = _check_epoch(initial_epoch)
         self.repeat = repeat
@@ -130,6 +152,7 @@ def tf_batches(
     batch_size,
     *,
     augment=None,
+    mix=None,
     size=None,
     shuffle=False,
     seed=0,
@@ -138,6 +161,7 @@ def tf_batches(
     pad_batch=False,
     repeat=False,
     cache=False,
+    shard=(0, 1),
 ):
     """The batches of `NumpyBatches` as a `tf.data.Dataset`, made in parallel, in the same order.
 
@@ -154,7 +178,17 @@ def tf_batches(
 
     initial_epoch = _check_epoch(initial_epoch)
     plan = _Plan(
-        dataset, batch_size, augment, size, shuffle, seed, drop_remainder, pad_batch, cache
+        dataset,
+        batch_size,
+        augment=augment,
+        mix=mix,
+        size=size,
+        shuffle=shuffle,
+        seed=seed,
+        drop_remainder=drop_remainder,
+        pad_batch=pad_batch,
+        cache=cache,
+        shard=shard,
     )
 
     def load(index):
@@ -167,9 +201,11 @@ def tf_batches(
         images, *maps = tf.numpy_function(load, [index], types, stateful=False)
         shape = plan.static_shape()
         images.set_shape((*shape, dataset.channels))
-        for values in maps:
+        labels, *weights = maps
+        labels.set_shape((*shape, *plan.label_channels))
+        for values in weights:
             values.set_shape(shape)
-        return images, *maps
+        return images, labels, *weights
 
     steps = tf.data.Dataset.counter() if repeat else tf.data.Dataset.range(plan.steps)
     batches = steps.map(to_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -207,6 +243,19 @@ def _check_epoch(epoch):
     return int(epoch)
 
 
+def _check_shard(shard, samples, even):
+    """(index, count), checked: every host must have the same number of steps."""
+    index, count = shard
+    if count < 1 or not 0 <= index < count:
+        raise ValueError(f"shard must be (index, count), 0 <= index < count; got {shard!r}.")
+    if samples % count and not even:
+        raise ValueError(
+            f"{samples} samples do not divide evenly among {count} hosts: say drop_remainder=True "
+            "(training) or pad_batch=True (evaluation)."
+        )
+    return int(index), int(count)
+
+
 class _Plan:
     """What is in batch (epoch, step): a pure function."""
 
@@ -214,13 +263,16 @@ class _Plan:
         self,
         dataset,
         batch_size,
+        *,
         augment,
+        mix,
         size,
         shuffle,
         seed,
         drop_remainder,
         pad_batch,
         cache,
+        shard,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -230,17 +282,34 @@ class _Plan:
             raise ValueError("drop_remainder and pad_batch exclude each other.")
         if size is not None and augment is not None and augment.crop is not None:
             raise ValueError("Give size= or augment.crop, not both: the crop already says a size.")
-        self.steps = steps_per_epoch(len(dataset), batch_size, drop_remainder)
+        self.shard = _check_shard(shard, len(dataset), drop_remainder or pad_batch)
+        hosts = self.shard[1]
+        mine = len(dataset) // hosts if drop_remainder else -(-len(dataset) // hosts)
+        self.steps = steps_per_epoch(mine, batch_size, drop_remainder)
         if self.steps == 0:
+            among = f" for each of {hosts} hosts" if hosts > 1 else ""
             raise ValueError(
-                f"{len(dataset)} samples make no batch of {batch_size} with drop_remainder="
+                f"{len(dataset)} samples make no batch of {batch_size}{among} with drop_remainder="
                 f"{drop_remainder}: {dataset!r}. Use a smaller batch_size."
             )
+        if mix is not None and len(dataset) < 2:
+            raise ValueError(f"mix needs at least 2 samples: {dataset!r}.")
         self.dataset = dataset.cached() if cache else dataset
-        # A data set of one's own need not know of weights.
+        # A data set of one's own need not know of weights and of several labels a pixel.
         self.weighted = getattr(dataset, "has_weights", False)
+        multi_label = getattr(dataset, "multi_label", False)
+        self.label_channels = (dataset.table.num_classes,) if multi_label else ()
         self.batch_size = batch_size
         self.augment = augment
+        self.mix = mix
+        self.objects = None
+        if getattr(mix, "needs_instances", False):
+            if not hasattr(self.dataset, "weighted"):
+                raise ValueError(
+                    f"{dataset!r} does not say which pixels belong to one object, as {mix} needs."
+                )
+            # As weights they are float32, which holds every id below 2**24.
+            self.objects = self.dataset.weighted(np.asarray)
         self.size = None if size is None else tuple(size)
         self.shuffle = shuffle
         self.seed = int(seed)
@@ -258,42 +327,69 @@ class _Plan:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             np.random.default_rng([_ORDER, self.seed, epoch]).shuffle(order)
-        chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-        samples = [self._sample(epoch, int(index)) for index in chosen]
+        index, hosts = self.shard
+        mine = order[index::hosts]
+        chosen = mine[step * self.batch_size : (step + 1) * self.batch_size]
+        # Where padding alone is left to this host, another sample says its size.
+        samples = [self._sample(epoch, int(index)) for index in (chosen if len(chosen) else [0])]
         self._check_sizes(samples, chosen)
         count = self.batch_size if self.pad_batch else len(samples)
         batch = []
         for kind, first in enumerate(samples[0]):
             whole = np.empty((count, *first.shape), _TYPES[kind])
             whole[:] = self.fills[kind]
-            for place, arrays in enumerate(samples):
+            for place, arrays in enumerate(samples[: len(chosen)]):
                 whole[place] = arrays[kind]
             batch.append(whole)
         return tuple(batch)
 
     def _sample(self, epoch, index):
         """(image, label) or (image, label, weights)."""
+        rng = np.random.default_rng([_CHANGE, self.seed, epoch, index])
+        sample = self._changed(index, rng)
+        if self.mix is None:
+            return sample
+        rng = np.random.default_rng([_MIX, self.seed, epoch, index])
+        other = int(rng.integers(len(self.dataset) - 1))
+        other += other >= index  # any but itself
+        partner = self._changed(other, rng, self.objects)
+        if partner[1].shape != sample[1].shape:
+            names = self.dataset.names
+            sizes = [f"{h}x{w}" for h, w in (s[1].shape[:2] for s in (sample, partner))]
+            raise ValueError(
+                f"{names[index]} is {sizes[0]} (HxW) and {names[other]}, to be mixed with it, "
+                f"{sizes[1]}. Give both one size: augment=Augment(crop=(H, W))."
+            )
+        return self.mix(sample, partner, rng)
+
+    def _changed(self, index, rng, objects=None):
+        """Sample `index` augmented and padded; with `objects`, its map of them comes last."""
         image, label, name = self.dataset[index]
         weights = [self.dataset.read_weights(index)] if self.weighted else []
         arrays = (image, label, *weights)
-        if self.augment is not None:
-            rng = np.random.default_rng([_CHANGE, self.seed, epoch, index])
+        if objects is not None:
+            extras = {"instances": objects.read_weights(index).astype("int32")}
+            if self.augment is not None:
+                *arrays, extras = self.augment(image, label, rng, *weights, extras=extras)
+            arrays = (*arrays, extras["instances"])
+        elif self.augment is not None:
             arrays = self.augment(image, label, rng, *weights)
         if self.size is not None:
             arrays = self._pad(arrays, name)
         return arrays
 
     def _pad(self, arrays, name):
-        height, width = arrays[1].shape
+        height, width = arrays[1].shape[:2]
         if height > self.size[0] or width > self.size[1]:
             raise ValueError(
                 f"{name} is {height}x{width} (HxW), larger than size={self.size}. Give a larger "
                 "size, or crop with augment=Augment(crop=...)."
             )
-        return [pad_to(a, self.size, fill) for a, fill in zip(arrays, self.fills, strict=False)]
+        fills = (*self.fills[:2], 0, 0)
+        return tuple(pad_to(a, self.size, f) for a, f in zip(arrays, fills, strict=False))
 
     def _check_sizes(self, samples, chosen):
-        sizes = {sample[1].shape: index for sample, index in zip(samples, chosen, strict=True)}
+        sizes = {sample[1].shape[:2]: i for sample, i in zip(samples, chosen, strict=False)}
         if len(sizes) > 1:
             names = self.dataset.names
             listed = ", ".join(f"{h}x{w} ({names[i]})" for (h, w), i in list(sizes.items())[:3])

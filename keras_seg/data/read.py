@@ -88,6 +88,16 @@ def read_mask(path, table=None, *, color_table=None, mask_values=None):
     ids = _read_ids(path, color_table)
     if mask_values:
         ids = _map_values(ids, mask_values)
+    return checked_ids(path, ids, table)
+
+
+def checked_ids(path, ids, table=None):
+    """Integer ids (H, W) as uint8.
+
+    Raises:
+        ValueError: naming `path`, if one is neither a class of `table` nor its `ignore_label`
+            (without a table: outside 0..255).
+    """
     high = 255 if table is None else table.num_classes - 1
     bad = (ids < 0) | (ids > high)
     if table is not None:
@@ -104,6 +114,23 @@ def read_instances(path):
         ValueError: naming the file, as `read_mask`.
     """
     return _read_ids(path, None).astype("int32")
+
+
+def read_values(path, *, gif=False, expand=False):
+    """What a lossless file holds, unchanged: (H, W), palette indices too, or (H, W, channels).
+
+    For masks that are no plain ids, such as one object a file or classes in one of three channels.
+
+    Args:
+        path: PNG, TIFF, BMP or PPM.
+        gif: whether a GIF of one frame will do: some old data sets have masks as GIF.
+        expand: whether palettes become their colours, (H, W, 3).
+
+    Raises:
+        ValueError: naming the file, if it is missing, damaged or a JPEG.
+    """
+    image, _ = _decode_lossless(path, gif)
+    return np.asarray(image.convert("RGB") if expand and image.mode == "P" else image)
 
 
 def write_mask(path, label, table):
@@ -150,7 +177,7 @@ def orientation(path):
         return 1
 
 
-def _decode(path, data):
+def _decode(path, data, gif=False):
     """(upright Pillow image with its pixels loaded, its PNG header (bits, colour type) or None)."""
     try:
         image = Image.open(io.BytesIO(data))
@@ -158,7 +185,7 @@ def _decode(path, data):
             image.verify()  # the checksums, which loading skips; it closes the file
             image = Image.open(io.BytesIO(data))
         kind, frames = image.format, getattr(image, "n_frames", 1)
-        if kind != "GIF":
+        if kind != "GIF" or gif:
             image.load()
         if image.getexif().get(_ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
@@ -170,7 +197,8 @@ def _decode(path, data):
         raise ValueError(f"{path}: {_damage(data)}.") from error
     except Exception as error:  # damage shows as a dozen types of error, SyntaxError among them
         raise ValueError(f"{path}: {_damage(data)} ({error}).") from error
-    if kind == "GIF" or (frames > 1 and kind != "MPO"):  # a phone's MPO is a JPEG with a preview
+    stack = frames > 1 and kind != "MPO"  # a phone's MPO is a JPEG with a preview
+    if stack or (kind == "GIF" and not gif):
         raise ValueError(
             f"{path}: a {kind} with {frames} frame{'s' * (frames > 1)}. Animations, stacks and "
             "GIFs are not read: save each frame as a PNG."
@@ -210,19 +238,7 @@ def _to_eight_bits(path, image, white):
 
 def _read_ids(path, color_table):
     """Ids as the file has them: an integer array (H, W)."""
-    data = _read_bytes(path)
-    if data.startswith(_JPEG_MAGIC):
-        raise ValueError(
-            f"{path}: a JPEG. JPEG blurs ids into wrong ones: export the masks again as PNG."
-        )
-    image, png_header = _decode(path, data)
-    compression = str(image.info.get("compression", ""))
-    if image.format not in _LOSSLESS or "jpeg" in compression or "webp" in compression:
-        raise ValueError(
-            f"{path}: a mask must be a lossless PNG, TIFF, BMP or PPM file, not {image.format} "
-            f"{compression}".rstrip()
-            + "."
-        )
+    image, png_header = _decode_lossless(path)
     array = np.asarray(image)
     if image.mode in ("LA", "RGBA"):
         if array[..., -1].min() < 255:
@@ -231,7 +247,7 @@ def _read_ids(path, color_table):
     if image.mode in ("RGB", "RGBA"):
         if png_header and png_header[0] == 16:
             raise ValueError(f"{path}: an RGB mask with 16 bits a channel. Save it with 8.")
-        return _ids_of_colors(path, array, color_table)
+        return ids_of_colors(path, array, color_table)
     if array.ndim != 2 or array.dtype.kind == "f":
         raise ValueError(f"{path}: a mask must hold ids or RGB colours, not mode {image.mode}.")
     if png_header in ((2, 0), (4, 0)):  # Pillow stretches 2 and 4-bit grey to 0..255
@@ -239,7 +255,33 @@ def _read_ids(path, color_table):
     return array.astype("uint8") if array.dtype == bool else array
 
 
-def _ids_of_colors(path, colors, color_table):
+def _decode_lossless(path, gif=False):
+    """`_decode` of a file that keeps every value, told by its content."""
+    data = _read_bytes(path)
+    if data.startswith(_JPEG_MAGIC):
+        raise ValueError(
+            f"{path}: a JPEG. JPEG blurs ids into wrong ones: export the masks again as PNG."
+        )
+    image, png_header = _decode(path, data, gif)
+    compression = str(image.info.get("compression", ""))
+    known = image.format in _LOSSLESS or (gif and image.format == "GIF")
+    if not known or "jpeg" in compression or "webp" in compression:
+        raise ValueError(
+            f"{path}: a mask must be a lossless PNG, TIFF, BMP or PPM file, not {image.format} "
+            f"{compression}".rstrip()
+            + "."
+        )
+    return image, png_header
+
+
+def ids_of_colors(path, colors, color_table):
+    """The ids of exact colours, integers (H, W), as `read_mask`; `path` is for messages.
+
+    Args:
+        path: file that they came from.
+        colors: uint8 (H, W, 3).
+        color_table: a `LabelTable` or {(R, G, B): id}; None is refused with advice.
+    """
     if color_table is None:
         grey = (colors == colors[..., :1]).all()
         advice = (

@@ -90,11 +90,11 @@ def evaluate(
             )
         try:
             if curves:
-                probabilities = predictor.probabilities(sample.image, **options)
+                probabilities = predictor.probabilities(sample.image, progress=False, **options)
                 tally.add_probabilities(sample.label, probabilities)
                 labels = probabilities.argmax(axis=-1)
             else:
-                labels = predictor.predict(sample.image, **options)
+                labels = predictor.predict(sample.image, progress=False, **options)
             tally.add(sample.label, labels)
         except ValueError as error:
             raise ValueError(f"{sample.name}: {error}") from error

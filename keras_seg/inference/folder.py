@@ -43,10 +43,12 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
     writable_folder(output_folder)
     written, failed = [], []
     bar = Progress(len(images), "predict", show=progress)
+    # One bar at a time: of the images, or of a single large one's windows.
+    windows = None if progress and len(images) == 1 else False
     for path, (label_path, overlay_path) in zip(images, targets, strict=True):
         try:
             image = read_image(path, channels=predictor.channels)
-            label = predictor.predict(image, **options)
+            label = predictor.predict(image, progress=windows, **options)
         except ValueError as error:
             text = str(error)
             failed.append(text if str(path) in text else f"{path}: {text}")

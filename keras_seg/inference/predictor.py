@@ -2,20 +2,28 @@
 
 import numpy as np
 
-from keras_seg.crf import find_crf
 from keras_seg.data import LabelTable, read_image
-from keras_seg.inference.runners import load_runner
-from keras_seg.inference.windows import (
-    OverlapTile,
-    SlidingWindow,
-    pad_to_multiple,
-    pair,
+from keras_seg.inference.options import Options
+from keras_seg.inference.progress import Progress
+from keras_seg.inference.resize import (
+    Picture,
+    block_rows,
+    blocks,
+    equal_blocks,
     resize,
+    resize_blocks,
+    source_columns,
 )
-from keras_seg.utils import read_json, unknown_name
+from keras_seg.inference.runners import load_runner
+from keras_seg.inference.windows import OverlapTile, SlidingWindow, pad_to_multiple, pair
+from keras_seg.utils import read_json
 
 # The input of the U-Net paper (Figure 2), used by mode="tile" where the network does not fix one.
 _UNET_TILE = 572
+# `predict` holds about so many bytes of unfinished scores; see `Predictor._strips`.
+_HELD_BYTES = 2**29
+# `predict` shows its progress for images of more pixels than this.
+_LARGE = 10_000_000
 
 
 class Predictor:
@@ -23,6 +31,11 @@ class Predictor:
 
     Every prediction option is an argument of `probabilities`, `predict` and `predict_file`:
 
+    procedure: None, or whose test-time procedure to follow: "semseg" (PSPNet, PSANet), "mmseg",
+        "setr" (mmseg's, with pictures no smaller than the window) or "encoding" (PyTorch-Encoding:
+        EncNet). It sets mode="slide", `rule`, `average`, `sampling` and `align_corners`, each
+        unless given, and how the sides of a scaled picture are rounded. Scales, base_size and flip
+        stay yours.
     mode:
         - "whole" (default): the network sees the whole picture. A file with a fixed input size gets
           the picture stretched to that size, as an application on a phone does, and the
@@ -33,17 +46,40 @@ class Predictor:
     window, stride: (H, W) or one number, for "slide" and "tile". Default window: the network's
         fixed size; else for "slide" the size in the manifest beside the file, for "tile" 572.
         Default stride: two thirds of the window for "slide", see `OverlapTile` for "tile".
+    rule: where the windows of "slide" lie, and how small pictures are padded: "semseg" (default),
+        "mmseg" or "encoding", see `SlidingWindow`.
+    weighting: "uniform" or "gaussian", for "slide".
+    batch_windows: how many windows or tiles the network sees at once. Default: up to 8, fewer where
+        their scores would be large; a file with a batch size of its own gets that.
     scales: run at each of these sizes of the picture, and average.
-    base_size: scales are of a long side of this many pixels; None: of the picture's own size.
+    base_size: scales are of a long side of this many pixels; None: of the picture's own size. For
+        procedure "mmseg" and "setr" a pair of bounds, such as (2048, 512).
     flip: True: average with the result of the mirrored picture; "d4": with all 8 rotations and
         mirror images of the square (for pictures without an up and down, such as microscopy).
+    flip_pairs: pairs of class ids that a mirror image swaps, such as left and right arm: ((14, 15),
+        (16, 17), (18, 19)) for LIP.
     size_divisor: "whole" only: pad bottom and right with the mean colour to a multiple of this; a
         pair (divisor, remainder) for sizes such as 8k+1: (8, 1). The result is cropped.
-    average: "probabilities" (default; semseg), or "logits".
-    weighting: "uniform" or "gaussian", for "slide".
+    average: what is averaged.
+        - "probabilities" (default; semseg): everywhere, over mirror images, windows and scales.
+        - "logits": everywhere, with one softmax at the end.
+        - "views" (mmseg): logits over the windows of one view, which is the picture at one scale,
+          mirrored or not; then the probabilities of the views.
+        - "likelihoods" (PyTorch-Encoding): the exponential of the sum of the mirror images' logits,
+          over windows and scales; normalised only at the end.
+    sampling: how pictures, and finished scores at another size, are resized: "antialias" (default),
+        "half_pixel", "align_corners" or "legacy", see `resize`.
+    align_corners: whether scores smaller than what the network saw are enlarged corner on corner
+        (networks with sizes 8k+1) instead of at half-pixel centres (default).
     crf: None, or a dense CRF that refines the probabilities at the image's own size, after all
         averaging: the name of a preset, such as "deeplab", or a `keras_seg.crf.DenseCRF`. It sees
         all channels of the image as colours. `probabilities` then returns its marginals.
+    progress: show a bar of the windows done on standard error. Default: for pictures of more than
+        10 megapixels.
+
+    `predict` computes the scores of "slide" and "tile", and of files with a fixed size, in bands of
+    rows, so that those of a large picture need not exist as a whole: 40 megapixels are labelled
+    within 2 GiB beyond the model. `probabilities`, and a CRF, hold all (H, W, K).
 
     A file that returns labels instead of logits votes with its label for each pixel.
 
@@ -101,14 +137,14 @@ class Predictor:
         `options` are described at the class. Raises ValueError for an image of another kind or
         number of channels, and for options that do not fit each other or the network.
         """
-        return self._probabilities(self._image(image), _Options(self, **options))
+        return self._probabilities(self._image(image), Options(self, **options))
 
     def predict(self, image, **options):
         """The label map, uint8 (H, W), of one image (H, W, C); see `probabilities`.
 
         Of several equal scores the first class wins.
         """
-        image, options = self._image(image), _Options(self, **options)
+        image, options = self._image(image), Options(self, **options)
         if options.plain and self.input_size in (None, image.shape[:2]):
             # One run and no averaging: the softmax would change nothing but the time it takes.
             output = self.runner.run(image[None])[0]
@@ -117,6 +153,8 @@ class Predictor:
                     return output.argmax(axis=-1).astype("uint8")
                 self._check_labels(output)
                 return output.astype("uint8")
+        if self._in_bands(image.shape[:2], options):
+            return self._predict_in_bands(image, options)
         return self._probabilities(image, options).argmax(axis=-1).astype("uint8")
 
     def predict_file(self, path, **options):
@@ -125,9 +163,9 @@ class Predictor:
 
     def check(self, **options):
         """Raise ValueError for prediction options that do not fit each other or the network."""
-        options = _Options(self, **options)
-        if options.mode == "tile":
-            OverlapTile(options.window, self._tile_output(options.window), options.stride)
+        options = Options(self, **options)
+        if options.mode != "whole":
+            self._cover(options)
 
     def _image(self, image):
         image = np.asarray(image)
@@ -143,49 +181,151 @@ class Predictor:
         return image
 
     def _probabilities(self, image, options):
-        size = image.shape[:2]
-        total = None
-        for scale in options.scales:
-            scaled = resize(image, _scaled_size(size, scale, options.base_size))
-            scores = resize(self._scores(scaled, options), size)
-            total = scores if total is None else np.add(total, scores, out=total)
-        if len(options.scales) > 1:
-            total /= len(options.scales)
-        if options.average == "logits":
-            total = _softmax(total)
+        size, views = image.shape[:2], options.views()
+        total = np.zeros((*size, self.num_classes), "float32")
+        bar = self._bar(size, options, [(0, size[1])])
+        for view in views:
+            row = 0
+            for block in self._stream(image, options, view, (0, size[1]), bar):
+                total[row : row + len(block)] += block
+                row += len(block)
+        for block in blocks(total):
+            block[...] = _finish(block, len(views), options)
         return total if options.crf is None else options.crf(total, image)
 
-    def _scores(self, image, options):
-        """Scores (H, W, K) of a float32 image at its own size."""
-        if options.mode == "slide":
-            slide = SlidingWindow(options.window, options.stride, options.weighting)
-            return slide(image, lambda part: self._view(part, options))
+    def _in_bands(self, size, options):
+        """Whether `predict` should not hold all scores of an image (H, W)."""
+        if options.crf is not None or (options.mode == "whole" and self.input_size is None):
+            return False
+        # All views at once in strips cost more windows than one after another.
+        small = 4 * size[0] * size[1] * self.num_classes <= _HELD_BYTES
+        return not (small and len(options.views()) > 1)
+
+    def _predict_in_bands(self, image, options):
+        """`predict` that never holds the scores of more than some rows; see `_strips`."""
+        size, views = image.shape[:2], options.views()
+        label = np.empty(size, "uint8")
+        strips = self._strips(size, options)
+        bar = self._bar(size, options, strips)
+        for first, last in strips:
+            streams = [self._stream(image, options, view, (first, last), bar) for view in views]
+            if len(streams) > 1:
+                rows = block_rows((last - first) * self.num_classes)
+                streams = [equal_blocks(stream, rows) for stream in streams]
+            row = 0
+            for total, *others in zip(*streams, strict=True):
+                for block in others:
+                    total += block
+                band = _finish(total, len(views), options).argmax(axis=-1)
+                label[row : row + len(band), first:last] = band
+                row += len(band)
+        return label
+
+    def _strips(self, size, options):
+        """Ranges of columns to compute one after another: one where that fits `_HELD_BYTES`.
+
+        A row of windows is held until the next one has been added to it, at every scale. Where that
+        is too much, the picture is computed in strips; windows on their borders are run for both.
+        """
+        if options.mode == "whole":
+            return [(0, size[1])]
+        rows = (
+            options.window[0] if options.mode == "slide" else self._tile_output(options.window)[0]
+        )
+        columns = sum(options.scaled_size(size, scale)[1] for scale, _ in options.views())
+        count = -(-rows * columns * self.num_classes * 4 // _HELD_BYTES)
+        edges = np.linspace(0, size[1], min(count, size[1]) + 1).astype(int).tolist()
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+    def _bar(self, size, options, strips):
+        """A progress bar of all windows."""
+        show = options.progress
+        if show is None:
+            show = size[0] * size[1] > _LARGE
+        if options.mode == "whole" or not show:
+            return Progress(1, "windows", show=False)
+        total = 0
+        for scale, mirrored in options.views():
+            scaled = options.scaled_size(size, scale)
+            for strip in strips:
+                columns = _source(size, scaled, mirrored, strip, options)
+                total += self._cover(options).count(scaled, columns)
+        return Progress(total, "windows", show=True)
+
+    def _stream(self, image, options, view, columns, bar):
+        """Blocks of rows, from the top, of the scores of one view at the image's own size."""
+        (scale, mirrored), size = view, image.shape[:2]
+        scaled = self.input_size if options.mode == "whole" else None
+        scaled = scaled or options.scaled_size(size, scale)
+        source = _source(size, scaled, mirrored, columns, options)
+        if mirrored:
+            image, columns = image[:, ::-1], (size[1] - columns[1], size[1] - columns[0])
+        picture = Picture(image, scaled, options.sampling)
+        stream = self._rows(picture, options, source, bar)
+        for block in resize_blocks(stream, scaled, size, options.sampling, columns):
+            if mirrored:
+                block = _unmirror(block, options)
+            yield softmax(np.array(block)) if options.average == "views" else block
+
+    def _rows(self, picture, options, columns, bar):
+        """The same at the picture's size."""
+
+        def network(windows):
+            scores = self._views(windows, options)
+            for _ in windows:
+                bar.step()
+            return scores
+
+        if options.mode != "whole":
+            cover = self._cover(options)
+            return cover.rows(picture, network, columns=columns, batch=options.batch)
+        image = picture.take(*map(np.arange, picture.size))
+        if self.input_size is None:
+            image = pad_to_multiple(image, *options.size_divisor)
+        scores = self._views(image[None], options)[0]
+        return blocks(scores[: picture.size[0]], columns)
+
+    def _cover(self, options):
+        """The `SlidingWindow` or `OverlapTile`."""
         if options.mode == "tile":
             output = self._tile_output(options.window)
-            tiles = OverlapTile(options.window, output, options.stride)
-            return tiles(image, lambda part: self._view(part, options))
-        size = image.shape[:2]
-        if self.input_size is not None:
-            return resize(self._view(resize(image, self.input_size), options), size)
-        image = pad_to_multiple(image, *options.size_divisor)
-        return self._view(image, options)[: size[0], : size[1]]
+            return OverlapTile(options.window, output, options.stride)
+        fixed = self.input_size is not None
+        return SlidingWindow(
+            options.window, options.stride, options.weighting, options.rule, fixed=fixed
+        )
 
-    def _view(self, image, options):
+    def _views(self, images, options):
         """Scores of what the network sees in one go, averaged over mirror images and rotations."""
         turns = range(4) if options.flip == "d4" else range(1)
+        flip = options.flip and options.average != "views"
         total = None
         for turn in turns:
-            batch = np.rot90(image, turn)[None]
-            if options.flip:
+            batch = np.rot90(images, turn, axes=(1, 2))
+            if flip:
                 batch = np.concatenate([batch, batch[:, :, ::-1]])
             scores = self._network(batch, options)
-            turned = scores[0]
-            if options.flip:
-                turned += scores[1, :, ::-1]
-                turned *= 0.5 / len(turns)
-            turned = np.rot90(turned, -turn)
+            turned = scores[: len(images)]
+            if flip:
+                turned += _unmirror(scores[len(images) :], options)
+                if options.average != "likelihoods":
+                    turned *= 0.5 / len(turns)
+            turned = np.rot90(turned, -turn, axes=(1, 2))
             total = turned if total is None else np.add(total, turned, out=total)
+        if options.average == "likelihoods":
+            total = self._likelihoods(total)
         return total
+
+    def _likelihoods(self, logits):
+        with np.errstate(over="ignore"):
+            scores = np.exp(logits)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"{self.runner.name} gives logits of which the sum over mirror images is "
+                f"{logits.max():.0f}: its exponential is no number any more. Use "
+                "average='probabilities'."
+            )
+        return scores
 
     def _network(self, images, options):
         """Scores (N, H, W, K) of a batch: probabilities, or logits where those are averaged."""
@@ -196,11 +336,13 @@ class Predictor:
         size = images.shape[1:3]
         if options.mode != "tile" and output.shape[1:3] != size:
             self._check_subsampled(output.shape[1:3], size)
-            output = np.stack([resize(scores, size) for scores in output])
+            sampling = "align_corners" if options.align_corners else "half_pixel"
+            output = np.stack([resize(scores, size, sampling) for scores in output])
         elif not output.flags.writeable:
             output = output.copy()
-        softmax = options.average == "probabilities" and not self.runner.outputs_labels
-        return _softmax(output) if softmax else output
+        if options.average != "probabilities" or self.runner.outputs_labels:
+            return output
+        return softmax(output)
 
     def _check_labels(self, labels):
         if labels.min() < 0 or labels.max() >= self.num_classes:
@@ -267,81 +409,6 @@ class Predictor:
         return self.runner.run(np.zeros((1, *size, self.channels), "uint8")).shape[1:3]
 
 
-class _Options:
-    """The checked prediction options, described at `Predictor`."""
-
-    def __init__(
-        self,
-        predictor,
-        *,
-        mode="whole",
-        window=None,
-        stride=None,
-        scales=(1.0,),
-        base_size=None,
-        flip=False,
-        size_divisor=None,
-        average="probabilities",
-        weighting="uniform",
-        crf=None,
-    ):
-        if mode not in ("whole", "slide", "tile"):
-            raise unknown_name("mode", mode, ("whole", "slide", "tile"))
-        if average not in ("probabilities", "logits"):
-            raise unknown_name("average", average, ("probabilities", "logits"))
-        if flip not in (False, True, "d4"):
-            raise ValueError(f"flip must be False, True or 'd4', got {flip!r}.")
-        scales = tuple(np.atleast_1d(scales).tolist())
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales must be positive numbers, got {scales}.")
-        if base_size is not None and base_size < 1:
-            raise ValueError(f"base_size must be None or a number of pixels, got {base_size}.")
-        fixed = predictor.input_size
-        if mode == "whole":
-            if window is not None or stride is not None:
-                raise ValueError("window and stride belong to mode='slide' and mode='tile'.")
-            if fixed and (scales != (1.0,) or base_size or size_divisor):
-                raise ValueError(
-                    f"{predictor.runner.name} has the fixed input size {fixed}: every picture is "
-                    "resized to it, so scales, base_size and size_divisor change nothing. Use "
-                    "mode='slide', or a file without a fixed size."
-                )
-        elif size_divisor is not None:
-            raise ValueError("size_divisor belongs to mode='whole'.")
-        if average == "logits" and predictor.runner.outputs_labels:
-            raise ValueError(
-                f"{predictor.runner.name} returns labels; there are no logits to average."
-            )
-        if crf is not None and predictor.runner.outputs_labels:
-            raise ValueError(
-                f"{predictor.runner.name} returns labels, but a CRF refines probabilities: use the "
-                "model itself, or a file exported with logits (`keras-seg export` makes those)."
-            )
-        self.crf = None if crf is None else find_crf(crf)
-        self.mode, self.scales, self.base_size = mode, scales, base_size
-        self.flip, self.average, self.weighting = flip, average, weighting
-        self.stride = stride
-        self.window = None if mode == "whole" else predictor._window(mode, window)
-        seen = fixed if mode == "whole" else self.window
-        if flip == "d4" and seen and seen[0] != seen[1]:
-            raise ValueError(f"flip='d4' rotates by 90 degrees and needs a square, got {seen}.")
-        self.size_divisor = (1, 0)
-        if size_divisor is not None:
-            divisor, remainder = size_divisor if np.ndim(size_divisor) else (size_divisor, 0)
-            if not 0 <= remainder < divisor:
-                raise ValueError(
-                    "size_divisor must be a positive number or a pair (divisor, remainder) with "
-                    f"0 <= remainder < divisor, got {size_divisor!r}."
-                )
-            self.size_divisor = (divisor, remainder)
-        self.plain = (
-            mode == "whole"
-            and scales == (1.0,)
-            and not (flip or base_size or crf)
-            and self.size_divisor == (1, 0)
-        )
-
-
 def _read_manifest(path):
     """Our manifest that lies beside a model file, or in or beside a SavedModel folder; else {}.
 
@@ -371,15 +438,33 @@ def _check_range(image):
         )
 
 
-def _scaled_size(size, scale, base_size):
-    """(H, W) of the picture at a scale: of its own size, or of a long side of base_size pixels."""
-    if base_size is None:
-        return tuple(max(1, round(side * scale)) for side in size)
-    long = round(scale * base_size)
-    return tuple(max(1, round(side * long / max(size))) for side in size)
+def _source(size, scaled, mirrored, columns, options):
+    """The columns of a view's scaled picture that a strip of columns of the image needs."""
+    if mirrored:
+        columns = size[1] - columns[1], size[1] - columns[0]
+    return source_columns(scaled[1], size[1], options.sampling, columns)
 
 
-def _softmax(logits):
+def _unmirror(scores, options):
+    """Scores (..., W, K) of a mirror image, for the image itself."""
+    scores = scores[..., ::-1, :]
+    return scores if options.swapped is None else scores[..., options.swapped]
+
+
+def _finish(total, count, options):
+    """Probabilities from the sum of the scores of `count` views; changes the sum."""
+    if count > 1:
+        total /= count
+    if options.average == "logits":
+        total = softmax(total)
+    if options.average == "likelihoods":
+        # Where all are too small for float32 they are equal.
+        total = np.maximum(total, np.finfo("float32").tiny, out=total)
+        total /= total.sum(axis=-1, keepdims=True)
+    return total
+
+
+def softmax(logits):
     """Softmax over the last axis, in place."""
     logits -= logits.max(axis=-1, keepdims=True)
     np.exp(logits, out=logits)

@@ -108,6 +108,7 @@ class Runner(abc.ABC):
         kind: "keras", "saved_model", "tflite" or "onnx".
         name: the file's path, or the Keras model's name; for messages.
         path: the file, or None for a model in memory.
+        batch: images that a file takes at once, or None for any number; `run` takes any.
         input_size: (H, W) that every image must have, or None where any size runs.
         channels: the number of image channels C.
         num_classes: K; None if the file returns labels (it does not say how many there are).
@@ -126,7 +127,7 @@ class Runner(abc.ABC):
                 f"{self.name} takes an input of shape {tuple(input_shape)}; a segmentation network "
                 "takes images (N, H, W, C) with a known number of channels C."
             )
-        self._batch, height, width, self.channels = input_shape
+        self.batch, height, width, self.channels = input_shape
         if (height is None) != (width is None):
             raise ValueError(
                 f"{self.name} fixes only one of height and width, {(height, width)}; "
@@ -162,12 +163,12 @@ class Runner(abc.ABC):
         images = np.asarray(images)
         self._check(images.shape)
         images = np.ascontiguousarray(images, "float32")
-        if self._batch is None:
+        if self.batch is None:
             return self._finish(self._call(images))
         parts = []
-        for start in range(0, len(images), self._batch):
-            part = images[start : start + self._batch]
-            fill = np.repeat(part[-1:], self._batch - len(part), axis=0)
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            fill = np.repeat(part[-1:], self.batch - len(part), axis=0)
             result = self._finish(self._call(np.concatenate([part, fill])))
             parts.append(result[: len(part)])
         return np.concatenate(parts)

@@ -130,7 +130,7 @@ class _Search:
             try:
                 if sample.label is None:
                     raise ValueError("has no label; tune_crf() needs a label for every image.")
-                p = self.predictor.probabilities(sample.image, **self.options)
+                p = self.predictor.probabilities(sample.image, progress=False, **self.options)
                 if () in missing:
                     self._count((), sample, p)
                 image = np.atleast_3d(sample.image)

@@ -22,8 +22,18 @@ def _blobs(rng, size):
     return np.asarray(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
 
 
+def _far_from_outlines(label, reach=4):
+    """Pixels around which, `reach` pixels each way, all are of one id."""
+    lowest, highest = label, label
+    for axis in (0, 1):
+        windows = np.lib.stride_tricks.sliding_window_view
+        lowest = windows(lowest, 2 * reach + 1, axis).min(-1)
+        highest = windows(highest, 2 * reach + 1, axis).max(-1)
+    return np.pad(lowest == highest, reach)
+
+
 @pytest.mark.parametrize("seed", range(60))
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3, 4, 8])
 def test_no_new_ids_and_exact_crop(seed, channels):
     rng = np.random.default_rng(seed)
     size = tuple(rng.integers(1, 60, 2))
@@ -50,12 +60,7 @@ def test_image_and_mask_stay_together(channels):
         )
         image = np.repeat(label[..., None] * 40, channels, axis=2)
         new_image, new_label = augment(image, label, rng)
-        inner = np.ones(new_label.shape, bool)
-        for shift in [(dy, dx) for dy in range(-4, 5) for dx in range(-4, 5)]:
-            inner &= new_label == np.roll(new_label, shift, (0, 1))
-        inner[:4] = inner[-4:] = False
-        inner[:, :4] = inner[:, -4:] = False
-        inner &= new_label != 255
+        inner = _far_from_outlines(new_label) & (new_label != 255)
         assert (new_image[inner] == new_label[inner][:, None] * 40).all()
 
 
@@ -177,6 +182,260 @@ def test_same_generator_same_result():
     assert not np.array_equal(first[0], other[0])
 
 
+# Each paper's augmentation; sizes as published, on a picture of 375 x 500.
+PAPERS = {
+    "deeplab_v1": {"crop": 321, "scale": (1.0, 1.0), "pad_at": "end"},
+    "deeplab_v2": {"crop": 321, "scale_steps": (0.5, 0.75, 1, 1.25, 1.5), "pad_at": "end"},
+    "deeplab_v3": {"crop": 513, "scale_steps": (0.5, 0.75, 1, 1.25, 1.5, 1.75, 2)},
+    "deconvnet": {"resize": (250, 250), "crop": 224, "scale": (1.0, 1.0)},
+    "dilated": {"crop": 628, "scale": (1.0, 1.0), "pad": "mirror", "margin": 186},
+    "drn_c": {"crop": 896, "scale": (1.0, 1.0), "pad": "mirror_image"},
+    "drn_d_105": {
+        "crop": 840,
+        "rotation": 10.0,
+        "rotation_probability": 1.0,
+        "interpolation": "bicubic",
+        "pad": "mirror_image",
+    },
+    "encnet": {"long_side": 520, "crop": 480, "rotation": 10.0, "pad_at": "end"},
+    "encnet_short": {"short_side": 520, "crop": 480, "pad_at": "end"},
+    "farabet": {"scale": (0.9, 1.1), "rotation": 8.0, "color": 0.1},
+    "fc_densenet": {"crop": 224, "scale": (1.0, 1.0)},
+    "parsenet": {"crop": 500, "scale": (1.0, 1.0), "pad_at": "end"},
+    "patchwise": {"crop": 100, "scale": (1.0, 1.0), "turns": True, "pad": "mirror"},
+    "pspnet": {"crop": 473, "rotation": 10.0, "blur": 0.5},
+    "resnet38": {"crop": 504, "scale": (0.7, 1.3)},
+    "semseg_aspect": {"crop": 473, "aspect": (0.8, 1.25)},
+    "setr": {"bound": (2048, 512), "crop": 512, "cat_max_ratio": 0.75, "distortion": True},
+    "unet": {
+        "crop": 572,
+        "scale": (1.0, 1.0),
+        "rotation": 180.0,
+        "elastic": 10.0,
+        "turns": True,
+        "distortion": True,
+        "pad": "mirror",
+        "margin": 92,
+    },
+}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("many", [False, True])
+def test_every_paper(paper, many):
+    """Of the right size, no new ids, image and label together, weights and extras along."""
+    rng = np.random.default_rng(0)
+    label = _blobs(rng, (375, 500)) % 4  # 0, 2 and 3
+    image = np.repeat(label[..., None] * np.uint8(60), 3, axis=2)
+    options = {"pad_color": (200, 200, 200), **PAPERS[paper]}
+    if many:
+        label = (label[..., None] == np.arange(5)).astype("uint8")
+        options.pop("cat_max_ratio", None)
+    ids = np.arange(375 * 500, dtype="int32").reshape(375, 500)
+    weights = np.where(image[..., 0] == 120, 3, 2).astype("float32")
+    augment = Augment(**options)
+    for seed in range(2):
+        new = augment(image, label, np.random.default_rng(seed), weights, {"ids": ids})
+        new_image, new_label, new_weights, extras = new
+        assert new_image.shape[:2] == new_label.shape[:2] == new_weights.shape
+        assert augment.crop is None or new_weights.shape == augment.crop
+        assert new_label.shape[2:] == label.shape[2:]
+        assert set(np.unique(new_label)) <= {*np.unique(label), 255}
+        seen = (new_label if new_label.ndim == 2 else new_label[..., 0]) != 255
+        classes = new_label if new_label.ndim == 2 else new_label.argmax(2)
+        assert np.array_equal(new_weights, np.where(seen, np.where(classes == 2, 3, 2), 0))
+        # Where a pixel came from tells its label: labels and further maps move alike.
+        came = label.reshape(-1, *label.shape[2:])[extras["ids"][seen]]
+        assert np.array_equal(new_label[seen], came)
+        again = augment(image, label, np.random.default_rng(seed))
+        assert np.array_equal(again[0], new_image) and np.array_equal(again[1], new_label)
+        # Away from outlines the image is of its label's grey.
+        if not (augment.distortion or any(augment.color)):
+            flat = _far_from_outlines(np.where(seen, classes, 255)) & seen
+            assert flat.any() and (new_image[flat] == classes[flat][:, None] * 60).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "expected"),
+    [
+        ({"short_side": 520}, (300, 400), (520, 693)),
+        ({"long_side": 520}, (300, 400), (390, 520)),
+        ({"bound": (2048, 512)}, (375, 500), (512, 683)),  # the short side meets it
+        ({"bound": (2048, 512)}, (100, 500), (410, 2048)),  # the long side does
+        ({"bound": (512, 2048)}, (500, 375), (683, 512)),
+        ({"resize": (250, 240)}, (375, 500), (250, 240)),
+        ({"resize": (250, 240), "scale": (2.0, 2.0)}, (375, 500), (500, 480)),
+        ({"aspect": (4.0, 4.0)}, (100, 100), (50, 200)),
+        ({"aspect": (0.25, 0.25), "scale": (0.5, 0.5)}, (100, 100), (100, 25)),
+    ],
+)
+def test_sizes_by_hand(options, size, expected):
+    options = {**STILL, **options}
+    image, label = np.zeros((*size, 3), "uint8"), np.zeros(size, "uint8")
+    new_image, new_label = Augment(**options)(image, label, np.random.default_rng(0))
+    assert new_image.shape == (*expected, 3) and new_label.shape == expected
+
+
+def test_scale_steps_are_equally_likely():
+    image, label = np.zeros((100, 100, 1), "uint8"), np.zeros((100, 100), "uint8")
+    rng = np.random.default_rng(0)
+    augment = Augment(scale_steps=(0.5, 0.75, 1, 1.25, 1.5))
+    sides = [len(augment(image, label, rng)[1]) for _ in range(500)]
+    counts = [sides.count(side) for side in (50, 75, 100, 125, 150)]
+    assert sum(counts) == 500 and min(counts) >= 70
+
+
+def test_padding_at_the_end():
+    image, label = np.full((3, 4, 1), 9, "uint8"), np.ones((3, 4), "uint8")
+    augment = Augment(crop=(5, 6), pad_at="end", **STILL)
+    new_image, new_label = augment(image, label, np.random.default_rng(0))
+    assert (new_label[:3, :4] == 1).all() and (new_label == 255).sum() == 30 - 12
+    assert (new_image[new_label == 255] == 116).all()
+
+
+@pytest.mark.parametrize("margin", [0, 2])
+def test_mirror_padding_by_hand(margin):
+    label = np.array([[0, 1, 2]], "uint8")
+    image = label[..., None] * np.uint8(10)
+    crop = None if margin else (1, 7)
+    expected = [2, 1, 0, 1, 2, 1, 0]
+    for pad, ids in (
+        ("mirror", expected),
+        ("mirror_image", [255, 255, 0, 1, 2, 255, 255]),
+    ):
+        augment = Augment(crop=crop, margin=margin, pad=pad, **STILL)
+        new_image, new_label = augment(image, label, np.random.default_rng(0))
+        middle = new_label.shape[0] // 2
+        assert new_image[middle, :, 0].tolist() == [10 * i for i in expected]
+        assert new_label[middle].tolist() == ids
+
+
+def test_a_margin_lets_the_middle_of_a_crop_reach_every_pixel():
+    """Dilation: a network that loses 2 pixels a side sees labels up to the corners."""
+    label = np.arange(30, dtype="uint8").reshape(5, 6)
+    augment = Augment(crop=(7, 6), margin=2, pad="mirror", **STILL)
+    rng = np.random.default_rng(0)
+    seen = set()
+    padded = np.pad(label, 2, mode="reflect")
+    windows = {padded[i : i + 7, j : j + 6].tobytes() for i in range(3) for j in range(5)}
+    for _ in range(200):
+        new_image, new_label = augment(label[..., None], label, rng)
+        assert new_label.tobytes() in windows and np.array_equal(new_image[..., 0], new_label)
+        seen.update(new_label[2:-2, 2:-2].ravel().tolist())
+    assert seen == set(range(30))
+
+
+def test_a_turned_picture_is_mirrored_outside():
+    label = np.repeat(np.arange(40, dtype="uint8")[:, None], 40, 1)
+    image = np.full((40, 40, 3), 7, "uint8")
+    for pad, ignored in (("mirror", False), ("mirror_image", True)):
+        augment = Augment(rotation=45, rotation_probability=1, pad=pad, **STILL)
+        new_image, new_label = augment(image, label, np.random.default_rng(3))
+        assert (new_image == 7).all() and (new_label == 255).any() == ignored
+
+
+def test_cat_max_ratio():
+    label = np.repeat(np.arange(2, dtype="uint8"), 50)[None].repeat(20, 0)
+    shares = {}
+    for ratio in (1.0, 0.75):
+        augment = Augment(crop=(20, 40), cat_max_ratio=ratio, **STILL)
+        drawn = [augment(label[..., None], label, np.random.default_rng(s))[1] for s in range(60)]
+        shares[ratio] = np.array([max(d.mean(), 1 - d.mean()) for d in drawn])
+    assert (shares[1.0] > 0.75).sum() > 20  # 40 of 61 windows
+    assert (shares[0.75] > 0.75).sum() <= 4  # 0.66 ** 10 of 60 is 0.9
+    # Ignored pixels do not count, and where no window will do the last is taken.
+    for ids in ([255] * 60 + [0] * 20 + [1] * 20, [0] * 100):
+        label = np.array([ids], "uint8").repeat(20, 0)
+        image = label[..., None]
+        mixed = Augment(crop=(20, 100), cat_max_ratio=0.75, **STILL)
+        assert np.array_equal(mixed(image, label, np.random.default_rng(0))[1], label)
+
+
+def test_the_middle():
+    label = np.arange(35, dtype="uint8").reshape(5, 7)
+    augment = Augment(crop=3, centre=True, **STILL)
+    new_image, new_label = augment(label[..., None], label, np.random.default_rng(0))
+    assert np.array_equal(new_label, label[1:4, 2:5]) and np.array_equal(
+        new_image[..., 0], new_label
+    )
+
+
+def test_quarter_turns():
+    label = np.arange(6, dtype="uint8").reshape(2, 3)
+    augment = Augment(turns=True, **STILL)
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(40):
+        image, turned = augment(label[..., None], label, rng)
+        assert np.array_equal(image[..., 0], turned)
+        seen.add((turned.shape, turned.tobytes()))
+    assert seen == {(t.shape, t.tobytes()) for t in (np.rot90(label, k) for k in range(4))}
+    for seed in range(20):
+        turned = Augment(turns=True, crop=2, **STILL)(
+            label[..., None], label, np.random.default_rng(seed)
+        )[1]
+        windows = [np.rot90(label[:, i : i + 2], k).tolist() for i in (0, 1) for k in range(4)]
+        assert turned.tolist() in windows
+
+
+def test_left_and_right_change_places():
+    """LIP: a mirrored left arm is a right arm; upside down and mirrored it is left again."""
+    label = np.array([[14, 15, 0], [16, 3, 255]], "uint8")
+    swapped = np.array([[15, 14, 0], [17, 3, 255]], "uint8")
+    many = (label[..., None] == np.arange(18)).astype("uint8")
+    swapped_many = (swapped[..., None] == np.arange(18)).astype("uint8")
+    augment = Augment(scale=(1.0, 1.0), vertical_flip=True, swap=((14, 15), (16, 17)))
+    seen = set()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        image, turned = augment(label[..., None], label, rng)
+        for name, view in (
+            ("same", np.s_[:, :]),
+            ("mirrored", np.s_[:, ::-1]),
+            ("upended", np.s_[::-1]),
+            ("both", np.s_[::-1, ::-1]),
+        ):
+            if np.array_equal(image[..., 0], label[view]):
+                expected = swapped if name in ("mirrored", "upended") else label
+                assert np.array_equal(turned, expected[view])
+                expected = swapped_many if name in ("mirrored", "upended") else many
+                again = augment(label[..., None], many, np.random.default_rng(seed))[1]
+                assert np.array_equal(again, expected[view])
+                seen.add(name)
+    assert seen == {"same", "mirrored", "upended", "both"}
+    with pytest.raises(ValueError, match="label 17"):
+        for seed in range(9):
+            augment(label[..., None], many[..., :15], np.random.default_rng(seed))
+
+
+def test_extras_move_with_the_label():
+    rng = np.random.default_rng(0)
+    label = _blobs(rng, (40, 50))
+    image = np.repeat(label[..., None], 3, axis=2)
+    extras = {
+        "instances": label.astype("int32") * 100_000,
+        "depth": label.astype("float32") / 7,
+        "coarse": np.where(label == 18, 1, 0).astype("uint8"),
+    }
+    augment = Augment(crop=(60, 45), rotation=30, elastic=3, turns=True, vertical_flip=True)
+    padded = 0
+    for seed in range(6):
+        *arrays, moved = augment(image, label, np.random.default_rng(seed), extras=extras)
+        plain = augment(image, label, np.random.default_rng(seed))
+        assert all(np.array_equal(a, b) for a, b in zip(arrays, plain, strict=True))
+        assert list(moved) == list(extras)
+        ids = arrays[1].astype("int32")
+        padding = moved["coarse"] == 255
+        padded += padding.any()
+        assert (ids[padding] == 255).all()
+        assert np.array_equal(moved["instances"], np.where(padding, 0, ids * 100_000))
+        assert np.array_equal(moved["depth"], np.where(padding, 0, ids.astype("float32") / 7))
+        assert np.array_equal(moved["coarse"][~padding], ids[~padding] == 18)
+    assert padded > 2
+    with pytest.raises(ValueError, match=r"extras\['depth'\] is float64"):
+        augment(image, label, rng, extras={"depth": label / 7})
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -189,8 +448,31 @@ def test_same_generator_same_result():
         ({"color": -0.1}, "color"),
         ({"color": (0, 0, 0, 0.6)}, "color"),
         ({"color": (0.1, 0.2)}, "color"),
+        ({"scale_steps": (0.5, 0)}, "scale_steps"),
+        ({"scale_steps": ()}, "scale_steps"),
+        ({"aspect": (2, 1)}, "aspect"),
+        ({"resize": 250}, "resize must be two"),
+        ({"short_side": 0}, "short_side"),
+        ({"bound": (512.5, 4)}, "bound"),
+        ({"long_side": 520, "resize": (9, 9)}, "Give one of resize, long_side"),
+        ({"interpolation": "cubic"}, "interpolation.*bicubic"),
+        ({"rotation_probability": 1.5}, "rotation_probability"),
+        ({"elastic": -1.0}, "elastic"),
+        ({"elastic_grid": 1}, "elastic_grid"),
+        ({"pad": "zero"}, "pad must be one of.*mirror"),
+        ({"pad_at": "start"}, "pad_at"),
+        ({"crop": 90, "margin": 90}, "margin"),
+        ({"cat_max_ratio": 0}, "cat_max_ratio"),
+        ({"swap": ((1, 2), (2, 3))}, "swap"),
+        ({"swap": ((1, 2, 3),)}, "swap"),
     ],
 )
 def test_bad_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         Augment(**arguments)
+
+
+def test_cat_max_ratio_needs_one_class_a_pixel():
+    label = np.zeros((9, 9, 4), "uint8")
+    with pytest.raises(ValueError, match=r"cat_max_ratio.*\(9, 9, 4\)"):
+        Augment(crop=4, cat_max_ratio=0.5)(label[..., :3], label, np.random.default_rng(0))

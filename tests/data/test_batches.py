@@ -277,3 +277,121 @@ def test_two_replicas_lose_no_pixel():
     """5 samples in batches of 4 on two devices: no ragged batch, every labelled pixel counted."""
     done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _indices(dataset, batches, steps):
+    """Which samples the images of some batches are; -1: padding."""
+    found = []
+    for step in range(steps):
+        images, labels = batches[step]
+        for image, label in zip(images, labels, strict=True):
+            same = [i for i in range(len(dataset)) if np.array_equal(image, dataset[i].image)]
+            assert same or (label == 255).all()
+            found.append(same[0] if same else -1)
+    return found
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+@pytest.mark.parametrize("cache", [False, True])
+def test_hosts_share_an_epoch(dataset, hosts, cache):
+    """7 samples: all hosts have the same number of steps, and together every sample once."""
+    options = {"shuffle": True, "seed": 3, "pad_batch": True, "cache": cache}
+    for epoch in (0, 1):
+        alone = data.NumpyBatches(dataset, 2 * hosts, initial_epoch=epoch, **options)
+        parts = [
+            data.NumpyBatches(dataset, 2, shard=(i, hosts), initial_epoch=epoch, **options)
+            for i in range(hosts)
+        ]
+        steps = {len(part) for part in parts} | {len(alone)}
+        assert len(steps) == 1
+        steps = steps.pop()
+        found = [_indices(dataset, part, steps) for part in parts]
+        assert sorted(i for part in found for i in part if i >= 0) == list(range(7))
+        for step in range(steps):  # a step of all hosts is that of one host with the whole batch
+            together = [i for part in found for i in part[2 * step : 2 * step + 2]]
+            whole = _indices(dataset, [alone[step]], 1)
+            assert sorted(together) == sorted(whole)
+
+
+def test_a_host_reads_only_its_part(dataset):
+    read = []
+
+    class Watched:
+        channels, table, names = dataset.channels, dataset.table, dataset.names
+
+        def __len__(self):
+            return len(dataset)
+
+        def __getitem__(self, index):
+            read.append(index)
+            return dataset[index]
+
+    parts = []
+    for host in range(3):
+        batches = data.NumpyBatches(
+            Watched(), 1, shard=(host, 3), shuffle=True, drop_remainder=True, workers=0
+        )
+        assert len(batches) == 2
+        read.clear()
+        _numpy(batches, 2)
+        parts += read
+    assert len(parts) == len(set(parts)) == 6
+
+
+def test_a_host_may_end_on_padding_alone(dataset):
+    """Three samples, two hosts, one a batch: the second host has nothing for the second step."""
+    three = dataset.subset(range(3))
+    images, labels = data.NumpyBatches(three, 1, shard=(1, 2), pad_batch=True)[1]
+    assert images.shape == (1, 32, 40, 3) and (images == (124, 116, 104)).all()
+    assert labels.shape == (1, 32, 40) and (labels == 255).all()
+
+
+@needs_tensorflow
+def test_shards_of_tf(dataset):
+    options = {"shard": (1, 2), "pad_batch": True, **TRAINING}
+    batches = data.NumpyBatches(dataset, 3, **options)
+    _same(_numpy(batches, len(batches)), _tf(data.tf_batches(dataset, 3, **options), 9))
+
+
+def test_bad_shards(dataset):
+    for shard in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="shard must be"):
+            data.NumpyBatches(dataset, 1, shard=shard)
+    with pytest.raises(ValueError, match="7 samples do not divide evenly among 2 hosts"):
+        data.NumpyBatches(dataset, 1, shard=(0, 2))
+    with pytest.raises(ValueError, match="no batch of 3 for each of 3 hosts"):
+        data.NumpyBatches(dataset, 3, shard=(0, 3), drop_remainder=True)
+    assert len(data.NumpyBatches(dataset.subset(range(6)), 2, shard=(1, 2))) == 2
+
+
+class ManyLabels:
+    """A data set of one's own whose pixels have several labels."""
+
+    channels, multi_label = 3, True
+    table = data.LabelTable.default(4)
+    names = ["a", "b", "c"]
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        label = data.shapes(3, size=(32, 40))[index].label
+        many = (label[..., None] == np.arange(4)).astype("uint8")
+        return np.repeat(label[..., None] * np.uint8(60), 3, 2), many, self.names[index]
+
+
+@pytest.mark.parametrize("options", [{"augment": AUGMENT}, {"size": (40, 48)}])
+def test_many_labels_a_pixel(options):
+    options = {"pad_batch": True, **options}
+    batches = data.NumpyBatches(ManyLabels(), 2, **options)
+    size = AUGMENT.crop if "augment" in options else (40, 48)
+    for images, labels in _numpy(batches, 2):
+        assert images.shape == (2, *size, 3)
+        assert labels.shape == (2, *size, 4) and labels.dtype == np.int32
+        ignored = (labels == 255).any(-1)
+        assert (labels[ignored] == 255).all() and (labels[~ignored].sum(-1) == 1).all()
+    assert (labels[1] == 255).all()
+    if BACKEND == "tensorflow":
+        pipeline = data.tf_batches(ManyLabels(), 2, **options)
+        assert pipeline.element_spec[1].shape == (2, *size, 4)
+        _same(_numpy(batches, 2), _tf(pipeline, 9))

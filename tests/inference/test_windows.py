@@ -1,44 +1,127 @@
-"""Sliding window, overlap-tile and resize: the vectors and invariants of their sources."""
+"""Sliding window and overlap-tile: the vectors and invariants of their sources."""
+
+import itertools
+import math
 
 import keras
 import numpy as np
 import pytest
 
-from keras_seg.inference.windows import (
-    OverlapTile,
-    SlidingWindow,
-    pad_to_multiple,
-    resize,
-    window_starts,
-)
+from keras_seg.inference.resize import Picture
+from keras_seg.inference.windows import OverlapTile, SlidingWindow, pad_to_multiple, window_starts
 
 
 def noise(*shape):
     return np.random.default_rng(0).integers(0, 256, shape).astype("float32")
 
 
-@pytest.mark.parametrize(
-    ("length", "window", "starts"),
-    [
-        (1024, 713, [0, 311]),
-        (2048, 713, [0, 476, 952, 1335]),
-        (512, 473, [0, 39]),
-        (473, 473, [0]),
-        (683, 473, [0, 210]),
-        (300, 473, [0]),
-    ],
-)
-def test_windows_lie_where_semseg_puts_them(length, window, starts):
-    stride = SlidingWindow(window).stride[0]
-    assert stride == {713: 476, 473: 316}[window]
-    assert window_starts(length, window, stride) == starts
+# specs of the three code bases: rule, crop, stride, image, (start, end) of each window.
+SPANS = [
+    ("semseg", 713, 476, 1024, [(0, 713), (311, 1024)]),
+    ("semseg", 713, 476, 2048, [(0, 713), (476, 1189), (952, 1665), (1335, 2048)]),
+    ("semseg", 473, 316, 512, [(0, 473), (39, 512)]),
+    ("semseg", 473, 316, 473, [(0, 473)]),
+    ("semseg", 473, 316, 683, [(0, 473), (210, 683)]),
+    # Padded to 473: 86 pixels before, 87 behind.
+    ("semseg", 473, 316, 300, [(-86, 387)]),
+    ("mmseg", 769, 513, 1024, [(0, 769), (255, 1024)]),
+    ("mmseg", 769, 513, 2049, [(0, 769), (513, 1282), (1026, 1795), (1280, 2049)]),
+    ("mmseg", 512, 341, 512, [(0, 512)]),
+    ("mmseg", 512, 341, 683, [(0, 512), (171, 683)]),
+    ("mmseg", 512, 341, 300, [(0, 300)]),
+    ("mmseg", 768, 512, 2048, [(0, 768), (512, 1280), (1024, 1792), (1280, 2048)]),
+    ("mmseg", 480, 320, 481, [(0, 480), (1, 481)]),
+    # Not shifted: the second window has 200 pixels of the image and 280 of padding.
+    ("encoding", 480, 320, 520, [(0, 480), (320, 800)]),
+    ("encoding", 480, 320, 800, [(0, 480), (320, 800)]),
+    ("encoding", 480, 320, 300, [(0, 480)]),
+    ("encoding", 520, 346, 1000, [(0, 520), (346, 866), (692, 1212)]),
+]
 
 
-def test_windows_with_a_stride_of_their_own():
-    # mmsegmentation's windows are the same where the image is not smaller than the window.
+@pytest.mark.parametrize(("rule", "window", "stride", "length", "spans"), SPANS)
+def test_windows_lie_where_each_code_base_puts_them(rule, window, stride, length, spans):
+    slide = SlidingWindow(window, rule=rule)
+    assert slide.stride == (stride, stride)
+    assert slide.spans((length, length)) == (spans, spans)
+    # Each axis by itself.
+    assert slide.spans((length, window)) == (spans, [(0, window)])
+
+
+def test_the_grids_are_those_of_the_code_bases_for_every_length():
+    for length, window, stride in itertools.product(range(1, 60), (7, 16), (1, 3, 5, 7)):
+        expected = {"semseg": [], "mmseg": [], "encoding": []}
+        for index in range(math.ceil((max(length, window) - window) / stride) + 1):
+            end = min(index * stride + window, max(length, window))
+            before = max(0, window - length) // 2
+            expected["semseg"].append((end - window - before, end - before))
+            expected["encoding"].append((index * stride, index * stride + window))
+        for index in range(max(length - window + stride - 1, 0) // stride + 1):
+            end = min(index * stride + window, length)
+            expected["mmseg"].append((max(end - window, 0), end))
+        for rule, spans in expected.items():
+            found = SlidingWindow(window, stride, rule=rule).spans((length, 1))[0]
+            assert found == spans, (rule, length, window, stride)
+            covered = np.zeros(length, int)
+            for start, end in found:
+                covered[max(0, start) : end] += 1
+            assert covered.min() >= 1
+
+
+def test_window_starts():
     assert window_starts(2049, 769, 513) == [0, 513, 1026, 1280]
-    assert window_starts(2048, 768, 512) == [0, 512, 1024, 1280]
-    assert window_starts(683, 512, 341) == [0, 171]
+    assert window_starts(2049, 769, 513, shift=False) == [0, 513, 1026, 1539]
+    assert window_starts(300, 473, 316) == [0]
+
+
+@pytest.mark.parametrize("rule", ["semseg", "mmseg", "encoding"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (16, 12), (17, 13), (45, 33)])
+def test_rules_keep_the_invariants(rule, size):
+    image = noise(*size, 2)
+    slide = SlidingWindow((16, 12), rule=rule)
+    np.testing.assert_array_equal(slide(image, lambda part: part), image)
+    constant = slide(image, lambda part: 0 * part + 7)
+    np.testing.assert_array_equal(constant, np.full_like(image, 7))
+
+
+def test_what_a_small_image_is_padded_with():
+    image = noise(5, 4, 3)
+    seen = {}
+    for rule in ("mmseg", "encoding"):
+        SlidingWindow(8, rule=rule)(image, lambda part, rule=rule: seen.setdefault(rule, part))
+    np.testing.assert_array_equal(seen["mmseg"], image)
+    np.testing.assert_array_equal(seen["encoding"], np.pad(image, ((0, 3), (0, 4), (0, 0))))
+    # A network of fixed size cannot run it as it is: padded as by semseg.
+    SlidingWindow(8, rule="mmseg", fixed=True)(image, lambda part: seen.setdefault("fixed", part))
+    np.testing.assert_array_equal(seen["fixed"][1:6, 2:6], image)
+    np.testing.assert_allclose(seen["fixed"][0, 0], [123.675, 116.28, 103.53], rtol=1e-6)
+
+
+def blur(windows):
+    """Looks around each pixel, and sees the windows' borders."""
+    total = windows + np.roll(windows, 1, axis=1) + 2 * np.roll(windows, 1, axis=2)
+    return np.sqrt(total).astype("float32")
+
+
+@pytest.mark.parametrize("rule", ["semseg", "mmseg", "encoding"])
+@pytest.mark.parametrize("weighting", ["uniform", "gaussian"])
+@pytest.mark.parametrize("size", [(9, 7), (23, 64), (61, 37)])
+def test_strips_of_columns_and_batches_change_nothing(rule, weighting, size):
+    slide = SlidingWindow((16, 12), (5, 7), weighting, rule)
+    image = noise(*size, 2)
+    whole = slide(image, lambda part: blur(part[None])[0])
+    picture = Picture(image)
+    for first, last, batch in [(0, size[1], 3), (0, 1, 1), (size[1] // 2, size[1], 2), (3, 6, 4)]:
+        sizes = []
+
+        def network(windows, sizes=sizes):
+            sizes.append(len(windows))
+            return blur(windows)
+
+        blocks = slide.rows(picture, network, columns=(first, last), batch=batch)
+        np.testing.assert_array_equal(np.concatenate(list(blocks)), whole[:, first:last])
+        assert max(sizes) <= batch
+        assert sum(sizes) == slide.count(size, (first, last))
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "gaussian"])
@@ -93,6 +176,7 @@ def test_an_image_as_large_as_the_window_is_run_once():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((8, 4, "uniform", "detectron"), "Unknown rule 'detectron'"),
         ((0,), "window must be"),
         (((8, 8, 8),), "window must be"),
         ((8, 9), "pixels would be left out"),
@@ -136,6 +220,21 @@ def test_overlap_tiles_equal_one_run_over_the_mirrored_image():
     assert np.abs(OverlapTile(window, output, step=output)(image, network) - result).max() > 1e-3
 
 
+def test_tiles_in_strips_and_batches_are_the_same():
+    network = valid_network()
+    image = noise(37, 50, 2) / 255
+    tiles = OverlapTile((28, 36), (22, 30), step=(20, 28))
+    whole = tiles(image, network)
+    for first, last in [(0, 50), (0, 10), (20, 33), (49, 50)]:
+        blocks = tiles.rows(
+            Picture(image),
+            lambda parts: np.stack([network(part) for part in parts]),
+            columns=(first, last),
+            batch=2,
+        )
+        np.testing.assert_array_equal(np.concatenate(list(blocks)), whole[:, first:last])
+
+
 def test_overlap_tile_of_the_unet_paper():
     tiles = OverlapTile(572, 388)
     assert tiles.border == (92, 92)
@@ -168,21 +267,6 @@ def test_an_uneven_border_is_refused():
         OverlapTile(16, 18)
     with pytest.raises(ValueError, match="longer than the network's output"):
         OverlapTile(16, 4, step=8)
-
-
-def test_resize_is_half_pixel_and_antialiased():
-    small = np.array([[0, 1], [2, 3]], "float32")[..., None]
-    assert resize(small, (4, 4))[0, :, 0].tolist() == [0, 0.25, 0.75, 1]
-    large = np.arange(16, dtype="float32").reshape(4, 4, 1)
-    shrunk = resize(large, (2, 2)).ravel()
-    np.testing.assert_allclose(shrunk, [3.571429, 5.142859, 9.857145, 11.428574], rtol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(5, 9), (31, 3), (13, 17)])
-def test_resized_probabilities_still_add_up_to_one(size):
-    scores = np.random.default_rng(0).random((13, 17, 5)).astype("float32")
-    scores /= scores.sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(resize(scores, size).sum(axis=-1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

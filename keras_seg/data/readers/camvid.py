@@ -1,5 +1,7 @@
 """CamVid: Brostow, Fauqueur, Cipolla. Pattern Recognition Letters, 2009."""
 
+import pathlib
+
 import numpy as np
 
 from keras_seg.data import labels
@@ -10,6 +12,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     pair,
+    read_list,
     report,
     save_png,
     title,
@@ -22,13 +25,16 @@ def camvid(
 ):
     """CamVid as SegNet's authors laid it out: train/ trainannot/ val/ valannot/ test/ testannot/.
 
-    Ids 0..10 are the 11 classes of `labels.CAMVID`, 11 is void and becomes `ignore_label`. With
-    other `classes`, ids stay as they are. Arguments and errors: see `open_dataset`.
+    Where a list train.txt (val.txt, test.txt) lies beside the folders, it says which of their files
+    make the split. Ids 0..10 are the 11 classes of `labels.CAMVID`, 11 is void and becomes
+    `ignore_label`. With other `classes`, ids stay as they are. Arguments and errors: see
+    `open_dataset`.
     """
     root = existing_folder(root)
     split = choose_split(root, split, _camvid_splits(root))
     errors = []
     names, images, masks = pair(root / split, root / f"{split}annot", "", errors)
+    names, images, masks = keep_listed(root / f"{split}.txt", (names, images, masks), errors)
     table, colors, values = find_classes(root, split, classes, ignore_label, labels.CAMVID)
     if table is labels.CAMVID:
         values = {11: table.ignore_label}
@@ -42,6 +48,23 @@ def camvid(
         split=split,
         description=f"{title(root, split)}: CamVid layout, {split}/ with {split}annot/",
     )
+
+
+def keep_listed(file, rows, errors):
+    """Of the columns `rows` (names first), the pictures that a list file names; all without it.
+
+    A line holds the path of a picture, in whatever folder its author had it, and maybe its mask's.
+    """
+    if not file.is_file():
+        return rows
+    place = {name: index for index, name in enumerate(rows[0])}
+    wanted = [pathlib.PurePosixPath(line).stem for line in read_list(file)]
+    lost = [name for name in wanted if name not in place]
+    errors += [(file, f"lists {name}, which is missing or has no mask") for name in lost]
+    keep = [place[name] for name in wanted if name in place]
+    if not keep and not errors:
+        raise ValueError(f"0 samples: {file} lists none.")
+    return tuple([column[i] for i in keep] for column in rows)
 
 
 def _camvid_splits(root):

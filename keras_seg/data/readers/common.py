@@ -79,6 +79,68 @@ def pair(image_folder, mask_folder, mask_suffix, errors):
     """(names, image files, mask files) of all pairs; what does not pair goes to `errors`."""
     images = _by_name(image_folder, "", errors)
     masks = _by_name(mask_folder, mask_suffix, errors)
+    return match(images, masks, image_folder, mask_folder, errors)
+
+
+def pair_by_ending(image_folder, image_ending, mask_folder, mask_ending, errors):
+    """As `pair`, for folders that hold other files too: names are what stands before the endings.
+
+    Of "aachen/aachen_000000_000019_leftImg8bit.png" and the ending "_leftImg8bit.png" the name is
+    "aachen/aachen_000000_000019".
+    """
+    images = _by_ending(image_folder, image_ending, errors)
+    masks = _by_ending(mask_folder, mask_ending, errors)
+    return match(images, masks, image_folder, mask_folder, errors)
+
+
+def find_listed(names, image_of, mask_of, source, errors):
+    """(names, image files, mask files) of the `names` that the list `source` gives.
+
+    `image_of` and `mask_of` are functions from a name to a Path. A missing file goes to `errors`.
+    """
+    rows = []
+    for name in names:
+        files = image_of(name), mask_of(name)
+        missing = [path for path in files if not path.is_file()]
+        errors += [(path, f"is missing, though {source} lists it") for path in missing]
+        if not missing:
+            rows.append((name, *files))
+    if not names:
+        raise ValueError(f"0 samples: {source} lists none.")
+    return tuple([row[i] for row in rows] for i in range(3))
+
+
+def read_list(path):
+    """The names in a list file, one a line; of several words the first.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a list of names: {error}.") from error
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _by_ending(place, ending, errors):
+    if not place.is_dir():
+        raise ValueError(f"{place} is not a folder.")
+    files, folded = {}, {}
+    for path in sorted(place.rglob(f"*{ending}")):
+        name = path.relative_to(place).as_posix().removesuffix(ending)
+        other = folded.setdefault(name.casefold(), path)
+        if other is not path:
+            errors.append((path, f"has the same name as {other.name} but for case"))
+            continue
+        files[name] = path
+    if not files:
+        raise ValueError(f"0 files *{ending} in {place}.")
+    return files
+
+
+def match(images, masks, image_folder, mask_folder, errors):
+    """(names, image files, mask files) of two dicts {name: Path}; the rest goes to `errors`."""
     names = sorted(images.keys() & masks.keys())
     if not names:
         raise ValueError(
@@ -150,6 +212,39 @@ def find_classes(root, split, classes, ignore_label, default=None):
     if isinstance(classes, int | np.integer):
         return LabelTable.default(classes, ignore_label), None, {}
     return LabelTable(classes, ignore_label=ignore_label), None, {}
+
+
+def given_ids(mask_values):
+    """For `MappedReader`: the ids that a table of one's own maps, all others as they are."""
+    return {**{i: i for i in range(256)}, **mask_values} if mask_values else None
+
+
+class MappedReader:
+    """Function from a file to uint8 ids: raw ids read by `read_raw`, mapped by `ids`, checked.
+
+    Args:
+        read_raw: function from a path to an integer array (H, W).
+        table: `LabelTable` of the result.
+        ids: {raw id: id}; None leaves ids as they are.
+    """
+
+    def __init__(self, read_raw, table, ids=None):
+        self.read_raw, self.table, self.ids = read_raw, table, ids
+
+    def __call__(self, path):
+        raw = self.read_raw(path)
+        if self.ids is None:
+            return read.checked_ids(path, raw, self.table)
+        lookup = np.full(max(self.ids) + 2, -1)  # the last place stands for all that are larger
+        lookup[list(self.ids)] = list(self.ids.values())
+        mapped = lookup[np.clip(raw, -1, len(lookup) - 1)]
+        if (mapped < 0).any():
+            found = ", ".join(map(str, np.unique(raw[mapped < 0])[:8]))
+            raise ValueError(
+                f"{path}: ids {found} are none of the data set, which are "
+                f"{min(self.ids)}..{max(self.ids)}. Are these masks of another kind?"
+            )
+        return mapped.astype("uint8")
 
 
 def save_png(path, array):

@@ -47,7 +47,7 @@ def instances(
     names, images, masks = pair(*places[split], "", errors)
     report(root, errors, problems)
     return SegmentationDataset(
-        _InstanceFiles(images, masks, ImageReader(channels, white), separate),
+        InstanceFiles(images, masks, ImageReader(channels, white), separate),
         table,
         names,
         channels=channels,
@@ -57,11 +57,17 @@ def instances(
     )
 
 
-class _InstanceFiles(Files):
-    """Source of a data set whose masks are maps of instances."""
+class InstanceFiles(Files):
+    """Source of a data set whose masks are maps of instances.
 
-    def __init__(self, image_paths, mask_paths, read_image, separate):
-        super().__init__(image_paths, mask_paths, read_image, read.read_instances)
+    Args:
+        image_paths, mask_paths, read_image: see `Files`.
+        separate: whether to put background between objects that touch.
+        read_map: function from a mask path to int32 (H, W), 0 background.
+    """
+
+    def __init__(self, image_paths, mask_paths, read_image, separate, read_map=read.read_instances):
+        super().__init__(image_paths, mask_paths, read_image, read_map)
         self.extras = ("instances",)
         self.separate = separate
 

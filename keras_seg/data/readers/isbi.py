@@ -13,13 +13,14 @@ from keras_seg.data.readers.common import (
     save_png,
     title,
 )
+from keras_seg.data.readers.isbi_volume import has_volumes, open_volumes
 from keras_seg.data.readers.layout import Layout
 
 
 def isbi(
     root, split=None, *, classes=None, channels=3, ignore_label=255, problems=None, white=None
 ):
-    """ISBI 2012 as many small pictures: train/image/N.png with train/label/N.png.
+    """ISBI 2012: train/image/N.png with train/label/N.png, or train-volume.tif, train-labels.tif.
 
     Masks hold 0 on membranes (class 0) and 255 inside cells (class 1). There is one split, "train".
     Arguments and errors: see `open_dataset`.
@@ -27,6 +28,8 @@ def isbi(
     root = existing_folder(root)
     choose_split(root, split, ["train"])
     table, colors, values = find_classes(root, "train", classes, ignore_label, labels.MEMBRANE)
+    if has_volumes(root):
+        return open_volumes(root, table, values or {0: 0, 255: 1}, channels)
     errors = []
     names, images, masks = pair(root / "train/image", root / "train/label", "", errors)
     report(root, errors, problems)
@@ -66,7 +69,7 @@ def _write(root, split, samples):
 LAYOUT = Layout(
     name="isbi",
     read=isbi,
-    detect=_is_isbi,
+    detect=lambda root: has_volumes(root) or _is_isbi(root),
     splits=lambda root: [],
     write=_write,
     title="ISBI 2012 EM, one file a slice",
