@@ -7,7 +7,7 @@
 --sbd is needed: it says which pixels belong to one object. --proposals is OpenCV's edge model (its
 repository opencv_extra, testdata/cv/ximgproc), for edge boxes as the authors had them; or
 selective_search; or sliding, a fixed grid of boxes, without OpenCV. Proposals of all pictures take
-hours; they are kept in runs/deconvnet_voc-boxes.npz.
+hours; those to train on are kept in runs/deconvnet_voc-boxes-KIND/, a file for each picture.
 
 Stage 1, runs/deconvnet_voc-objects: each object in its box times 1.2, labels of other classes
 turned to background; 20,000 steps. Stage 2, runs/deconvnet_voc: proposals times 1.2 that have an
@@ -33,7 +33,8 @@ import numpy as np
 
 from keras_seg import data, inference, models, recipe, training
 from keras_seg.crf import DenseCRF
-from keras_seg.utils import atomic_path
+from keras_seg.inference.progress import Progress
+from keras_seg.utils import atomic_path, writable_folder
 
 RESIZED, CROP = (250, 250), 224
 BATCH = 64
@@ -77,21 +78,23 @@ def cut_objects(dataset):
     )
 
 
-def cut_proposals(dataset, propose, per_image, file):
-    """Proposals that overlap with an object enough."""
-    if not file.exists():
-        indices, kept = [], []
-        for index in range(len(dataset)):
+def cut_proposals(dataset, propose, per_image, folder):
+    """Proposals that overlap with an object enough; `folder` keeps those of each picture."""
+    folder = writable_folder(folder)
+    bar = Progress(len(dataset), "proposals")
+    indices, kept = [], []
+    for index, name in enumerate(dataset.names):
+        file = folder / f"{name}.npy"
+        if not file.exists():
             boxes = propose(dataset.read_image(index))
             objects, _ = data.object_boxes(dataset, index)
-            good = (data.box_iou(boxes, objects) >= OVERLAP).any(axis=1)
-            kept.append(boxes[good][:per_image])
-            indices += [index] * len(kept[-1])
-        with atomic_path(file) as temporary:
-            np.savez(temporary, indices=indices, boxes=np.concatenate(kept))
-    with np.load(file) as found:
-        indices, boxes = found["indices"], found["boxes"]
-    return data.cut_boxes(dataset, indices, inference.enlarge_boxes(boxes, ENLARGE), RESIZED)
+            with atomic_path(file) as temporary:
+                np.save(temporary, boxes[(data.box_iou(boxes, objects) >= OVERLAP).any(axis=1)])
+        kept.append(np.load(file)[:per_image])
+        indices += [index] * len(kept[-1])
+        bar.step(name)
+    boxes = inference.enlarge_boxes(np.concatenate(kept), ENLARGE)
+    return data.cut_boxes(dataset, indices, boxes, RESIZED)
 
 
 def main(arguments=None):
@@ -155,7 +158,7 @@ def main(arguments=None):
         options.epochs,
         DROPS[0],
     )
-    boxes = pathlib.Path(f"{options.folder}-boxes.npz")
+    boxes = f"{options.folder}-boxes-{pathlib.Path(options.proposals).stem}"
     result = run(
         recipe.start_from(build_model, objects.model),
         cut_proposals(train_data, propose, options.per_image, boxes),

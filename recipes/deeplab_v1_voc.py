@@ -11,7 +11,7 @@ Trained on VOC's train with SBD ("trainaug", 10,582 images), crops of 321 x 321 
 306) at random, smaller images padded at the bottom and the right, mirrored; scores of stride 8
 against every eighth label; batch 30 (20); SGD, learning rate 0.001 and a tenth of it after each
 2,000 of 6,000 steps, momentum 0.9, decay 5e-4; biases twice as fast without decay, the last layer
-ten times as fast.
+ten times as fast (of MSc, only the new layers learn, none of them faster).
 Test: whole images, without and with the dense CRF in the authors' settings of that network;
 --tune-crf searches settings on 100 validation images instead, as they did.
 Published: val 62.25 mIoU, with CRF 67.64 (LargeFOV); 64.21, 68.70 (MSc-LargeFOV); 59.80, 63.74
@@ -30,15 +30,22 @@ MOMENTUM, DECAY = 0.9, 5e-4
 LARGE_FOV = (321, 30, 0, "deeplab_v1_largefov", "deeplab_v1_msc_largefov")
 OTHERS = (306, 20, 1, "deeplab_v1", "deeplab_v1_msc")
 MSC_CROP = 321
+# From coarse to fine within the paper's ranges.
+CRF_GRID = {
+    "w1": (5, 7.5, 10),
+    "theta_alpha": (50, 75, 100),
+    "theta_beta": (3, 6.5, 10),
+    "rounds": 3,
+}
 
 
-def optimizer(head):
-    """Caffe's solver; `head` is what learns ten times as fast."""
+def optimizer(*faster):
+    """Caffe's solver; `faster` are the groups of variables that learn faster, besides biases."""
     return training.SGD(
         training.Step(LEARNING_RATE, DROP_EVERY),
         momentum=MOMENTUM,
         l2=DECAY,
-        groups=[("bias$", 2, 0), (head, 10, 1)],
+        groups=[("bias$", 2, 0), *faster],
     )
 
 
@@ -68,7 +75,7 @@ def main(arguments=None):
         classes = train_data.table.num_classes
         return models.DeepLabV1(classes, variant=options.variant, **slim, **more)
 
-    def run(build_model, folder, crop, offset, head):
+    def run(build_model, folder, crop, offset, *faster):
         return training.train(
             lambda: training.with_outputs(build_model()),
             train_data,
@@ -79,7 +86,7 @@ def main(arguments=None):
             batch_size=batch,
             augment=data.Augment(crop=crop, scale=(1.0, 1.0), pad_at="end"),
             loss={"logits_low": losses.CrossEntropy(label_stride=8, label_offset=offset)},
-            optimizer=optimizer(head),
+            optimizer=optimizer(*faster),
             resume=options.resume,
         )
 
@@ -87,11 +94,16 @@ def main(arguments=None):
         if options.tune_crf:
             predictor = inference.Predictor(model, table=val_data.table)
             file = f"{folder}/crf_search.json"
-            crf = find_crf(crf, **inference.tune_crf(predictor, val_data, file=file)["best"])
+            found = inference.tune_crf(predictor, val_data, crf=crf, file=file, **CRF_GRID)
+            crf = find_crf(crf, **found["best"])
         recipe.score_ways({"network": (model, {}), "CRF": (model, {"crf": crf})}, val_data, folder)
 
     result = run(
-        lambda: recipe.start_weights(network(), options), options.folder, crop, offset, "^fc8/"
+        lambda: recipe.start_weights(network(), options),
+        options.folder,
+        crop,
+        offset,
+        ("^fc8/", 10, 1),
     )
     score(result.model, options.folder, crf)
     if options.msc:
@@ -105,9 +117,7 @@ def main(arguments=None):
                 layer.trainable = layer.name.startswith(("data_", "pool"))
             return model
 
-        result = run(
-            multiscale, folder, min(crop, MSC_CROP) if options.smoke else MSC_CROP, 0, "_ms/"
-        )
+        result = run(multiscale, folder, crop if options.smoke else MSC_CROP, 0)
         # The same weights, with each classifier at every position of its map.
         score(recipe.start_from(lambda: network(multiscale=True), result.model)(), folder, msc_crf)
     if options.export:

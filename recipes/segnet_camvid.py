@@ -9,8 +9,8 @@ valannot/, and test/ and testannot/ where they are to be had; the scores at the 
 test, else of val. --basic is SegNet-Basic, which starts from random weights.
 
 Whole images, batch 4, no augmentation; classes weighted by median frequency, void left out; SGD
-with momentum 0.9, decay 5e-4, biases twice as fast; learning rate 0.001 for 40,000 steps (80 epochs
-of 500), or 0.1 for 10,000 (20 epochs; --basic).
+with momentum 0.9, decay 5e-4, biases twice as fast without decay; learning rate 0.001 for 40,000
+steps (80 epochs of 500), or 0.1 for 10,000 (20 epochs; --basic).
 Test: whole images; global accuracy, mean accuracy, mIoU, and BF with 0.75 % of the diagonal.
 Published: SegNet from 367 images 50.2 mIoU (first version of the paper); from 3,433 road scenes
 60.10. SegNet-Basic 47.7, global accuracy 82.7, BF 35.78 (batch 12, local contrast normalisation).
@@ -63,7 +63,7 @@ def main(arguments=None):
         loss=losses.CrossEntropy(divide_by="pixels"),
         class_weights="median_frequency",
         optimizer=training.SGD(
-            LEARNING_RATES[name], momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 1)]
+            LEARNING_RATES[name], momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 0)]
         ),
         resume=options.resume,
     )

@@ -91,3 +91,20 @@ def test_what_cannot_be_frozen():
     with pytest.raises(ValueError, match="not in theirs"):
         training.freeze_batch_norm(mixed, statistics_only=True)
     assert not mixed.get_layer("ours").frozen_statistics
+
+
+def test_accumulated_gradients_change_the_weights_once_a_group(tmp_path):
+    def change(folder, steps):
+        optimizer = training.SGD(0.1, gradient_accumulation_steps=2)
+        options = {"optimizer": optimizer, "learning_rate": None, "epochs": 1}
+        result = run(tmp_path / folder, steps_per_epoch=steps, **options)
+        keras.utils.set_random_seed(0)
+        start = weights(network())
+        return sum(
+            float(np.abs(value - start[path]).sum())
+            for path, value in weights(result.model).items()
+            if "/kernel" in path
+        )
+
+    assert change("one", 1) == 0
+    assert change("two", 2) > 0
