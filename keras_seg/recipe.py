@@ -80,7 +80,7 @@ def options(
             "--weights-layout",
             default=weights,
             metavar="NAME",
-            help=f"whose names they have, see docs/weights.md ({weights})",
+            help=f"whose names they have, see docs/weights.md; '' for a file of ours ({weights})",
         )
     for name, text in (switches or {}).items():
         parser.add_argument(name, action="store_true", help=text)
@@ -157,7 +157,7 @@ def start_weights(model, options):
         ValueError: as `keras_seg.weights.transfer`.
     """
     if options.weights:
-        weight_files.transfer(model, options.weights, options.weights_layout)
+        weight_files.transfer(model, options.weights, options.weights_layout or None)
     return model
 
 

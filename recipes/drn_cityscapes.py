@@ -21,7 +21,7 @@ which chooses the same classes as the sum of log-probabilities.
 Measured: not run at full length.
 """
 
-from keras_seg import data, models, recipe, training
+from keras_seg import data, models, recipe, training, weights
 
 VARIANTS = {
     50: "A-50",
@@ -71,8 +71,12 @@ def main(arguments=None):
         change = {"scale": (1.0, 1.0)}
 
     def build_model():
-        model = models.DRN(train_data.table.num_classes, variant=VARIANTS[options.layers], **slim)
-        return recipe.start_weights(model, options)
+        variant = VARIANTS[options.layers]
+        model = models.DRN(train_data.table.num_classes, variant=variant, **slim)
+        if options.weights:  # of a classifier, whose layers have other names in the release
+            classifier = models.DRN(1000, variant=variant, task="classification", **slim)
+            weights.transfer(model, recipe.start_weights(classifier, options))
+        return model
 
     result = training.train(
         build_model,

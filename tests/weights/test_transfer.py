@@ -177,3 +177,23 @@ def test_sources_without_a_layout():
         weights.transfer(model, None)
     with pytest.raises(ValueError, match="No weight file at a.keras"):
         weights.transfer(model, "a.keras")
+
+
+def test_a_resnet_of_semseg_starts_the_trunk_of_pspnet():
+    """`resnet50_v2.pth` has conv1, bn1, ..., conv3, bn3 where a PSPNet has layer0.0 to layer0.7."""
+    model = models.PSPNet(3, backbone="resnet50", filters=4)
+    layers = {layer.name: layer for layer in model.layers if layer.weights}
+    rng = np.random.default_rng(0)
+    state = {}
+    for number in (1, 2, 3):
+        kernel = layers[f"stem_conv{number}"].kernel.shape
+        state[f"conv{number}.weight"] = rng.normal(size=[kernel[i] for i in (3, 2, 0, 1)])
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            state[f"bn{number}.{part}"] = rng.uniform(1, 2, kernel[-1])
+    state = {name: array.astype("float32") for name, array in state.items()}
+    weights.transfer(model, state, "semseg", verbose=False)
+    for number in (1, 2, 3):
+        kernel = keras.ops.convert_to_numpy(layers[f"stem_conv{number}"].kernel)
+        np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), state[f"conv{number}.weight"])
+        gamma = keras.ops.convert_to_numpy(layers[f"stem_bn{number}"].gamma)
+        np.testing.assert_array_equal(gamma, state[f"bn{number}.weight"])

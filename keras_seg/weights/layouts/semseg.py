@@ -1,7 +1,8 @@
 """PSPNet of hszhao/semseg, `model/pspnet.py` and `model/resnet.py`; ours is `PSPNet`.
 
 The reference builds its auxiliary head in training mode only, and its checkpoints carry it: it is
-ignored for a model without one.
+ignored for a model without one. Checkpoints of its ResNets alone (`resnet50_v2.pth`) name the
+layers of the stem one by one, for `keras_seg.weights.transfer`.
 """
 
 import re
@@ -31,4 +32,23 @@ def _names(layers):
     )
 
 
-LAYOUT = Layout(reference="hszhao/semseg model/pspnet.py", names=_names, heads=("aux.",))
+def _prepare(state, ours):
+    """The stem of a ResNet alone under the names that it has in a PSPNet."""
+    del ours
+    if "conv3.weight" not in state:
+        return state
+    stem = re.compile(r"(conv|bn)([123])\.(.+)")
+
+    def name(old):
+        found = stem.fullmatch(old)
+        if not found:
+            return old
+        kind, number, part = found.groups()
+        return f"layer0.{3 * before(number) + (kind == 'bn')}.{part}"
+
+    return {name(old): array for old, array in state.items()}
+
+
+LAYOUT = Layout(
+    reference="hszhao/semseg model/pspnet.py", names=_names, heads=("aux.",), prepare=_prepare
+)
