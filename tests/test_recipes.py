@@ -2,12 +2,22 @@
 
 import ast
 import importlib.util
+import json
 import pathlib
 
+import numpy as np
 import pytest
+
+from keras_seg.recipe import membrane_scores
 
 RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True)
+def siblings(monkeypatch):
+    """As when it is started: recipes of one network find the one that they share code with."""
+    monkeypatch.syspath_prepend(RECIPES[0].parent)
 
 
 def load(path):
@@ -42,3 +52,24 @@ def test_data_are_asked_for(capsys):
     with pytest.raises(SystemExit):
         load(RECIPES[0]).main([])
     assert "--data-dir is needed" in capsys.readouterr().err
+
+
+def test_unet_on_isbi_with_all_it_can_do(tmp_path):
+    recipe = load(RECIPES[0].with_name("unet_isbi.py"))
+    given = ["--smoke", "--class-weights", "--edge-weights", "--tta", "--folder"]
+    recipe.main([*given, str(tmp_path / "run")])
+    folder = tmp_path / "run-smoke"
+    assert len(list((folder / "weights").glob("*.npz"))) == 1
+    found = json.loads((folder / "test_scores.json").read_text())
+    assert list(found) == ["one view", "eight views"]
+    assert len(found["eight views"]["pixel_error"]) == 10
+
+
+def test_scores_of_the_membrane():
+    """Two of four pixels are membrane; at 0.5 one of them is found and none too many."""
+    found = membrane_scores([np.array([[0.9, 0.4], [0.2, 0.0]])], [np.array([[0, 0], [1, 1]])])
+    errors, dices = (
+        dict(zip(found["levels"], found[n], strict=True)) for n in ("pixel_error", "dice")
+    )
+    assert (errors[0.5], errors[0.3], errors[0.1]) == (0.25, 0, 0.25)
+    assert (dices[0.5], dices[0.3]) == (pytest.approx(2 / 3), 1)

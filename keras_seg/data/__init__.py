@@ -48,6 +48,7 @@ from keras_seg.data.readers.sbd import sbd
 from keras_seg.data.readers.sift_flow import sift_flow
 from keras_seg.data.readers.vaihingen import vaihingen
 from keras_seg.data.readers.voc import voc
+from keras_seg.data.shards import prepare
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.tfds import from_tfds
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
@@ -110,6 +111,7 @@ __all__ = [
     "open_dataset",
     "pascal_context",
     "potsdam",
+    "prepare",
     "read_image",
     "read_instances",
     "read_mask",

@@ -175,9 +175,9 @@ class Augment:
             raise ValueError(f"Give one of {', '.join(given)}: each says a size.")
         for name, value in given.items():
             pair = name in ("resize", "bound")
-            numbers_ = value if isinstance(value, tuple | list) else (value,)
-            counts = all(isinstance(n, numbers.Integral) and n >= 1 for n in numbers_)
-            if not counts or (len(numbers_) == 2) != pair or len(numbers_) > 2:
+            sides = value if isinstance(value, tuple | list) else (value,)
+            whole = all(isinstance(n, numbers.Integral) and n >= 1 for n in sides)
+            if not whole or len(sides) != (2 if pair else 1):
                 form = "two whole numbers" if pair else "a whole number"
                 raise ValueError(f"{name} must be {form} of at least 1, got {value!r}.")
         if self.interpolation not in INTERPOLATIONS:

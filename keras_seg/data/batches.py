@@ -3,7 +3,7 @@
 A batch is (images float32 (B, H, W, C) 0..255, labels int32 (B, H, W)), and weights float32
 (B, H, W) as third if the data set has them. It follows from (seed, epoch, step) and the shard
 alone. Hence a resumed run sees what the uninterrupted one would have seen, and both pipelines give
-the same bits. Labels of a data set whose pixels have K labels (`dataset.multi_label`) are
+the same bits. Labels of a data set whose pixels have K labels (`dataset.label_channels`) are
 (B, H, W, K).
 """
 
@@ -301,14 +301,11 @@ class _Plan:
         self.batch_size = batch_size
         self.augment = augment
         self.mix = mix
-        self.objects = None
-        if getattr(mix, "needs_instances", False):
-            if not hasattr(self.dataset, "weighted"):
-                raise ValueError(
-                    f"{dataset!r} does not say which pixels belong to one object, as {mix} needs."
-                )
-            # As weights they are float32, which holds every id below 2**24.
-            self.objects = self.dataset.weighted(np.asarray)
+        self.mix_objects = getattr(mix, "needs_instances", False)
+        if self.mix_objects and "instances" not in getattr(dataset, "extras", ()):
+            raise ValueError(
+                f"{dataset!r} does not say which pixels belong to one object, as {mix} needs."
+            )
         self.size = None if size is None else tuple(size)
         self.shuffle = shuffle
         self.seed = int(seed)
@@ -351,7 +348,7 @@ class _Plan:
         rng = np.random.default_rng([_MIX, self.seed, epoch, index])
         other = int(rng.integers(len(self.dataset) - 1))
         other += other >= index  # any but itself
-        partner = self._changed(other, rng, self.objects)
+        partner = self._changed(other, rng, self.mix_objects)
         if partner[1].shape != sample[1].shape:
             names = self.dataset.names
             sizes = [f"{h}x{w}" for h, w in (s[1].shape[:2] for s in (sample, partner))]
@@ -361,13 +358,13 @@ class _Plan:
             )
         return self.mix(sample, partner, rng)
 
-    def _changed(self, index, rng, objects=None):
+    def _changed(self, index, rng, objects=False):
         """Sample `index` augmented and padded; with `objects`, its map of them comes last."""
         image, label, name = self.dataset[index]
         weights = [self.dataset.read_weights(index)] if self.weighted else []
         arrays = (image, label, *weights)
-        if objects is not None:
-            extras = {"instances": objects.read_weights(index).astype("int32")}
+        if objects:
+            extras = {"instances": self.dataset.read_extra(index, "instances")}
             if self.augment is not None:
                 *arrays, extras = self.augment(image, label, rng, *weights, extras=extras)
             arrays = (*arrays, extras["instances"])

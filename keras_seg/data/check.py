@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import hashlib
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,12 @@ from PIL import Image
 
 from keras_seg.data import datasets, read
 from keras_seg.data.dataset import SegmentationDataset
+from keras_seg.data.progress import Bar
 
 _RARE, _MANY_IGNORED = 0.001, 0.5  # shares of the pixels that earn a warning
+# Of the borders in a label map, the share between whose sides lies a third id. Maps as drawn have
+# next to none; a bilinear resize by 2 makes it 0.5 and more.
+_BLENDED, _FEWEST_BORDERS = 0.25, 20
 
 
 class Problem(NamedTuple):
@@ -36,6 +39,8 @@ class Report:
         table: `LabelTable`, or None if no part of the data set could be opened.
         histogram: int64 (K,), pixels of each class.
         ignored: pixels with the ignored id.
+        pixels: all labelled or ignored pixels.
+        bad: set of (split or "", name) of the samples with an error.
     """
 
     title: str
@@ -46,6 +51,24 @@ class Report:
     table: object = None
     histogram: np.ndarray | None = None
     ignored: int = 0
+    pixels: int = 0
+    bad: set = dataclasses.field(default_factory=set)
+
+    def good(self, dataset, limit=0.05):
+        """The samples of `dataset`, a split that was checked, that have no error.
+
+        Raises:
+            ValueError: if more than the share `limit` of its samples has one.
+        """
+        split = dataset.split_name or ""
+        keep = [i for i, name in enumerate(dataset.names) if (split, name) not in self.bad]
+        count = len(dataset) - len(keep)
+        if count > limit * len(dataset):
+            raise ValueError(
+                f"{count} of {len(dataset)} samples are bad, more than limit={limit:g} of them: "
+                f"{dataset!r}. Put the files right that check_data names."
+            )
+        return dataset.subset(keep)
 
     @property
     def errors(self):
@@ -83,7 +106,7 @@ class Report:
         return "\n".join(lines)
 
     def _histogram_lines(self):
-        total = max(1, int(self.histogram.sum()) + self.ignored)
+        total = max(1, self.pixels)
         rows = [*zip(self.table.names, self.histogram.tolist(), strict=True)]
         rows = [(str(i), name, count) for i, (name, count) in enumerate(rows)]
         rows.append((str(self.table.ignore_label), "(ignored)", self.ignored))
@@ -100,8 +123,9 @@ def check_data(data, split=None, *, progress=True, **options):
     Errors are files that are missing their partner, damaged, of different size than their partner,
     or hold ids or colours outside the table. Warnings: classes never seen or below 0.1 % of the
     pixels, masks that are all ignored, more than half of all pixels ignored, black and white masks
-    whose white is ignored, palettes that contradict the table, EXIF rotations, and the same picture
-    twice (also in two splits: then the validation has seen it in training).
+    whose white is ignored, palettes that contradict the table, masks that look resized with
+    interpolation, EXIF rotations, the same picture twice (also in two splits: then the validation
+    has seen it in training), and a split of another size than published.
 
     Args:
         data: root folder of a data set, or a `SegmentationDataset`.
@@ -114,20 +138,22 @@ def check_data(data, split=None, *, progress=True, **options):
     """
     if isinstance(data, SegmentationDataset):
         report = Report(data.description)
-        parts = {"": data}
+        parts = {data.split_name or "": data}
     else:
         report = Report(str(data))
         parts = _open_parts(data, split, options, report)
     seen = {}
     total = sum(len(dataset) for dataset in parts.values())
-    bar = _Bar(total) if progress else None
+    bar = Bar(total, "reading") if progress else None
     for name, dataset in parts.items():
         report.splits[name] = len(dataset)
+        report.problems += [Problem("warning", "", note) for note in dataset.notes]
         if report.table is None:
             report.table = dataset.table
             report.histogram = np.zeros(dataset.table.num_classes, "int64")
+        part = _Part(name, dataset, seen, report)
         for index in range(len(dataset)):
-            _check_sample(dataset, index, name, seen, report)
+            part.check(index)
             if bar:
                 bar.step()
     report.problems = [*dict.fromkeys(report.problems)]  # a mask is read for its ids, then checked
@@ -155,57 +181,134 @@ def _open_parts(root, split, options, report):
     return parts
 
 
-def _check_sample(dataset, index, split, seen, report):
-    name = dataset.names[index]
-    image_file, mask_file = name, name
-    if dataset.image_paths is not None:
-        image_file, mask_file = str(dataset.image_paths[index]), str(dataset.mask_paths[index])
-    image = _attempt(dataset.read_image, index, image_file, report)
-    label = _attempt(dataset.read_label, index, mask_file, report)
-    if image is not None:
-        report.sizes[image.shape[:2]] += 1
-        _look_for_twin(image, image_file, split, seen, report)
-        turn = read.orientation(image_file) if dataset.image_paths is not None else 1
+class _Part:
+    """Checks the samples of one split; what it finds goes to `report`."""
+
+    def __init__(self, split, dataset, seen, report):
+        self.split, self.dataset, self.seen, self.report = split, dataset, seen, report
+        self.names = dataset.names
+        self.image_files, self.mask_files = (
+            self.names if paths is None else [str(path) for path in paths]
+            for paths in (dataset.image_paths, dataset.mask_paths)
+        )
+
+    def check(self, index):
+        dataset, report = self.dataset, self.report
+        image_file, mask_file = self.image_files[index], self.mask_files[index]
+        image = self._attempt(dataset.read_image, index, image_file)
+        label = self._attempt(dataset.read_label, index, mask_file)
+        if image is not None:
+            self._look_at_image(image, index)
+            for name in dataset.extras:
+                self._check_extra(name, image, index)
+        if image is None or label is None:
+            return
+        if image.shape[:2] != label.shape[:2]:
+            self._attempt(dataset.__getitem__, index, image_file)
+            return
+        problem = _wrong_values(label, dataset)
+        if problem:
+            self._error(index, mask_file, problem)
+            return
+        report.read += 1
+        counts, ignored = _count(label, dataset)
+        report.histogram += counts
+        report.ignored += ignored
+        report.pixels += label.shape[0] * label.shape[1]
+        if ignored == label.shape[0] * label.shape[1]:
+            report.problems.append(Problem("warning", mask_file, "every pixel is ignored"))
+        if not dataset.multilabel and _looks_blended(label):
+            text = (
+                "looks resized with interpolation: between two ids lies a third one along most "
+                "borders. Resize masks by the nearest pixel only"
+            )
+            report.problems.append(Problem("warning", mask_file, text))
+        if dataset.mask_paths is not None:
+            _compare_palette(mask_file, dataset.table, counts, report)
+
+    def _attempt(self, function, index, file):
+        """`function(index)`, or None with its error in the report."""
+        try:
+            return function(index)
+        except ValueError as error:
+            self._error(index, file, str(error).removeprefix(f"{file}: ").removeprefix(f"{file} "))
+            return None
+
+    def _error(self, index, file, message):
+        self.report.problems.append(Problem("error", file, message))
+        self.report.bad.add((self.dataset.split_name or "", self.names[index]))
+
+    def _look_at_image(self, image, index):
+        file = self.image_files[index]
+        self.report.sizes[image.shape[:2]] += 1
+        key = (image.shape, hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest())
+        other, other_split = self.seen.setdefault(key, (file, self.split))
+        if other != file:
+            leak = f", which is in split {other_split!r}" if other_split != self.split else ""
+            text = f"the same picture as {other}{leak}"
+            self.report.problems.append(Problem("warning", file, text))
+        turn = read.orientation(file) if self.dataset.image_paths is not None else 1
         if turn != 1:
             text = f"EXIF orientation {turn} is applied: its mask must be upright as well"
-            report.problems.append(Problem("warning", image_file, text))
-    if image is None or label is None:
-        return
-    if image.shape[:2] != label.shape[:2]:
-        _attempt(dataset.__getitem__, index, image_file, report)
-        return
-    report.read += 1
+            self.report.problems.append(Problem("warning", file, text))
+
+    def _check_extra(self, name, image, index):
+        file = f"{self.image_files[index]} ({name})"
+        values = self._attempt(lambda i: self.dataset.read_extra(i, name), index, file)
+        if values is None:
+            return
+        if values.shape[:2] != image.shape[:2]:
+            sizes = ["x".join(map(str, array.shape[:2])) for array in (values, image)]
+            text = f"{name} is {sizes[0]}, but the image is {sizes[1]} (HxW)"
+            self._error(index, file, text)
+        elif name in self.dataset.extra_tables:
+            problem = _outside(values, self.dataset.extra_tables[name])
+            if problem:
+                self._error(index, file, problem)
+
+
+def _wrong_values(label, dataset):
+    """What is wrong with the values of a label map, or None."""
     table = dataset.table
-    if dataset.multilabel:  # a pixel may count in several classes
-        report.histogram += np.sum(label == 1, axis=(0, 1))
-        report.ignored += int(np.sum((label == table.ignore_label).all(axis=2)))
-        return
-    counts = np.bincount(label.ravel(), minlength=256)
-    report.histogram += counts[: table.num_classes]
-    report.ignored += int(counts[table.ignore_label])
-    if counts[table.ignore_label] == label.size:
-        report.problems.append(Problem("warning", mask_file, "every pixel is ignored"))
-    if dataset.mask_paths is not None and dataset.mask_paths[index].suffix.lower() == ".png":
-        _compare_palette(mask_file, table, counts, report)
+    if not dataset.multilabel:
+        return _outside(label, table)
+    if label.ndim != 3 or label.shape[2] != table.num_classes:
+        return f"its labels have shape {label.shape}, not (H, W, {table.num_classes})"
+    strange = np.setdiff1d(label, [0, 1, 255])
+    return (
+        f"values {strange[:8].tolist()} where only 0, 1 and 255 are known" if strange.size else ""
+    )
 
 
-def _attempt(function, index, file, report):
-    """`function(index)`, or None with its error in the report."""
-    try:
-        return function(index)
-    except ValueError as error:
-        message = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
-        report.problems.append(Problem("error", file, message))
+def _outside(label, table):
+    ids = np.unique(label)
+    ids = ids[((ids < 0) | (ids >= table.num_classes)) & (ids != table.ignore_label)]
+    if not ids.size:
         return None
+    listed = ", ".join(map(str, ids[:8].tolist()))
+    return (
+        f"ids {listed} are outside the table: expected 0..{table.num_classes - 1}, or "
+        f"{table.ignore_label} for ignored pixels"
+    )
 
 
-def _look_for_twin(image, file, split, seen, report):
-    key = (image.shape, hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest())
-    other, other_split = seen.setdefault(key, (file, split))
-    if other != file:
-        leak = f", which is in split {other_split!r}" if other_split != split else ""
-        text = f"the same picture as {other}{leak}"
-        report.problems.append(Problem("warning", file, text))
+def _count(label, dataset):
+    """(pixels of each class, int64 (K,); pixels that are ignored, for all classes)."""
+    table = dataset.table
+    if dataset.multilabel:
+        return (label == 1).sum((0, 1)), int((label == 255).all(axis=2).sum())
+    counts = np.bincount(label.ravel(), minlength=256)
+    return counts[: table.num_classes], int(counts[table.ignore_label])
+
+
+def _looks_blended(label):
+    """Whether a third id lies between the two sides of most borders, as interpolation makes it."""
+    between = borders = 0
+    for ids in (label.astype("int16"), label.T.astype("int16")):
+        step = np.sign(np.diff(ids, axis=1))
+        between += int(((step[:, 1:] * step[:, :-1]) == 1).sum())
+        borders += int(np.count_nonzero(step))
+    return borders >= _FEWEST_BORDERS and between > _BLENDED * borders
 
 
 def _compare_palette(file, table, counts, report):
@@ -213,8 +316,11 @@ def _compare_palette(file, table, counts, report):
 
     Programs that shrink PNGs turn colour-coded masks into palettes with indices in any order.
     """
-    with Image.open(file) as image:
-        palette = image.getpalette("RGB") if image.mode == "P" else None
+    try:
+        with Image.open(file) as image:
+            palette = image.getpalette("RGB") if image.mode == "P" else None
+    except Exception:  # no picture but polygons, or a .mat file
+        return
     if palette is None:
         return
     of_color = {tuple(color): i for i, color in enumerate(table.colors.tolist())}
@@ -235,7 +341,7 @@ def _judge(report):
         if not report.problems:
             report.problems.append(Problem("error", "", "0 samples"))
         return
-    total = max(1, int(report.histogram.sum()) + report.ignored)
+    total = report.pixels
     share = report.ignored / total
     seen = report.histogram > 0
     texts = []
@@ -269,21 +375,3 @@ def _size_range(sizes):
         f"{min(widths)}..{max(widths)}, most often "
         f"{height}x{width} ({count} images); batches need a crop or size="
     )
-
-
-class _Bar:
-    """A progress bar on stderr; on no terminal, a line each tenth."""
-
-    def __init__(self, total):
-        self.total, self.done = total, 0
-
-    def step(self):
-        self.done += 1
-        tenth = 10 * self.done // self.total
-        if sys.stderr.isatty():
-            bar = ("#" * (3 * tenth)).ljust(30)
-            end = "\n" if self.done == self.total else ""
-            sys.stderr.write(f"\rreading [{bar}] {self.done}/{self.total}{end}")
-        elif tenth != 10 * (self.done - 1) // self.total:
-            sys.stderr.write(f"reading {self.done}/{self.total}\n")
-        sys.stderr.flush()

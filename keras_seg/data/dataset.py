@@ -277,8 +277,12 @@ class SegmentationDataset:
             return
         names = [self._all_names[place]] * 2
         turned = ""
-        if self._source.image_paths is not None:
-            names = [self._source.image_paths[place], self._source.mask_paths[place]]
+        files = [self._source.image_paths, self._source.mask_paths]
+        names = [
+            name if paths is None else paths[place]
+            for name, paths in zip(names, files, strict=True)
+        ]
+        if files[0] is not None:
             if image.shape[1::-1] == label.shape[:2] and read.orientation(names[0]) > 4:
                 turned = (
                     " The photo carries an EXIF rotation, which was applied; the mask fits the "

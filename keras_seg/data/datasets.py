@@ -80,7 +80,8 @@ def detect_layout(root):
         f"{root}: no data set found. Looked for images/ and masks/ (also {either(IMAGE_FOLDERS)} "
         f"with {either(MASK_FOLDERS)}; at the top, below train/, val/, test/, or with these "
         "below them), images/ and instances/, CamVid's train/ and trainannot/, VOC's JPEGImages/ "
-        f"and SegmentationClass/. It holds: {contents(root)}."
+        "and SegmentationClass/, and the folders of every other layout: "
+        f"{', '.join(layout.name for layout in LAYOUTS)}. It holds: {contents(root)}."
     )
 
 

@@ -162,7 +162,7 @@ class DeviceAugment:
         if host.scale_steps is None:
             factor = between("scale", *host.scale)
         else:
-            steps = ops.convert_to_tensor(np.array(host.scale_steps, "float32"))
+            steps = _constant(host.scale_steps)
             factor = ops.take(steps, _below(u["scale"], len(host.scale_steps)))
         root = 1.0 if host.aspect is None else ops.sqrt(between("aspect", *host.aspect))
         tall = ops.maximum(ops.round(ops.cast(height, "float32") * factor / root), 1.0)
@@ -233,7 +233,7 @@ class DeviceAugment:
         labels = _nearest(labels, rows, columns)
         if host.pad == "color":
             fill = host.pad_color or host_color.pad_color(images.shape[-1])
-            fill = ops.convert_to_tensor(np.array(fill, "float32"))
+            fill = _constant(fill)
             images = ops.where(inside[..., None], images, fill)
         if host.pad != "mirror":
             ignore = ops.cast(host.ignore_label, labels.dtype)
@@ -250,8 +250,8 @@ class DeviceAugment:
         """
         host = self.host
         tall, wide = _spread(drawn["height"]), _spread(drawn["width"])
-        rows = np.arange(-reach, host.crop[0] + reach, dtype="float32")[:, None]
-        columns = np.arange(-reach, host.crop[1] + reach, dtype="float32")[None, :]
+        rows = _constant(np.arange(-reach, host.crop[0] + reach)[:, None])
+        columns = _constant(np.arange(-reach, host.crop[1] + reach)[None, :])
         y = _spread(drawn["top"]) + rows + 0 * columns
         x = _spread(drawn["left"]) + columns + 0 * rows
         if host.turns:
@@ -295,8 +295,8 @@ class DeviceAugment:
             start = ops.floor(length * _spread(centre)) - ops.floor(extent / 2)
             return ops.logical_and(places >= start, places < start + extent)
 
-        rows = np.arange(height, dtype="float32")[:, None]
-        columns = np.arange(width, dtype="float32")[None, :]
+        rows = _constant(np.arange(height)[:, None])
+        columns = _constant(np.arange(width)[None, :])
         cut = ops.logical_and(
             within(height, drawn["row"], rows), within(width, drawn["column"], columns)
         )
@@ -304,6 +304,10 @@ class DeviceAugment:
         whole = cut if len(labels.shape) == 3 else cut[..., None]
         labels = ops.where(whole, ops.roll(labels, 1, axis=0), labels)
         return ops.where(cut[..., None], ops.roll(images, 1, axis=0), images), labels
+
+
+def _constant(values):
+    return ops.convert_to_tensor(np.asarray(values, "float32"))
 
 
 def _spread(values):
@@ -317,9 +321,9 @@ def _uniform(seed, step, batch, count):
     def mix(x):
         """The finaliser of MurmurHash3, of int32, which wrap around."""
         x = ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 16), 0xFFFF))
-        x = x * np.int32(0x85EBCA6B - 2**32)
+        x = x * (0x85EBCA6B - 2**32)
         x = ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 13), 0x7FFFF))
-        x = x * np.int32(0xC2B2AE35 - 2**32)
+        x = x * (0xC2B2AE35 - 2**32)
         return ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 16), 0xFFFF))
 
     key = mix(mix(ops.cast(seed, "int32")) + ops.cast(step, "int32"))
@@ -339,17 +343,17 @@ def _jitter(images, drawn):
     channels = images.shape[-1]
     count = 3 if channels > 4 else channels
     some = images[..., :count]
-    luma = host_color.luma_matrix(count)
+    luma, one = _constant(host_color.luma_matrix(count)), _constant(np.eye(count))
     bright, strong = drawn["bright"][:, None, None], drawn["strong"][:, None, None]
     full = drawn["full"][:, None, None]
     angle = 2 * np.pi * drawn["hue"][:, None, None]
     mean = ops.mean(some, axis=(1, 2))[..., None]  # (B, C, 1)
-    matrix = np.eye(count, dtype="float32") * (bright * strong)
+    matrix = one * (bright * strong)
     offset = (1 - strong) * bright * ops.matmul(luma, mean)
     if count >= 3:
-        fixed, even, odd = host_color.hue_matrices(count)
+        fixed, even, odd = map(_constant, host_color.hue_matrices(count))
         turn = fixed + ops.cos(angle) * even + ops.sin(angle) * odd
-        change = ops.matmul(turn, full * np.eye(count, dtype="float32") + (1 - full) * luma)
+        change = ops.matmul(turn, full * one + (1 - full) * luma)
         matrix, offset = ops.matmul(change, matrix), ops.matmul(change, offset)
     shape = ops.shape(some)
     flat = ops.reshape(some, (-1, shape[1] * shape[2], count))
@@ -385,7 +389,7 @@ def _turn_colors(images, vividness, shift):
     )
     chroma = ops.minimum(chroma * vividness, value)
     # The distance of red, green and blue from the value, by the hue in sixths of a turn.
-    sixths = ops.mod(hue + 6 * shift + np.array([5, 3, 1], "float32"), 6)
+    sixths = ops.mod(hue + 6 * shift + _constant([5, 3, 1]), 6)
     return value - chroma * ops.clip(ops.minimum(sixths, 4 - sixths), 0, 1)
 
 

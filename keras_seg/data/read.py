@@ -59,8 +59,9 @@ def read_image(path, channels=3, *, white=None):
             f"{path}: 4 channels were asked for, but the file has {len(image.getbands())} "
             f"(mode {image.mode}). Use channels=3."
         )
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     try:
-        image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+        image = image if image.mode == mode else image.convert(mode)
     except ValueError as error:
         raise ValueError(f"{path}: mode {image.mode} cannot be read: {error}.") from error
     array = np.array(image)
@@ -179,9 +180,10 @@ def orientation(path):
 def _decode(path, data, gif=False):
     """(upright Pillow image with its pixels loaded, its PNG header (bits, colour type) or None)."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.verify()  # the checksums of a PNG, which loading skips
         image = Image.open(io.BytesIO(data))
+        if image.format == "PNG":
+            image.verify()  # the checksums, which loading skips; it closes the file
+            image = Image.open(io.BytesIO(data))
         kind, frames = image.format, getattr(image, "n_frames", 1)
         if kind != "GIF" or gif:
             image.load()

@@ -15,8 +15,8 @@ from keras_seg.utils import unknown_name
 # Where an output pixel looks in the source; `Predictor` says who uses which.
 SAMPLINGS = ("antialias", "half_pixel", "align_corners", "legacy")
 
-# About how much a block of rows should hold. Small blocks stay in the processor's cache.
-_BLOCK_BYTES = 2**24
+# About how much a block of rows should hold; every scale of a picture has several on their way.
+_BLOCK_BYTES = 2**22
 
 
 class Taps(NamedTuple):

@@ -167,18 +167,23 @@ class SlidingWindow:
         weight_across = _cover(across, bells[1], first, last)
         bell = None if self.weighting == "uniform" else np.outer(*bells)[..., None]
         across = _touching(across, (first, last))
+
+        def add(total, top, chosen):
+            """Add the scores of some windows. A waiting generator would keep them in a variable."""
+            windows = [picture.window(top, left, size, color) for left, _ in chosen]
+            scores = network(np.stack(windows))
+            if total is None:
+                total = np.zeros((size[0], last - first, scores.shape[3]), "float32")
+            for (left, right), part in zip(chosen, scores, strict=True):
+                begin, end = max(left, first), min(right, last)
+                part = part if bell is None else part * bell
+                total[:, begin - first : end - first] += part[:, begin - left : end - left]
+            return total
+
         total = None  # of the rows that the current row of windows lies on
         for number, (top, bottom) in enumerate(down):
             for group in range(0, len(across), batch):
-                chosen = across[group : group + batch]
-                windows = [picture.window(top, left, size, color) for left, _ in chosen]
-                scores = network(np.stack(windows))
-                if total is None:
-                    total = np.zeros((size[0], last - first, scores.shape[3]), "float32")
-                for (left, right), part in zip(chosen, scores, strict=True):
-                    begin, end = max(left, first), min(right, last)
-                    part = part if bell is None else part * bell
-                    total[:, begin - first : end - first] += part[:, begin - left : end - left]
+                total = add(total, top, across[group : group + batch])
             done = down[number + 1][0] if number + 1 < len(down) else bottom
             step = block_rows(total.shape[1] * total.shape[2])
             for row in range(max(0, top), min(done, height), step):
@@ -277,18 +282,23 @@ class OverlapTile:
         across = [
             x for x in self._starts(picture.size, 1) if x < last and x + self.output[1] > first
         ]
-        for number, y in enumerate(down):
+
+        def put(result, y, stop, chosen):
+            """Put some tiles in place. A waiting generator would keep them in a variable."""
             rows = _mirrored(y - self.border[0], self.window[0], height)
+            tiles = network(np.stack([self._input(picture, rows, x) for x in chosen]))
+            if result is None:
+                result = np.empty((stop - y, last - first, tiles.shape[3]), "float32")
+            for x, tile in zip(chosen, tiles, strict=True):
+                begin, end = max(x, first), min(x + self.output[1], last)
+                result[:, begin - first : end - first] = tile[: stop - y, begin - x : end - x]
+            return result
+
+        for number, y in enumerate(down):
             stop = min(down[number + 1] if number + 1 < len(down) else height, height)
             result = None
             for group in range(0, len(across), batch):
-                chosen = across[group : group + batch]
-                tiles = network(np.stack([self._input(picture, rows, x) for x in chosen]))
-                if result is None:
-                    result = np.empty((stop - y, last - first, tiles.shape[3]), "float32")
-                for x, tile in zip(chosen, tiles, strict=True):
-                    begin, end = max(x, first), min(x + self.output[1], last)
-                    result[:, begin - first : end - first] = tile[: stop - y, begin - x : end - x]
+                result = put(result, y, stop, across[group : group + batch])
             yield result
 
     def _starts(self, size, axis):

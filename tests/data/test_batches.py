@@ -367,7 +367,7 @@ def test_bad_shards(dataset):
 class ManyLabels:
     """A data set of one's own whose pixels have several labels."""
 
-    channels, multi_label = 3, True
+    channels, label_channels = 3, (4,)
     table = data.LabelTable.default(4)
     names = ["a", "b", "c"]
 

@@ -166,3 +166,121 @@ def test_progress_goes_to_stderr(make_folder, capsys):
     data.check_data(make_folder(), classes=LabelTable.default(3))
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.endswith("reading 3/3\n")
+
+
+class Source:
+    """Arrays in memory; what is an exception is raised."""
+
+    image_paths = mask_paths = None
+
+    def __init__(self, images, labels, **extras):
+        self.images, self.labels, self.arrays = images, labels, extras
+        self.extras = tuple(extras)
+
+    def image(self, index):
+        return self._get(self.images, index)
+
+    def label(self, index):
+        return self._get(self.labels, index)
+
+    def both(self, index):
+        return self.image(index), self.label(index)
+
+    def extra(self, index, name):
+        return self._get(self.arrays[name], index)
+
+    def _get(self, arrays, index):
+        if isinstance(arrays[index], Exception):
+            raise arrays[index]
+        return arrays[index]
+
+
+def _dataset(source, names, **options):
+    return data.SegmentationDataset(source, LabelTable(["a", "b"]), names, **options)
+
+
+IMAGES = [np.full((4, 6, 3), i, "uint8") for i in range(4)]
+ZEROS = np.zeros((4, 6), "uint8")
+
+
+def test_extras_are_checked():
+    deep = np.ones((4, 6), "float32")
+    parts = [ZEROS, ZEROS + 5, ZEROS + 255, ZEROS + 1]
+    depth = [deep, deep, deep[:, 1:], ValueError("d.png: damaged")]
+    dataset = _dataset(
+        Source(IMAGES, [ZEROS] * 4, depth=depth, parts=parts),
+        list("uvwx"),
+        extra_tables={"parts": LabelTable(["p", "q"])},
+    )
+    report = _check(dataset)
+    assert {p.file: p.message for p in report.errors} == {
+        "v (parts)": "ids 5 are outside the table: expected 0..1, or 255 for ignored pixels",
+        "w (depth)": "depth is 4x5, but the image is 4x6 (HxW)",
+        "x (depth)": "d.png: damaged",
+    }
+
+
+def test_labels_that_do_not_exclude_each_other():
+    both = np.ones((4, 6, 2), "uint8")
+    first = both * np.array([1, 0], "uint8")
+    ignored = both * 255
+    strange = both * np.array([1, 7], "uint8")
+    source = Source(IMAGES, [both, first, ignored, strange])
+    report = _check(_dataset(source, list("uvwx"), multilabel=True))
+    assert report.histogram.tolist() == [48, 24] and report.ignored == 24 and report.read == 3
+    assert "66.667 %" in str(report) and "33.333 %" in str(report)
+    assert _messages(report, "w") == ["every pixel is ignored"]
+    assert [p.message for p in report.errors] == ["values [7] where only 0, 1 and 255 are known"]
+    wide = Source(IMAGES, [np.ones((4, 6, 3), "uint8")] * 4)
+    report = _check(_dataset(wide, list("uvwx"), multilabel=True))
+    assert "shape (4, 6, 3), not (H, W, 2)" in str(report) and not report.ok
+
+
+def test_labels_that_come_from_no_picture(tmp_path, save):
+    """Masks in .mat files or polygons: there is no palette to look at, and no file to open."""
+    for images, masks in ((True, True), (True, False), (False, True)):
+        source = Source(IMAGES[:2], [ZEROS, ZEROS[1:]])
+        if images:
+            source.image_paths = [save(tmp_path / f"{n}.png", IMAGES[0]) for n in "uv"]
+        if masks:
+            source.mask_paths = [tmp_path / f"{n}.mat" for n in "uv"]
+            for path in source.mask_paths:
+                path.write_bytes(b"MATLAB 5.0")
+        report = _check(_dataset(source, ["u", "v"]))
+        (error,) = report.errors
+        assert error.file == (str(source.image_paths[1]) if images else "v")
+        assert "4x6 (HxW), but its mask" in error.message and "is 3x6" in error.message
+        assert report.read == 1
+
+
+def test_notes_are_warnings():
+    report = _check(_dataset(Source(IMAGES, [ZEROS] * 4), list("uvwx"), notes=["only four"]))
+    assert report.ok and "only four" in [p.message for p in report.warnings]
+
+
+@pytest.mark.parametrize("size", [(96, 72), (150, 130), (40, 30)])
+def test_masks_resized_with_interpolation(tmp_path, save, size):
+    """Every invented id is one of the classes, so that only the borders give it away."""
+    ids = np.zeros((75, 65), "uint8")
+    ids[20:50, 10:40], ids[30:70, 30:60], ids[:10] = 18, 9, 4
+    mask = Image.fromarray(ids)
+    for name, filter_ in (("near", "NEAREST"), ("blend", "BILINEAR"), ("cubic", "BICUBIC")):
+        save(tmp_path / "images" / f"{name}.png", np.zeros((*size, 3)) + len(name))
+        resized = mask.resize(size[::-1], Image.Resampling[filter_])
+        save(tmp_path / "masks" / f"{name}.png", resized)
+    report = _check(tmp_path, classes=21)
+    for name in ("blend", "cubic"):
+        assert any("looks resized" in text for text in _messages(report, f"masks/{name}.png"))
+    assert not _messages(report, "masks/near.png")
+
+
+def test_good_samples_are_kept_up_to_a_limit(make_folder):
+    root = make_folder([f"n{i}" for i in range(10)])
+    (root / "masks" / "n3.png").write_bytes(b"")
+    report = _check(root, classes=3)
+    dataset = data.open_dataset(root, classes=3)
+    good = report.good(dataset, limit=0.1)
+    assert good.names == [name for name in dataset.names if name != "n3"]
+    assert len(list(good)) == 9
+    with pytest.raises(ValueError, match="1 of 10 samples are bad, more than limit=0.05"):
+        report.good(dataset)

@@ -1,5 +1,7 @@
 """Cityscapes and the sets that share its ids."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,16 @@ def city(tmp_path, save, png):
         return tmp_path
 
     return write
+
+
+def test_cityscapes_names_that_differ_in_case_only(city):
+    root = city("train", labelIds=[[7]])
+    for path in (root / "leftImg8bit/train/aachen", root / "gtFine/train/aachen"):
+        (path.with_name("Aachen")).mkdir()
+        for file in path.iterdir():
+            (path.with_name("Aachen") / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match="labelIds.png: has the same name as .* but for case"):
+        data.cityscapes(root)
 
 
 def test_label_ids_become_train_ids():
@@ -54,6 +66,10 @@ def test_cityscapes(city):
     assert instances.dtype == np.int32 and np.unique(instances).tolist() == [0, 26001]
     raw = data.cityscapes(root, classes=34)[0].label
     np.testing.assert_array_equal(raw, ids)
+    own = {"names": ["rest", "road"], "mask_values": {str(i): int(i == 7) for i in range(2, 34)}}
+    (root / "classes.json").write_text(json.dumps(own))  # 0 and 1 stay as they are
+    expected = np.where(ids < 2, ids, ids == 7)
+    np.testing.assert_array_equal(data.cityscapes(root)[0].label, expected)
 
 
 def test_cityscapes_ids_of_another_kind_are_refused(city):

@@ -124,6 +124,12 @@ def test_missing_pictures_and_empty_files(tree):
         data.open_dataset(tree([TABLE]), classes=2)
 
 
+def test_names_may_begin_with_the_folder(tree):
+    images = [{"id": 5, "file_name": "images/a.png", "height": 6, "width": 8}]
+    dataset = data.open_dataset(tree([TABLE], images))
+    assert dataset.names == ["images/a"] and dataset[0].image.shape == (6, 8, 3)
+
+
 def test_sizes_that_disagree(tree):
     root = tree([TABLE], [{"id": 5, "file_name": "a.png", "height": 8, "width": 6}])
     with pytest.raises(ValueError, match=r"a.png is 6x8 .*train.json is 8x6"):

@@ -279,6 +279,7 @@ def test_isbi(tmp_path, save):
     dataset = data.open_dataset(tmp_path, channels=1)
     assert dataset.layout == "isbi" and dataset.table is MEMBRANE
     assert dataset[0].label.tolist() == [[0, 1], [1, 0]] and dataset[0].image.shape == (2, 2, 1)
+    assert dataset.read_extra(0, "instances").tolist() == [[0, 1], [2, 0]]  # corners do not join
     with pytest.raises(ValueError, match="no split 'val'"):
         data.open_dataset(tmp_path, "val")
 

@@ -97,6 +97,10 @@ def test_davis_faults(video):
     (place / "Annotations/480p/bear/00001.png").unlink()
     with pytest.raises(ValueError, match=r"bear/00001.png: is missing"):
         data.open_dataset(video)
+    (place / "JPEGImages/480p/bear/00000.jpg").rename(place / "JPEGImages/480p/bear/00000.JPG")
+    with pytest.raises(ValueError, match="00000.JPG differs in upper and lower case"):
+        data.open_dataset(video)
+    (place / "JPEGImages/480p/bear/00000.JPG").rename(place / "JPEGImages/480p/bear/00000.jpg")
     (place / "ImageSets/2017/train.txt").write_text("bears\n")
     with pytest.raises(ValueError, match="bears: holds no frames, though train.txt lists it"):
         data.open_dataset(video)
@@ -107,3 +111,19 @@ def test_davis_faults(video):
     Image.new("RGB", (3, 1)).save(place / "Annotations/480p/bear/00000.png", "JPEG")
     with pytest.raises(ValueError, match=r"bear/00000.png: a JPEG"):
         dataset[0]
+
+
+def test_davis_package_of_2016(tmp_path, save):
+    """There 255 is the object, and lists have a line a frame."""
+    for frame in ("00000", "00001"):
+        save(tmp_path / f"JPEGImages/480p/bear/{frame}.jpg", np.zeros((1, 3, 3)))
+        save(tmp_path / f"Annotations/480p/bear/{frame}.png", [[0, 255, 255]])
+    (tmp_path / "ImageSets/480p").mkdir(parents=True)
+    lines = [
+        f"/JPEGImages/480p/bear/0000{n}.jpg /Annotations/480p/bear/0000{n}.png" for n in (0, 1)
+    ]
+    (tmp_path / "ImageSets/480p/train.txt").write_text("\n".join(lines))
+    dataset = data.open_dataset(tmp_path)
+    assert dataset.layout == "davis" and dataset.names == ["bear/00000", "bear/00001"]
+    assert dataset[0].label.tolist() == [[0, 1, 1]]
+    assert dataset.read_extra(0, "instances").tolist() == [[0, 1, 1]]

@@ -230,6 +230,7 @@ class Source:
     """A source in memory, with instances."""
 
     image_paths = mask_paths = None
+    extras = ("instances",)
 
     def __init__(self, images, labels, maps):
         self.images, self.labels, self.maps = images, labels, maps
@@ -237,7 +238,7 @@ class Source:
     def both(self, index):
         return self.images[index], self.labels[index]
 
-    def instances(self, index):
+    def extra(self, index, name):
         return self.maps[index]
 
 

@@ -168,3 +168,15 @@ def test_sift_flow_faults(scenes):
     (scenes / "Images" / SCENES / "a.jpg").unlink()
     with pytest.raises(ValueError, match=r"a.jpg: is missing, though train.txt lists it"):
         data.open_dataset(scenes)
+
+
+def test_both_label_maps_of_sift_flow_as_labels(scenes):
+    dataset = data.open_dataset(scenes)
+    stacked = dataset.stacked("geometry")
+    assert stacked[0].label.tolist() == [[[255, 255], [0, 0], [32, 1], [1, 2]]]
+    assert stacked.label_channels == (2,) and dataset.label_channels == ()
+    geometry = dataset.relabelled("geometry")
+    assert geometry.table is GEOMETRY and geometry[0].label.tolist() == [[255, 0, 1, 2]]
+    for method in (dataset.stacked, dataset.relabelled):
+        with pytest.raises(ValueError, match="depth.*geometry"):
+            method("depth")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from keras_seg.data import list_images, read_image, read_instances, read_mask, write_mask
 from keras_seg.data.labels import VOC, LabelTable, voc_colors
+from keras_seg.data.read import read_values
 
 TABLE = LabelTable(["a", "b", "c"])
 
@@ -286,3 +287,18 @@ def test_list_images(tmp_path, save):
         list_images(tmp_path / "empty")
     with pytest.raises(ValueError, match="nowhere is not a folder"):
         list_images(tmp_path / "nowhere")
+
+
+def test_values_of_masks_that_are_no_plain_ids(tmp_path, png, save):
+    palette = np.array([[255, 255, 255], [0, 0, 0]])
+    path = png(tmp_path / "a.png", np.array([[0, 1]]), 8, palette=palette)
+    assert read_values(path).tolist() == [[0, 1]]
+    assert read_values(path, expand=True).tolist() == [[[255] * 3, [0] * 3]]
+    rgb = [[[1, 2, 3], [4, 5, 6]]]
+    assert read_values(save(tmp_path / "b.png", rgb)).tolist() == rgb
+    gif = save(tmp_path / "c.gif", [[0, 255]])
+    assert read_values(gif, gif=True, expand=True).max(-1).tolist() == [[0, 255]]
+    with pytest.raises(ValueError, match=r"c.gif: a GIF with 1 frame"):
+        read_values(gif)
+    with pytest.raises(ValueError, match=r"d.jpg: a JPEG"):
+        read_values(save(tmp_path / "d.jpg", [[0, 255]]))

@@ -105,7 +105,7 @@ def test_coco_instance_fruit(shared):
     for index, (sample, image) in enumerate(zip(dataset, images, strict=True)):
         annotations = coco.loadAnns(coco.getAnnIds(image["id"]))
         masks = [coco.annToMask(a) for a in annotations]
-        order = sorted(range(len(masks)), key=lambda i: -masks[i].sum())
+        order = sorted(range(len(masks)), key=lambda i: -int(masks[i].sum()))
         expected = np.zeros(sample.label.shape, "uint8")
         for i in order:
             expected[masks[i] > 0] = annotations[i]["category_id"]

@@ -143,6 +143,12 @@ def test_bad_mat_files_are_named(sbd_tree):
     assert [problem.file for problem in report.errors] == [str(file)]
 
 
+def test_mat_files_of_one_column_keep_their_shape(sbd_tree):
+    file = sbd_tree / "benchmark_RELEASE/dataset/cls/a.mat"
+    io.savemat(file, {"GTcls": {"Segmentation": np.array([[7], [0], [3]], "uint8")}})
+    assert data.sbd(sbd_tree).read_label(0).tolist() == [[7], [0], [3]]
+
+
 def test_mat_files_need_scipy(sbd_tree, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy", None)
     with pytest.raises(ValueError, match=r"a.mat: .* pip install 'keras-seg\[eval\]'"):

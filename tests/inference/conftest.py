@@ -81,6 +81,28 @@ def files(tmp_path_factory):
     return {path.name: path for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="session")
+def pointwise_files(tmp_path_factory):
+    """{name: path} of a network that sees each pixel by itself; TFLite and ONNX of fixed size."""
+    tf = pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("pointwise")
+    keras.utils.set_random_seed(1)
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Rescaling(1 / 64)(image)
+    x = keras.layers.Conv2D(5, 1, bias_initializer="random_normal", name="logits")(x)
+    model = keras.Model(image, x)
+    model.save(folder / "model.keras")
+    model.export(folder / "saved_model", verbose=False)
+
+    def logits(image):
+        return {"logits": model(image, training=False)}
+
+    static = tf.TensorSpec((1, *SIZE, 3), name="image")
+    (folder / "model.tflite").write_bytes(_tflite(tf, logits, static))
+    _onnx(tf, logits, static, folder / "model.onnx")
+    return {path.name: path for path in folder.iterdir()}
+
+
 def _frozen(tf, function, spec):
     """The function's graph with its weights as constants: a TFLite file needs that."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

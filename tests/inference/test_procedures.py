@@ -3,7 +3,6 @@
 import math
 import tracemalloc
 
-import keras
 import numpy as np
 import pytest
 
@@ -295,13 +294,6 @@ def test_pairs_of_classes_follow_the_mirror_image_of_any_network(fake_runner, fl
 # --------------------------------------------------------------------------------- bands of rows
 
 
-def pointwise():
-    keras.utils.set_random_seed(1)
-    image = keras.Input((None, None, 3))
-    x = keras.layers.Rescaling(1 / 64)(image)
-    return keras.Model(image, keras.layers.Conv2D(5, 1, bias_initializer="random_normal")(x))
-
-
 BANDS = [
     {"window": (16, 24)},
     {"window": 16, "stride": 5, "weighting": "gaussian"},
@@ -344,16 +336,18 @@ def test_bands_are_bit_equal_for_a_network_that_is(monkeypatch, fake_runner, opt
         np.testing.assert_array_equal(network.predict(image, **options), whole)
 
 
-@pytest.mark.parametrize("size", [(24, 16), (41, 67), (5, 30)])
-@pytest.mark.parametrize("rule", ["semseg", "mmseg", "encoding"])
-def test_a_pointwise_network_gives_the_same_whole_and_windowed(rule, size):
-    network, image = Predictor(pointwise()), picture(*size, 3)
-    whole = network.probabilities(image)
-    for window, stride in [((16, 24), None), (7, 3), (80, None)]:
-        options = {"mode": "slide", "window": window, "stride": stride, "rule": rule}
-        windowed = network.probabilities(image, **options)
-        np.testing.assert_allclose(windowed, whole, atol=2e-6)
-        np.testing.assert_array_equal(network.predict(image, **options), whole.argmax(axis=-1))
+@pytest.mark.parametrize("name", ["model.keras", "saved_model", "model.tflite", "model.onnx"])
+@pytest.mark.parametrize("size", [(16, 24), (41, 67), (5, 30)])
+def test_a_pointwise_network_gives_the_same_whole_and_windowed(pointwise_files, name, size):
+    image = picture(*size, 3)
+    whole = Predictor(pointwise_files["model.keras"]).probabilities(image)
+    network = Predictor(pointwise_files[name])
+    for rule in ("semseg", "mmseg", "encoding"):
+        for more in ({}, {"stride": 7}, {"weighting": "gaussian"}, {"flip": True}):
+            options = {"mode": "slide", "window": (16, 24), "rule": rule, **more}
+            np.testing.assert_allclose(network.probabilities(image, **options), whole, atol=2e-6)
+            label = network.predict(image, **options)
+            np.testing.assert_array_equal(label, whole.argmax(axis=-1))
 
 
 def test_a_fixed_file_on_a_large_picture_is_stretched_in_bands(monkeypatch, fake_runner):

@@ -464,3 +464,88 @@ def test_valid_convolutions_validate_on_images_of_mixed_sizes(tmp_path):
     with pytest.raises(ValueError, match="leaves out the last pixels"):
         run(tmp_path / "odd", valid, data.shapes(8, size=SIZE), val_data, crop_size=(33, 33))
     assert not (tmp_path / "odd").exists()
+
+
+class TwoSpaces:
+    """Source of one picture with a label map of 4 classes and one of 3 surfaces."""
+
+    image_paths = mask_paths = None
+    extras = ("surface",)
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.ids = rng.integers(4, size=SIZE).astype("uint8")
+        self.surfaces = rng.choice([0, 1, 2, 255], SIZE, p=[0.6, 0.2, 0.1, 0.1]).astype("uint8")
+
+    def image(self, index):
+        return np.zeros((*SIZE, 3), "uint8")
+
+    def label(self, index):
+        return self.ids
+
+    def both(self, index):
+        return self.image(index), self.label(index)
+
+    def extra(self, index, name):
+        return self.surfaces
+
+
+def two_spaces(source):
+    tables = {"surface": data.LabelTable(["sky", "flat", "upright"])}
+    table = data.LabelTable.default(4)
+    return data.SegmentationDataset(source, table, ["one"], extra_tables=tables)
+
+
+def test_an_output_learns_the_label_map_of_its_name(tmp_path):
+    """Logits that depend on nothing have cross entropies that follow from the counts of labels."""
+    biases = {"logits": [0.5, 0.0, 0.0, -1.0], "surface": [2.0, 0.0, -1.0]}
+
+    def build():
+        image = keras.Input((None, None, 3), name="image")
+        outputs = {}
+        for name, bias in biases.items():
+            layer = keras.layers.Conv2D(len(bias), 1, kernel_initializer="zeros", name=name)
+            outputs[name] = layer(image)
+            layer.bias.assign(bias)
+        return keras.Model(image, outputs, name="constant")
+
+    source = TwoSpaces()
+    dataset = two_spaces(source)
+    options = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-9, "previews": 0, "augment": None}
+    result = run(tmp_path / "run", build, dataset, dataset, **options)
+    expected = 0
+    for name, labels in (("logits", source.ids), ("surface", source.surfaces)):
+        log_q = np.array(biases[name]) - np.log(np.exp(biases[name]).sum())
+        expected -= log_q[labels[labels != 255]].mean()
+    assert result.history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert result.history[0]["val_loss"] == pytest.approx(expected, rel=1e-5)
+    assert (
+        np.sum(result.scores["confusion_matrix"], 1).tolist()
+        == np.bincount(source.ids.ravel()).tolist()
+    )
+
+
+def test_an_output_with_another_number_of_classes_than_its_label_map(tmp_path):
+    def build():
+        image = keras.Input((None, None, 3), name="image")
+        outputs = {
+            name: keras.layers.Conv2D(4, 1, name=name)(image) for name in ("logits", "surface")
+        }
+        return keras.Model(image, outputs, name="wrong")
+
+    with pytest.raises(ValueError, match="'surface' of wrong has 4 classes but .* 3 \\(sky, flat"):
+        run(tmp_path, build, two_spaces(TwoSpaces()), batch_size=1)
+
+
+def test_ready_batches_are_scored_where_the_network_has_logits(tmp_path):
+    """`valid` loses 2 rows and columns: of 34 x 34 labels the middle 32 x 32 count."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(4, 34, 34, 3)).astype("float32")
+    labels = np.zeros((4, 34, 34), "int32")
+    labels[:, 1:-1, 1:-1] = 1
+    batches = Batches(images, labels)
+    table = data.LabelTable.default(CLASSES)
+    options = {"crop_size": (34, 34), "epochs": 1, "table": table}
+    result = run(tmp_path, valid, batches, batches, **options)
+    rows = np.sum(result.scores["confusion_matrix"], 1)
+    assert rows.tolist() == [0, 4 * 32 * 32, 0, 0]

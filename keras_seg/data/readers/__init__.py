@@ -26,12 +26,14 @@ from keras_seg.data.readers import (
     pascal_context,
     potsdam,
     sbd,
+    shards,
     sift_flow,
     vaihingen,
     voc,
 )
 
 LAYOUTS = (
+    shards.LAYOUT,
     pascal_context.LAYOUT,
     voc.LAYOUT,
     sbd.LAYOUT,

@@ -8,7 +8,6 @@ from PIL import Image
 from keras_seg.data import labels, read
 from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
-    SPLITS,
     choose_split,
     contents,
     existing_folder,
@@ -165,8 +164,7 @@ def _place(root):
 
 
 def _splits(place):
-    names = [name for names in SPLITS.values() for name in names]
-    return [name for name in names if (place / name).is_dir()]
+    return [name for name in ("training", "validation") if (place / name).is_dir()]
 
 
 def _write(root, split, samples):

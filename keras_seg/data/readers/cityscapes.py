@@ -10,6 +10,7 @@ from keras_seg.data.readers.common import (
     contents,
     existing_folder,
     find_classes,
+    given_ids,
     pair_by_ending,
     report,
     save_png,
@@ -68,7 +69,7 @@ def cityscapes(
     report(given, errors, problems)
     keep = [i for i, name in enumerate(names) if name != _BROKEN]
     names, images, masks = ([rows[i] for i in keep] for rows in (names, images, masks))
-    ids = values or None
+    ids = given_ids(values)
     if table is labels.CITYSCAPES and not ending.endswith("_labelTrainIds.png"):
         ids = labels.CITYSCAPES_TRAIN_IDS
     raw = read_label_ids if ending.endswith("_instanceIds.png") else read.read_instances

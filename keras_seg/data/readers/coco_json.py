@@ -46,6 +46,8 @@ def coco_json(
     paths, errors, kept = [], [], []
     for image in file.images:
         path = root / "images" / image["file_name"]
+        beside = root / image["file_name"]  # names that begin with images/
+        path = beside if not path.is_file() and beside.is_file() else path
         if path.is_file():
             kept.append(image)
             paths.append(path)

@@ -4,7 +4,6 @@ Format: Lin et al. "Microsoft COCO: Common Objects in Context", 2014; polygons o
 pycocotools deciding which pixels they cover.
 """
 
-import numbers
 import pathlib
 
 import numpy as np
@@ -100,12 +99,7 @@ class CocoFile:
         shape = item.get("segmentation")
         if isinstance(shape, list) and shape:
             for polygon in shape:
-                if (
-                    not isinstance(polygon, list)
-                    or len(polygon) < 6
-                    or len(polygon) % 2
-                    or not all(isinstance(n, numbers.Real) and np.isfinite(n) for n in polygon)
-                ):
+                if not _is_polygon(polygon):
                     self._fail(
                         item, f"a polygon must be [x, y, ...] of 3 points or more: {polygon!r:.60}"
                     )
@@ -123,6 +117,17 @@ class CocoFile:
 
     def _fail(self, annotation, message):
         raise ValueError(f"{self.path}: annotation {annotation['id']}: {message}.")
+
+
+def _is_polygon(value):
+    """Whether it is [x, y, ...] of 3 points or more; by arrays, for COCO has a million of them."""
+    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+        return False
+    try:
+        array = np.array(value)
+    except ValueError:  # of lists of different lengths
+        return False
+    return array.ndim == 1 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
 
 
 def semantic_map(file, image, ids):

@@ -88,8 +88,8 @@ def pair_by_ending(image_folder, image_ending, mask_folder, mask_ending, errors)
     Of "aachen/aachen_000000_000019_leftImg8bit.png" and the ending "_leftImg8bit.png" the name is
     "aachen/aachen_000000_000019".
     """
-    images = _by_ending(image_folder, image_ending)
-    masks = _by_ending(mask_folder, mask_ending)
+    images = _by_ending(image_folder, image_ending, errors)
+    masks = _by_ending(mask_folder, mask_ending, errors)
     return match(images, masks, image_folder, mask_folder, errors)
 
 
@@ -123,13 +123,20 @@ def read_list(path):
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def _by_ending(place, ending):
+def _by_ending(place, ending, errors):
     if not place.is_dir():
         raise ValueError(f"{place} is not a folder.")
-    files = sorted(place.rglob(f"*{ending}"))
+    files, folded = {}, {}
+    for path in sorted(place.rglob(f"*{ending}")):
+        name = path.relative_to(place).as_posix().removesuffix(ending)
+        other = folded.setdefault(name.casefold(), path)
+        if other is not path:
+            errors.append((path, f"has the same name as {other.name} but for case"))
+            continue
+        files[name] = path
     if not files:
         raise ValueError(f"0 files *{ending} in {place}.")
-    return {path.relative_to(place).as_posix().removesuffix(ending): path for path in files}
+    return files
 
 
 def match(images, masks, image_folder, mask_folder, errors):
@@ -205,6 +212,11 @@ def find_classes(root, split, classes, ignore_label, default=None):
     if isinstance(classes, int | np.integer):
         return LabelTable.default(classes, ignore_label), None, {}
     return LabelTable(classes, ignore_label=ignore_label), None, {}
+
+
+def given_ids(mask_values):
+    """For `MappedReader`: the ids that a table of one's own maps, all others as they are."""
+    return {**{i: i for i in range(256)}, **mask_values} if mask_values else None
 
 
 class MappedReader:

@@ -37,11 +37,14 @@ def davis(
 ):
     """DAVIS: JPEGImages/480p/SEQUENCE/00000.jpg, Annotations/ alike, lists ImageSets/2017/*.txt.
 
-    `root` is the folder DAVIS or the one above. Objects have no classes: the label is background
-    (0) or foreground (1), and the extra "instances" holds the objects' ids (1.., the same object
-    in all frames of a sequence); 255 is ignored. Names are SEQUENCE/FRAME, so that
-    `name.split("/")[0]` is the sequence. Of test sequences, where only first frames are annotated,
-    only those are samples. Arguments and errors: see `open_dataset`.
+    `root` is the folder DAVIS or the one above. Also the package of 2016 alone, whose lists are in
+    ImageSets/480p/ and whose masks hold 0 and 255 (there the object, not void).
+
+    Objects have no classes: the label is background (0) or foreground (1), and the extra
+    "instances" holds the objects' ids (1.., the same object in all frames of a sequence); 255 is
+    ignored. Names are SEQUENCE/FRAME, so that `name.split("/")[0]` is the sequence. Of test
+    sequences, where only first frames are annotated, only those are samples. Arguments and errors:
+    see `open_dataset`.
 
     Args:
         resolution: "480p" or "Full-Resolution"; None: the first that is there.
@@ -65,8 +68,10 @@ def davis(
         )
     images, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
     errors, frames, unlabelled = [], [], 0
-    list_file = root / "ImageSets" / year / f"{split}.txt"
-    for sequence in read_list(list_file):
+    list_file = _list_folder(root, year) / f"{split}.txt"
+    # The package of 2016 lists "/JPEGImages/480p/bear/00000.jpg /Annotations/...", a line a frame.
+    sequences = [line.split("/")[-2] if "/" in line else line for line in read_list(list_file)]
+    for sequence in dict.fromkeys(sequences):
         found = {p.stem for place in (images, masks) for p in (place / sequence).glob("[0-9]*")}
         if not found:
             errors.append((images / sequence, f"holds no frames, though {list_file.name} lists it"))
@@ -85,7 +90,13 @@ def davis(
         raise ValueError(f"0 samples: {list_file} lists none with annotations.")
     report(root, errors, problems)
     return SegmentationDataset(
-        _Objects(image_files, mask_files, ImageReader(channels, white), table.ignore_label),
+        _Objects(
+            image_files,
+            mask_files,
+            ImageReader(channels, white),
+            table.ignore_label,
+            has_void=list_file.parent.name in _YEARS,
+        ),
         table,
         names,
         channels=channels,
@@ -96,20 +107,21 @@ def davis(
 
 
 class _Objects(Files):
-    """Source of a data set whose masks number the objects of a video, 255 for void."""
+    """Source of a data set whose masks number objects; 255 is void or, without it, object 1."""
 
-    def __init__(self, image_paths, mask_paths, read_image, ignore_label):
+    def __init__(self, image_paths, mask_paths, read_image, ignore_label, has_void):
         super().__init__(image_paths, mask_paths, read_image, read.read_mask)
         self.extras = ("instances",)
-        self.ignore_label = ignore_label
+        self.ignore_label, self.has_void = ignore_label, has_void
 
     def extra(self, index, name):
         ids = self.read_label(self.mask_paths[index]).astype("int32")
-        return np.where(ids == _VOID, 0, ids)
+        return np.where(ids == _VOID, 0 if self.has_void else 1, ids)
 
     def label(self, index):
         ids = self.read_label(self.mask_paths[index])
-        return np.where(ids == _VOID, self.ignore_label, ids > 0).astype("uint8")
+        void = self.ignore_label if self.has_void else 1
+        return np.where(ids == _VOID, void, ids > 0).astype("uint8")
 
 
 def _davis_root(root):
@@ -123,11 +135,18 @@ def _resolutions(root):
 
 
 def _years(root):
-    return [year for year in _YEARS if (root / "ImageSets" / year).is_dir()]
+    return [year for year in _YEARS if _list_folder(root, year)]
+
+
+def _list_folder(root, year):
+    """Where the lists of a year are, None if nowhere; 480p/ and 1080p/ are the package of 2016."""
+    names = (year, "480p", "1080p") if year == "2016" else (year,)
+    places = [root / "ImageSets" / name for name in names]
+    return next((place for place in places if any(place.glob("*.txt"))), None)
 
 
 def _lists(root, year):
-    names = sorted(path.stem for path in (root / "ImageSets" / year).glob("*.txt"))
+    names = sorted(path.stem for path in _list_folder(root, year).glob("*.txt"))
     return sorted(names, key=lambda name: name != "train")
 
 
@@ -161,10 +180,10 @@ LAYOUT = Layout(
     detect=lambda root: _davis_root(root) is not None,
     splits=_splits,
     write=_write,
-    title="DAVIS 2017",
+    title="DAVIS 2017 or 2016",
     table=labels.DAVIS,
     contents="instances",
-    published={"train": (4219, 4209), "val": (2023, 1999)},
+    published={"train": (4219, 4209, 2079), "val": (2023, 1999, 1376)},
     licence="research, with a citation",
     source="davischallenge.org",
     tfds="davis/480p and davis/full_resolution",

@@ -137,16 +137,22 @@ class _Bands:
         height, width, _ = _open_bands(self.root, name, "RGB").shape
         bands = []
         for kind in _FILES[self.channels]:
-            values = np.asarray(_open_bands(self.root, name, kind), "float32")
-            low, high = 0, self.white or _WHITE[kind]
-            if self.percentiles is not None:
-                low, high = np.percentile(values, self.percentiles, axis=(0, 1))
-                high = np.maximum(high, low + 1)
-            scaled = np.rint(np.clip((values - low) * (255.0 / (high - low)), 0, 255))
-            for band in scaled.astype("uint8").transpose(2, 0, 1):
-                picture = Image.fromarray(np.ascontiguousarray(band))
+            values = _open_bands(self.root, name, kind)
+            for band in range(values.shape[2]):
+                scaled = self._scale(np.array(values[..., band]), kind)
+                picture = Image.fromarray(scaled)
                 bands.append(picture.resize((width, height), Image.Resampling.BILINEAR))
         return np.stack([np.asarray(band) for band in bands], axis=2)
+
+    def _scale(self, band, kind):
+        """A band as uint8, through a table of all values that it may have."""
+        low, high = 0, self.white or _WHITE[kind]
+        if self.percentiles is not None:
+            low, high = np.percentile(band, self.percentiles)
+            high = max(high, low + 1)
+        possible = np.arange(np.iinfo(band.dtype).max + 1, dtype="float32")
+        scaled = np.clip((possible - low) * (255.0 / (high - low)), 0, 255)
+        return np.rint(scaled).astype("uint8")[band]
 
     def _draw(self, name):
         height, width, _ = _open_bands(self.root, name, "RGB").shape

@@ -11,6 +11,7 @@ from keras_seg.data.readers.common import (
     contents,
     existing_folder,
     find_classes,
+    given_ids,
     pair,
     report,
     save_png,
@@ -44,7 +45,7 @@ def kitti_semantic(
     errors = []
     names, images, masks = pair(root / "image_2", root / kind, "", errors)
     report(given, errors, problems)
-    ids = labels.CITYSCAPES_TRAIN_IDS if table is labels.CITYSCAPES else values or None
+    ids = labels.CITYSCAPES_TRAIN_IDS if table is labels.CITYSCAPES else given_ids(values)
     objects = [root / "instance" / path.name for path in masks]
     complete = all(path.is_file() for path in objects)
     read_raw = read.read_instances if kind == "semantic" else _read_label_ids

@@ -12,11 +12,13 @@ def existing(names, places, errors, source):
         errors: (file, message) of every missing file is added.
         source: what lists the names, for the message.
     """
-    kept = []
+    kept, folders = [], {}
     for name in names:
         files = [place(name) for place in places]
         missing = [path for path in files if not path.exists()]
-        errors += [(path, f"is missing, though {source} lists it{_near(path)}") for path in missing]
+        for path in missing:
+            hint = _near(path, folders)
+            errors.append((path, f"is missing, though {source} lists it{hint}"))
         if not missing:
             kept.append((name, *files))
     return [[row[column] for row in kept] for column in range(1 + len(places))]
@@ -28,10 +30,10 @@ def write_list(path, names):
     path.write_text("".join(f"{name}\n" for name in names), "utf-8")
 
 
-def _near(path):
-    """A hint where a file of the same name but for upper and lower case is there."""
-    if not path.parent.is_dir():
-        return ""
-    names = (p.name for p in path.parent.iterdir() if p.name.casefold() == path.name.casefold())
-    near = next(names, None)
+def _near(path, folders):
+    """A hint where a file of the same name but for case is there; `folders` keeps their names."""
+    if path.parent not in folders:
+        found = path.parent.iterdir() if path.parent.is_dir() else ()
+        folders[path.parent] = {other.name.casefold(): other.name for other in found}
+    near = folders[path.parent].get(path.name.casefold())
     return f"; {near} differs in upper and lower case" if near else ""

@@ -8,16 +8,6 @@ import numpy as np
 from keras_seg.utils import atomic_path, writable_folder
 
 
-class MatReader:
-    """`read_mat` with its keys: a class and not a closure, so that workers can pickle it."""
-
-    def __init__(self, *keys):
-        self.keys = keys
-
-    def __call__(self, path):
-        return read_mat(path, *self.keys)
-
-
 def read_mat(path, *keys):
     """The numeric array of a .mat file at `keys`: a variable, then fields of its struct.
 
@@ -36,14 +26,16 @@ def read_mat(path, *keys):
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from error
     try:
-        value = scipy_io.loadmat(io.BytesIO(data), squeeze_me=True, struct_as_record=False)
+        value = scipy_io.loadmat(io.BytesIO(data), struct_as_record=False)
     except Exception as error:  # damage shows as many types; 7.3 as NotImplementedError
         raise ValueError(f"{path}: damaged, or no .mat file that scipy reads ({error}).") from error
     for key in keys:
+        if isinstance(value, np.ndarray) and value.dtype == object and value.size:
+            value = value.flat[0]  # the one struct in its matrix of structs
         value = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
         if value is None:
             raise ValueError(f"{path}: has no {'.'.join(keys)}.")
-    value = np.atleast_2d(value)
+    value = np.asarray(value)
     if value.dtype.kind == "f" and np.array_equal(value, np.rint(value)):
         value = value.astype("int32")
     if value.ndim != 2 or value.dtype.kind not in "iu":

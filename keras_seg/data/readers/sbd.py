@@ -9,6 +9,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     find_listed,
+    given_ids,
     read_list,
     report,
     save_jpeg,
@@ -43,13 +44,12 @@ def sbd(root, split=None, *, classes=None, channels=3, ignore_label=255, problem
     report(root, errors, problems)
     objects = [sbd_file(root, "inst", name) for name in names]
     complete = all(path.is_file() for path in objects)
-    ids = {**{i: i for i in range(256)}, **values} if values else None
     return SegmentationDataset(
         Files(
             images,
             masks,
             ImageReader(channels, white),
-            MappedReader(segmentation, table, ids),
+            MappedReader(segmentation, table, given_ids(values)),
             {"instances": (objects, segmentation)} if complete else None,
         ),
         table,
