@@ -9,6 +9,7 @@ at random; batch 14, learning rate 0.001, 60,000 steps. Stage 2, runs/dilation8_
 context module, which starts as the identity, on the front end as it is, without its dropout; crops
 of 900 x 900, whose middle is 66 x 66 scores; batch 60 (4 times 15), learning rate 0.001. Both:
 scores of stride 8 against every eighth label, SGD, momentum 0.9, decay 5e-4.
+--context basic is the small module, to which the same front end belongs.
 The networks of the runs take tiles and lose the margin; `whole.keras` beside them is the same
 network for whole images.
 --joint trains both together afterwards, runs/dilation8_voc-joint, batch 14, learning rate 1e-5; it
@@ -48,7 +49,7 @@ def main(arguments=None):
             "--joint-epochs": (10, "epochs of stage 3"),
             "--steps": (1000, "batches of an epoch"),
         },
-        texts=recipe.SBD,
+        texts={**recipe.SBD, "--context": ("large", "form of the context module, large or basic")},
         arguments=arguments,
     )
     crop, context_crop, batch, context_batch = FRONT_CROP, CONTEXT_CROP, BATCH, CONTEXT_BATCH
@@ -63,7 +64,7 @@ def main(arguments=None):
         return models.DilatedFrontEnd(classes, **slim, **more)
 
     def with_context(**more):
-        return models.Dilation8(classes, context="large", **slim, **more)
+        return models.Dilation8(classes, context=options.context, **slim, **more)
 
     def run(network, start, ending, *, epochs, crop, batch, rate, batches=None):
         """Train `network` on tiles; score and keep the same one for whole images."""
@@ -107,7 +108,7 @@ def main(arguments=None):
     def on_fixed_front_end(model, trained=result.model):
         transfer(model, trained, verbose=False)
         for layer in model.layers:
-            layer.trainable = layer.name.startswith("ct_")
+            layer.trainable = layer.name.startswith(("ct_", "ctx_"))
         return model
 
     result = run(

@@ -39,9 +39,9 @@ that score i lies over pixel 8 i + 1, and the logits of the first row and column
 second. Images are padded with the mean pixel, below and on the right, to the next size that fits,
 as the authors' data layer does, and the logits are cut to the image again.
 Where we differ: the authors compare scores of stride 8 with every eighth label; here the loss sees
-every pixel (for theirs, `losses.CrossEntropy(label_stride=8)` on the output of the layer
-`logits_low`; base, 4x4 and 7x7 need `label_offset=1`). They give fc8 10 times the learning rate: in
-`keras_seg.training` head_multiplier=10. MSc on "4x4" and "7x7" is ours.
+every pixel, unless the network is trained through `keras_seg.training.with_outputs` with
+`losses.CrossEntropy(label_stride=8)` (base, 4x4 and 7x7: `label_offset=1`), as
+recipes/deeplab_v1_voc.py does. MSc on "4x4" and "7x7" is ours.
 
 Weights: `keras_seg.weights.load(model, file, layout="deeplab")` reads the authors' `.caffemodel`
 files.
