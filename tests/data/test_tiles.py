@@ -76,6 +76,17 @@ def test_potsdam(tile):
     np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(image).convert("L")))
 
 
+def test_folders_unpacked_into_folders_of_their_names(tile, tmp_path):
+    root, _, label = tile
+    for folder in [path for path in root.iterdir() if path.is_dir()]:
+        place = tmp_path / "again" / folder.name
+        place.mkdir(parents=True)
+        folder.rename(place / folder.name)
+    dataset = data.open_dataset(tmp_path / "again", window=None)
+    assert dataset.layout == "potsdam"
+    np.testing.assert_array_equal(dataset[0].label, label)
+
+
 def test_uncompressed_tiles_are_mapped_and_others_decoded_once(tile, monkeypatch):
     root, _, _ = tile
     dataset = data.open_dataset(root, window=32)

@@ -119,11 +119,13 @@ def _splits_of(images, label_root):
     return [n for n in _SPLITS if (images / n).is_dir() and (label_root / n).is_dir()]
 
 
-def _splits(root):
-    """Those with fine labels, and train_extra if it is there."""
+def _splits(root, coarse=False):
+    """Those with fine labels, and train_extra if it is there; or all with coarse ones."""
     images = _image_root(root)
     if images is None:
         return []
+    if coarse:
+        return _splits_of(images, root / "gtCoarse")
     fine, coarse = (_splits_of(images, root / kind) for kind in ("gtFine", "gtCoarse"))
     return fine + [split for split in coarse if split == "train_extra"]
 

@@ -271,13 +271,19 @@ def _choose(root, split, found, protocol):
             f"{root}: nothing for protocol {protocol!r}. Expected pictures in SPLIT/ or "
             "images/SPLIT/, and annotations/instances_SPLIT.json (things, voc), "
             "stuffthingmaps/SPLIT/ (stuff) or annotations/panoptic_SPLIT.json (panoptic). "
-            f"It holds: {contents(root)}."
+            f"It holds: {contents(root)}.{_other_protocols(root)}"
         )
     wanted = split or "train"
     of_a_year = [name for name in found if name.rstrip("0123456789") == wanted]
     if of_a_year and wanted not in found:
         return of_a_year[-1]
     return choose_split(root, split, found)
+
+
+def _other_protocols(root):
+    """A hint at the protocols of which there are labels."""
+    found = [name for name in _PROTOCOLS if _splits(root, name)]
+    return f" It has what protocol={found[0]!r} needs." if found else ""
 
 
 def _write(root, split, samples):
@@ -311,7 +317,7 @@ LAYOUT = Layout(
     name="coco",
     read=coco,
     detect=lambda root: bool(_splits(root)) and _is_coco(root),
-    splits=_splits,
+    splits=lambda root, protocol="things": _splits(root, protocol) or _splits(root),
     write=_write,
     title="MS COCO 2017, COCO-Stuff, panoptic",
     table=labels.COCO_THINGS,

@@ -150,9 +150,10 @@ def _lists(root, year):
     return sorted(names, key=lambda name: name != "train")
 
 
-def _splits(root):
+def _splits(root, year=None):
     place = _davis_root(root)
     years = _years(place) if place else []
+    years = years if year is None else [name for name in years if name == str(year)]
     return _lists(place, years[0]) if years else []
 
 

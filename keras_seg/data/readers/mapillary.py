@@ -130,7 +130,10 @@ def _versions(root):
     ]
 
 
-def _splits(root, version):
+def _splits(root, version=None):
+    version = version or (_versions(root) or ["v1.2"])[0]
+    if version not in _VERSIONS:
+        return []
     names = [name for names in SPLITS.values() for name in names]
     folders = [(name, root / name / _VERSIONS[version][0] / "labels") for name in names]
     return [n for n, folder in folders if folder.is_dir() and (root / n / "images").is_dir()]
@@ -164,7 +167,7 @@ LAYOUT = Layout(
     name="mapillary",
     read=mapillary,
     detect=lambda root: bool(_versions(root)),
-    splits=lambda root: _splits(root, (_versions(root) or ["v1.2"])[0]),
+    splits=_splits,
     write=_write,
     title="Mapillary Vistas",
     contents="instances",

@@ -174,8 +174,12 @@ def _starts(length, window, stride):
 
 
 def find_tiles(root, folders, pattern):
-    """{tile: Path} of the first of the folders (or `root` itself) with files of this pattern."""
-    for place in (*(root / name for name in folders), root):
+    """{tile: Path} of the first of the folders (or `root` itself) with files of this pattern.
+
+    A folder may lie in another one of its name, as archives unpack that hold it.
+    """
+    places = [place for name in folders for place in (root / name, root / name / name)]
+    for place in (*places, root):
         matches = {path: re.fullmatch(pattern, path.name) for path in sorted(place.glob("*.tif"))}
         found = {match.group(1): path for path, match in matches.items() if match}
         if found:
