@@ -90,7 +90,8 @@ class Augment:
             of their own, which lose them again (Dilation: 186; U-Net: 92). Less than the crop.
         centre: crop the middle and not a random window.
         cat_max_ratio: draw the window up to 10 times, until no class has more than this share of
-            its pixels, ignored ones aside (mmseg: 0.75). 1: the first will do.
+            its pixels, ignored ones aside, and not all are ignored (mmseg: 0.75). 1: the first will
+            do.
 
     Raises:
         ValueError: if an argument is out of its range, or, on a call, does not fit the sample.
@@ -308,10 +309,10 @@ class Augment:
         return window
 
     def _is_mixed(self, label):
-        """Whether no class has more than its share of a label map."""
+        """Whether a label map shows classes and none has more than its share."""
         counts = np.bincount(label.ravel(), minlength=256)
         counts[self.ignore_label] = 0
-        return counts.max() <= self.cat_max_ratio * counts.sum()
+        return 0 < counts.max() <= self.cat_max_ratio * counts.sum()
 
     def _swapped(self, label):
         pairs = [*self.swap, *(pair[::-1] for pair in self.swap)]

@@ -240,6 +240,8 @@ class SegmentationDataset:
         return self._with(
             _source=_Relabelled(self._source, name),
             _cache=None,
+            _stack=(),
+            multilabel=False,
             table=self.extra_tables[name],
             description=f"{self.description}, labels of {name}",
         )

@@ -334,6 +334,15 @@ def test_a_turned_picture_is_mirrored_outside():
         assert (new_image == 7).all() and (new_label == 255).any() == ignored
 
 
+def test_cat_max_ratio_passes_over_what_is_all_ignored():
+    label = np.full((20, 200), 255, "uint8")
+    label[:, :60] = np.arange(60) % 2
+    augment = Augment(crop=(20, 40), cat_max_ratio=0.75, **STILL)
+    drawn = [augment(label[..., None], label, np.random.default_rng(s))[1] for s in range(40)]
+    # 101 of 161 windows are all ignored; ten tries of one in a row are rare.
+    assert sum((each == 255).all() for each in drawn) < 5
+
+
 def test_cat_max_ratio():
     label = np.repeat(np.arange(2, dtype="uint8"), 50)[None].repeat(20, 0)
     shares = {}
