@@ -39,7 +39,8 @@ def open_dataset(
         classes: `LabelTable`, list of names, number of classes, or path of a .txt or .json table;
             None: what the data set brings.
         channels: of the images, 1, 3 or 4.
-        ignore_label: id of pixels that do not count; with a `LabelTable`, its own.
+        ignore_label: id of pixels that do not count, where classes are names, a number, or found in
+            the data; with a `LabelTable`, its own, as with those of published sets, 255.
         problems: a list to which (file, message) of every file that is missing its partner or
             cannot be read is added, instead of stopping with an error.
         **options: what else the reader of the layout takes, such as `mask_values` of `folder`.
