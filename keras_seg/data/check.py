@@ -202,6 +202,7 @@ class _Part:
     def __init__(self, split, dataset, seen, report):
         self.split, self.dataset, self.seen, self.report = split, dataset, seen, report
         self.names = dataset.names
+        self.told = set()  # (index, message) of errors: one file may give label and instances
         self.image_files, self.mask_files = (
             self.names if paths is None else [str(path) for path in paths]
             for paths in (dataset.image_paths, dataset.mask_paths)
@@ -246,7 +247,10 @@ class _Part:
         try:
             return function(index)
         except ValueError as error:
-            self._error(index, file, str(error).removeprefix(f"{file}: ").removeprefix(f"{file} "))
+            text = str(error)
+            if (index, text) not in self.told:
+                self.told.add((index, text))
+                self._error(index, file, text.removeprefix(f"{file}: ").removeprefix(f"{file} "))
             return None
 
     def _error(self, index, file, message):

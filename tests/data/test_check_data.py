@@ -215,6 +215,17 @@ IMAGES = [np.full((4, 6, 3), i, "uint8") for i in range(4)]
 ZEROS = np.zeros((4, 6), "uint8")
 
 
+def test_a_file_of_labels_and_instances_is_named_once(tmp_path, save, png):
+    for name in "ab":
+        save(tmp_path / "images" / f"{name}.png", np.zeros((4, 4, 3)))
+        (tmp_path / "instances").mkdir(exist_ok=True)
+        png(tmp_path / "instances" / f"{name}.png", np.eye(4, dtype=int), 16)
+    (tmp_path / "instances" / "a.png").write_bytes(b"")
+    report = _check(tmp_path)
+    assert [p.message for p in report.errors] == ["the file is empty (0 bytes)."]
+    assert report.errors[0].file.endswith("instances/a.png") and report.bad == {("", "a")}
+
+
 def test_extras_are_checked():
     deep = np.ones((4, 6), "float32")
     parts = [ZEROS, ZEROS + 5, ZEROS + 255, ZEROS + 1]

@@ -7,6 +7,7 @@ from PIL import Image
 
 from keras_seg.data import labels, read
 from keras_seg.data.labels import LabelTable
+from keras_seg.data.readers.lists import existing
 from keras_seg.utils import atomic_path, writable_folder
 
 SPLITS = {
@@ -98,16 +99,9 @@ def find_listed(names, image_of, mask_of, source, errors):
 
     `image_of` and `mask_of` are functions from a name to a Path. A missing file goes to `errors`.
     """
-    rows = []
-    for name in names:
-        files = image_of(name), mask_of(name)
-        missing = [path for path in files if not path.is_file()]
-        errors += [(path, f"is missing, though {source} lists it") for path in missing]
-        if not missing:
-            rows.append((name, *files))
     if not names:
         raise ValueError(f"0 samples: {source} lists none.")
-    return tuple([row[i] for row in rows] for i in range(3))
+    return existing(names, [image_of, mask_of], errors, source)
 
 
 def read_list(path):
@@ -241,10 +235,17 @@ class MappedReader:
         if (mapped < 0).any():
             found = ", ".join(map(str, np.unique(raw[mapped < 0])[:8]))
             raise ValueError(
-                f"{path}: ids {found} are none of the data set, which are "
-                f"{min(self.ids)}..{max(self.ids)}. Are these masks of another kind?"
+                f"{path}: ids {found} are none of the data set, which are {_ranges(self.ids)}. "
+                "Are these masks of another kind?"
             )
         return mapped.astype("uint8")
+
+
+def _ranges(ids):
+    """Whole numbers as "0..33, 255"."""
+    ids = np.array(sorted(ids))
+    parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+    return ", ".join(f"{p[0]}..{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
 def save_png(path, array):

@@ -84,7 +84,7 @@ def davis(
         frames,
         [lambda name: images / f"{name}.jpg", lambda name: masks / f"{name}.png"],
         errors,
-        "its partner",
+        source=None,
     )
     if not names and not errors:
         raise ValueError(f"0 samples: {list_file} lists none with annotations.")
