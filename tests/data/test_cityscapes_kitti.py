@@ -1,6 +1,7 @@
 """Cityscapes and the sets that share its ids."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -131,6 +132,11 @@ def test_splits_are_those_with_labels_of_the_kind(city):
     assert data.list_splits(root, coarse=True) == ["train", "val"]
     report = data.check_data(root, coarse=True, progress=False)
     assert report.ok and report.splits == {"train": 1, "val": 1}
+    shutil.rmtree(root / "gtFine")
+    with pytest.raises(
+        ValueError, match="expected leftImg8bit/ and gtFine/.*coarse=True reads gtC"
+    ):
+        data.open_dataset(root)
 
 
 def test_kitti_semantic(tmp_path, save, png):

@@ -57,8 +57,10 @@ def cityscapes(
     image_root = _image_root(given)
     kind = "gtCoarse" if coarse or split == "train_extra" else "gtFine"
     if image_root is None or not (given / kind).is_dir():
+        other = kind == "gtFine" and (given / "gtCoarse").is_dir()
         raise ValueError(
             f"{given}: expected leftImg8bit/ and {kind}/. It holds: {contents(given)}."
+            + " coarse=True reads gtCoarse/." * other
         )
     split = choose_split(given, split, _splits_of(image_root, given / kind))
     table, _, values = find_classes(given, None, classes, ignore_label, labels.CITYSCAPES)

@@ -111,7 +111,7 @@ def read_list(path):
         ValueError: naming the file, if it cannot be read.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a list of names: {error}.") from error
     return [line.split()[0] for line in lines if line.strip()]

@@ -71,10 +71,11 @@ def voc(
         )
     sbd = None if sbd is None else find_sbd(sbd)
     if split not in _COMPUTED:
-        split = choose_split(root, split, _voc_splits(root))
+        found = _voc_splits(root)
+        if not found:
+            raise ValueError(f"{root}: no lists NAME.txt in {_LISTS}/.")
+        split = choose_split(root, split, found)
     table, colors, values = find_classes(root, None, classes, ignore_label, labels.VOC)
-    if not split:
-        raise ValueError(f"{root}: no lists NAME.txt in {_LISTS}/.")
     wanted, source = _split_names(root, split, sbd)
     files = _VocFiles(root, sbd)
     errors = []
