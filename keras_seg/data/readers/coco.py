@@ -12,6 +12,7 @@ from keras_seg.data.readers.coco_json import runs
 from keras_seg.data.readers.coco_masks import CocoFile, instance_map, semantic_map
 from keras_seg.data.readers.common import (
     MappedReader,
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -81,11 +82,7 @@ def coco(
     names, source, table = open_it(root, split, images, read_image, ignore, errors)
     report(root, errors, problems)
     if given is not None:
-        if given.num_classes != table.num_classes:
-            raise ValueError(
-                f"{root}: protocol {protocol!r} has {table.num_classes} classes, but "
-                f"{given.num_classes} were given."
-            )
+        check_class_count(root, given, table.num_classes, f"protocol {protocol!r}")
         table = given
     return SegmentationDataset(
         source,

@@ -208,6 +208,12 @@ def find_classes(root, split, classes, ignore_label, default=None):
     return LabelTable(classes, ignore_label=ignore_label), None, {}
 
 
+def check_class_count(root, table, count, what):
+    """ValueError naming `root` unless a table has the `count` classes of `what`."""
+    if table.num_classes != count:
+        raise ValueError(f"{root}: {what} has {count} classes, but {table.num_classes} were given.")
+
+
 def given_ids(mask_values):
     """For `MappedReader`: the ids that a table of one's own maps, all others as they are."""
     return {**{i: i for i in range(256)}, **mask_values} if mask_values else None

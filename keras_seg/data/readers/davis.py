@@ -6,6 +6,7 @@ from keras_seg.data import labels, read
 from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.read import write_mask
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -61,11 +62,7 @@ def davis(
     year = _choose("year", year, _years(root), root)
     split = choose_split(root, split, _lists(root, year))
     table, _, _ = find_classes(root, None, classes, ignore_label, labels.DAVIS)
-    if table.num_classes != 2:
-        raise ValueError(
-            f"{root}: DAVIS is read as 2 classes, background and foreground, but "
-            f"{table.num_classes} classes were given."
-        )
+    check_class_count(root, table, 2, "DAVIS (background and foreground)")
     images, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
     errors, frames, unlabelled = [], [], 0
     list_file = _list_folder(root, year) / f"{split}.txt"

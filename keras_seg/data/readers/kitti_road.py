@@ -7,6 +7,7 @@ import numpy as np
 from keras_seg.data import labels, read
 from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -67,8 +68,7 @@ def kitti_road(
         )
     choose_split(given, split, ["training"])
     table, _, _ = find_classes(given, None, classes, ignore_label, labels.ROAD)
-    if table.num_classes != 2:
-        raise ValueError(f"{given}: KITTI road has 2 classes, but {table.num_classes} were given.")
+    check_class_count(given, table, 2, "KITTI road")
     images, masks = {}, {}
     for kind in kinds if task == "road" else ("um",):
         for path in (root / "image_2").glob(f"{kind}_*.png"):
