@@ -61,6 +61,16 @@ def test_lists(voc_tree):
         data.open_dataset(voc_tree)
 
 
+def test_instances_of_some_pictures_only(voc_tree):
+    assert data.open_dataset(voc_tree).extras == ("instances",)
+    (voc_tree / "SegmentationObject" / "own_train.png").unlink()
+    dataset = data.open_dataset(voc_tree)
+    assert dataset.extras == () and len(dataset) == 2
+    assert any("no instances: 1 of 2 files are missing, such as" in note for note in dataset.notes)
+    (voc_tree / "SegmentationObject" / "shared_train.png").unlink()
+    assert not any("instances" in note for note in data.open_dataset(voc_tree).notes)
+
+
 def test_trainaug_is_both_sets_without_vocs_val(voc_tree, sbd_tree):
     dataset = data.voc(voc_tree, "trainaug", sbd=sbd_tree)
     assert dataset.names == ["a", "b", "c", "own_train", "shared_train"]

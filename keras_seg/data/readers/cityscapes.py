@@ -11,6 +11,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     given_ids,
+    instance_files,
     pair_by_ending,
     report,
     save_png,
@@ -76,14 +77,14 @@ def cityscapes(
         ids = labels.CITYSCAPES_TRAIN_IDS
     raw = read_label_ids if ending.endswith("_instanceIds.png") else read.read_instances
     objects = [p.with_name(p.name.removesuffix(ending) + f"_{kind}_instanceIds.png") for p in masks]
-    complete = all(path.is_file() for path in objects)
+    extras, note = instance_files(objects, read_objects)
     return SegmentationDataset(
         Files(
             images,
             masks,
             ImageReader(channels, white),
             MappedReader(raw, table, ids),
-            {"instances": (objects, read_objects)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -91,7 +92,7 @@ def cityscapes(
         layout="cityscapes",
         split=split,
         description=f"{title(given, split)}: Cityscapes, {kind}, *{ending}",
-    )
+    ).noted(note)
 
 
 def read_label_ids(path):

@@ -208,6 +208,24 @@ def find_classes(root, split, classes, ignore_label, default=None):
     return LabelTable(classes, ignore_label=ignore_label), None, {}
 
 
+def instance_files(paths, function):
+    """(extras for `Files`, a note): "instances" where there is every file, else nothing.
+
+    Args:
+        paths: a file each sample.
+        function: from such a file to int32 (H, W).
+
+    Returns:
+        ({"instances": ...}, None); (None, None) without any file; (None, text) without some.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if not missing:
+        return {"instances": (paths, function)}, None
+    some = len(missing) < len(paths)
+    text = f"no instances: {len(missing)} of {len(paths)} files are missing, such as {missing[0]}"
+    return None, text if some else None
+
+
 def check_class_count(root, table, count, what):
     """ValueError naming `root` unless a table has the `count` classes of `what`."""
     if table.num_classes != count:

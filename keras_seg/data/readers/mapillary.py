@@ -15,6 +15,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     given_ids,
+    instance_files,
     pair,
     report,
     save_jpeg,
@@ -79,15 +80,15 @@ def mapillary(
     names, images, masks = pair(root / split / "images", folder / "labels", "", errors)
     report(root, errors, problems)
     objects = [folder / "instances" / path.name for path in masks]
-    complete = all(path.is_file() for path in objects)
     read_objects = functools.partial(_read_objects, things=things)
+    extras, note = instance_files(objects, read_objects)
     return SegmentationDataset(
         Files(
             images,
             masks,
             ImageReader(channels, white),
             MappedReader(read.read_mask, table, ids if table is own else given_ids(values)),
-            {"instances": (objects, read_objects)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -95,7 +96,7 @@ def mapillary(
         layout="mapillary",
         split=split,
         description=f"{title(root, split)}: Mapillary Vistas {version}",
-    )
+    ).noted(note)
 
 
 def _read_config(path):

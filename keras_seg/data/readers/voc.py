@@ -13,6 +13,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     find_listed,
+    instance_files,
     read_list,
     report,
     save_jpeg,
@@ -82,7 +83,7 @@ def voc(
     names, images, masks = find_listed(wanted, files.image, files.mask, source, errors)
     report(root, errors, problems)
     objects = [files.instances(name) for name in names]
-    complete = all(path.is_file() for path in objects)
+    extras, note = instance_files(objects, _read_instances)
     from_mask = MaskReader(table, colors, values)
     return SegmentationDataset(
         Files(
@@ -90,7 +91,7 @@ def voc(
             masks,
             ImageReader(channels, white),
             functools.partial(_read_label, table=table, from_mask=from_mask),
-            {"instances": (objects, _read_instances)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -98,7 +99,7 @@ def voc(
         layout="voc",
         split=split,
         description=f"{title(root, split)}: PASCAL VOC layout",
-    )
+    ).noted(note)
 
 
 class _VocFiles:
