@@ -589,7 +589,7 @@ def _train_and_val(options, split=None):
 def _has_val(options):
     from keras_seg import data
 
-    splits = data.list_splits(options.data, options.layout)
+    splits = data.list_splits(options.data, **_reading(options))
     return any(split.startswith("val") for split in splits)
 
 
@@ -650,7 +650,7 @@ def _datasets(options):
 def _prepare(options):
     from keras_seg import data
 
-    wanted = options.splits or data.list_splits(options.data, options.layout) or [None]
+    wanted = options.splits or data.list_splits(options.data, **_reading(options)) or [None]
     splits = {}
     for name in wanted:
         dataset = _noted(data.open_dataset(options.data, name, **_reading(options)))
@@ -777,7 +777,7 @@ def _split_to_score(options):
     """The split that the network was not trained on: val, else test; None where there is none."""
     from keras_seg import data
 
-    splits = data.list_splits(options.data, options.layout)
+    splits = data.list_splits(options.data, **_reading(options))
     return next((s for kind in ("val", "test") for s in splits if s.startswith(kind)), None)
 
 

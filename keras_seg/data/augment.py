@@ -90,7 +90,8 @@ class Augment:
             of their own, which lose them again (Dilation: 186; U-Net: 92). Less than the crop.
         centre: crop the middle and not a random window.
         cat_max_ratio: draw the window up to 10 times, until no class has more than this share of
-            its pixels, ignored ones aside (mmseg: 0.75). 1: the first will do.
+            its pixels, ignored ones aside, and not all are ignored (mmseg: 0.75). 1: the first will
+            do.
 
     Raises:
         ValueError: if an argument is out of its range, or, on a call, does not fit the sample.
@@ -126,8 +127,8 @@ class Augment:
     cat_max_ratio: float = 1.0
 
     def __post_init__(self):
-        crop = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
-        if crop is not None and (len(crop) != 2 or min(crop) < 1):
+        crop = (self.crop, self.crop) if isinstance(self.crop, numbers.Integral) else self.crop
+        if crop is not None and not (_are(numbers.Integral, crop) and min(crop) >= 1):
             raise ValueError(f"crop must be (H, W) of at least 1, or None; got {self.crop!r}.")
         color = (self.color,) * 3 + (0.0,) if isinstance(self.color, int | float) else self.color
         if len(color) != 4 or min(color) < 0 or max(color) > 1 or color[3] > 0.5:
@@ -136,7 +137,7 @@ class Augment:
                 f"hue (0..0.5); got {self.color!r}."
             )
         for name, limits in (("scale", self.scale), ("aspect", self.aspect or (1, 1))):
-            if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
+            if not _are(numbers.Real, limits) or not 0 < limits[0] <= limits[1]:
                 raise ValueError(f"{name} must be (low, high), 0 < low <= high; got {limits!r}.")
         steps = self.scale_steps
         if steps is not None and (len(steps) < 1 or min(steps) <= 0):
@@ -187,7 +188,7 @@ class Augment:
 
     def __call__(self, image, label, rng, weights=None, extras=None):
         maps = [label, *([] if weights is None else [weights]), *(extras or {}).values()]
-        self._check_sample(label, extras or {})
+        self._check_sample(image, label, extras or {})
         channels = image.shape[2]
         recolor = self._draw_colors(image, rng)
         frame = Frame(
@@ -219,7 +220,16 @@ class Augment:
         first = len(arrays) - len(extras)
         return *arrays[:first], dict(zip(extras, arrays[first:], strict=True))
 
-    def _check_sample(self, label, extras):
+    def _check_sample(self, image, label, extras):
+        if image.ndim != 3 or image.shape[:2] != label.shape[:2]:
+            raise ValueError(
+                f"The image is {image.shape}, the label {label.shape}: they must be (H, W, C) and "
+                "(H, W) or (H, W, K) of one size."
+            )
+        if self.pad_color is not None and len(self.pad_color) != image.shape[2]:
+            raise ValueError(
+                f"pad_color={self.pad_color!r} does not fit an image of {image.shape[2]} channels."
+            )
         if self.cat_max_ratio < 1 and label.ndim != 2:
             raise ValueError(
                 "cat_max_ratio counts the one class of each pixel: it does not go with labels "
@@ -308,10 +318,10 @@ class Augment:
         return window
 
     def _is_mixed(self, label):
-        """Whether no class has more than its share of a label map."""
+        """Whether a label map shows classes and none has more than its share."""
         counts = np.bincount(label.ravel(), minlength=256)
         counts[self.ignore_label] = 0
-        return counts.max() <= self.cat_max_ratio * counts.sum()
+        return 0 < counts.max() <= self.cat_max_ratio * counts.sum()
 
     def _swapped(self, label):
         pairs = [*self.swap, *(pair[::-1] for pair in self.swap)]
@@ -322,6 +332,13 @@ class Augment:
         for one, other in pairs:
             order[one] = other
         return order.astype("uint8")[label] if label.ndim == 2 else label[..., order]
+
+
+def _are(kind, pair):
+    """Whether it is two numbers of a kind."""
+    return (
+        isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(n, kind) for n in pair)
+    )
 
 
 @dataclasses.dataclass

@@ -165,7 +165,7 @@ def _open_parts(root, split, options, report):
     """{split: data set} of everything that can be opened; the rest goes to the report."""
     parts, unpaired = {}, []
     try:
-        found = datasets.list_splits(root, options.get("layout", "auto"))
+        found = datasets.list_splits(root, **options)
         wanted = [split] if split else found or [None]
     except ValueError as error:
         report.problems.append(Problem("error", "", str(error)))
@@ -175,10 +175,25 @@ def _open_parts(root, split, options, report):
             parts[name or ""] = datasets.open_dataset(root, name, problems=unpaired, **options)
         except ValueError as error:
             report.problems.append(Problem("error", "", str(error)))
+            if options.get("classes") is None:
+                report.problems += _other_errors(root, name, options)
     report.problems += [Problem("error", str(path), message) for path, message in unpaired]
     if parts:
         report.title = "\n".join(dataset.description for dataset in parts.values())
     return parts
+
+
+def _other_errors(root, split, options):
+    """The files with errors in a part whose masks do not say the classes: any id will do."""
+    try:
+        dataset = datasets.open_dataset(root, split, **options | {"classes": 255, "problems": []})
+    except ValueError:
+        return []
+    scratch = Report("", table=dataset.table, histogram=np.zeros(255, "int64"))
+    part = _Part(split or "", dataset, {}, scratch)
+    for index in range(len(dataset)):
+        part.check(index)
+    return scratch.errors
 
 
 class _Part:
@@ -187,6 +202,7 @@ class _Part:
     def __init__(self, split, dataset, seen, report):
         self.split, self.dataset, self.seen, self.report = split, dataset, seen, report
         self.names = dataset.names
+        self.told = set()  # (index, message) of errors: one file may give label and instances
         self.image_files, self.mask_files = (
             self.names if paths is None else [str(path) for path in paths]
             for paths in (dataset.image_paths, dataset.mask_paths)
@@ -231,7 +247,10 @@ class _Part:
         try:
             return function(index)
         except ValueError as error:
-            self._error(index, file, str(error).removeprefix(f"{file}: ").removeprefix(f"{file} "))
+            text = str(error)
+            if (index, text) not in self.told:
+                self.told.add((index, text))
+                self._error(index, file, text.removeprefix(f"{file}: ").removeprefix(f"{file} "))
             return None
 
     def _error(self, index, file, message):

@@ -225,9 +225,13 @@ class SegmentationDataset:
             names: of `extra_tables`; ignored ids become those of `table`.
 
         Raises:
-            ValueError: if there is no such label map.
+            ValueError: if there is no such label map, or labels are (H, W, K) already.
         """
         self._check_label_maps(names)
+        if self.label_channels:
+            raise ValueError(
+                f"Labels are (H, W, {self.label_channels[0]}) already: give all label maps at once."
+            )
         return self._with(_source=_Stacked(self._source, self, names), _cache=None, _stack=names)
 
     def relabelled(self, name):
@@ -240,6 +244,8 @@ class SegmentationDataset:
         return self._with(
             _source=_Relabelled(self._source, name),
             _cache=None,
+            _stack=(),
+            multilabel=False,
             table=self.extra_tables[name],
             description=f"{self.description}, labels of {name}",
         )

@@ -13,6 +13,8 @@ from keras_seg.data.readers.common import (
 )
 from keras_seg.utils import unknown_name
 
+_MOST_BELOW = 20  # folders that are looked at for a hint
+
 
 def open_dataset(
     root,
@@ -37,7 +39,8 @@ def open_dataset(
         classes: `LabelTable`, list of names, number of classes, or path of a .txt or .json table;
             None: what the data set brings.
         channels: of the images, 1, 3 or 4.
-        ignore_label: id of pixels that do not count; with a `LabelTable`, its own.
+        ignore_label: id of pixels that do not count, where classes are names, a number, or found in
+            the data; with a `LabelTable`, its own, as with those of published sets, 255.
         problems: a list to which (file, message) of every file that is missing its partner or
             cannot be read is added, instead of stopping with an error.
         **options: what else the reader of the layout takes, such as `mask_values` of `folder`.
@@ -73,22 +76,47 @@ def detect_layout(root):
         ValueError: if it looks like none, with what was looked for.
     """
     root = existing_folder(root)
-    for layout in LAYOUTS:
-        if layout.detect(root):
-            return layout.name
+    found = _first_layout(root)
+    if found:
+        return found
     raise ValueError(
         f"{root}: no data set found. Looked for images/ and masks/ (also {either(IMAGE_FOLDERS)} "
         f"with {either(MASK_FOLDERS)}; at the top, below train/, val/, test/, or with these "
         "below them), images/ and instances/, CamVid's train/ and trainannot/, VOC's JPEGImages/ "
         "and SegmentationClass/, and the folders of every other layout: "
         f"{', '.join(layout.name for layout in LAYOUTS)}. It holds: {contents(root)}."
+        f"{_hint_below(root)}"
     )
 
 
-def list_splits(root, layout="auto"):
-    """The splits that a data set on disk has, "train" first; an empty list if it is not split."""
+def _first_layout(root):
+    return next((layout.name for layout in LAYOUTS if layout.detect(root)), None)
+
+
+def _hint_below(root):
+    """What to open instead, where a folder in `root` is a data set."""
+    for path in [path for path in sorted(root.iterdir()) if path.is_dir()][:_MOST_BELOW]:
+        try:
+            found = _first_layout(path)
+        except OSError:  # not for this user to read
+            continue
+        if found:
+            return f" Its folder {path} is one of layout {found!r}."
+    return ""
+
+
+def list_splits(root, layout="auto", **options):
+    """The splits that a data set on disk has, "train" first; an empty list if it is not split.
+
+    Args:
+        root, layout: see `open_dataset`.
+        **options: what the data set is to be opened with; it decides the splits where not all of
+            them have every kind of label, as with Cityscapes' `coarse`.
+    """
     root = existing_folder(root)
-    return find_layout(detect_layout(root) if layout == "auto" else layout).splits(root)
+    splits = find_layout(detect_layout(root) if layout == "auto" else layout).splits
+    known = inspect.signature(splits).parameters
+    return splits(root, **{name: value for name, value in options.items() if name in known})
 
 
 def list_datasets():

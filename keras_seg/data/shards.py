@@ -109,6 +109,11 @@ def _describe(splits):
         raise ValueError(f"0 samples in split {empty}: nothing to write." if empty else "No split.")
     described = {}
     for name, dataset in splits.items():
+        if dataset.label_channels and not dataset.multilabel:
+            raise ValueError(
+                f"Stacked label maps are not written: {dataset!r}. Write the data set as it was "
+                "before stacked(...), which shards of it have too."
+            )
         first = {extra: dataset.read_extra(0, extra).dtype.name for extra in dataset.extras}
         described[name] = {
             "layout": dataset.layout,

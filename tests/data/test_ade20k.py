@@ -37,6 +37,14 @@ def test_scene_parse_150(tmp_path, save):
     assert dataset[0].label.ravel().tolist() == expected
     np.testing.assert_array_equal(data.ade20k(tmp_path, classes=151)[0].label, ids)
     assert any("was published with 20210" in note for note in dataset.notes)
+    (tmp_path / "up" / "ADEChallengeData2016").mkdir(parents=True)
+    for folder in ("images", "annotations"):
+        (tmp_path / folder).rename(tmp_path / "up" / "ADEChallengeData2016" / folder)
+    above = data.open_dataset(tmp_path / "up", "val")
+    assert above.layout == "ade20k" and above[0].label.ravel().tolist() == expected
+    assert data.list_splits(tmp_path / "up") == ["training", "validation"]
+    for folder in ("images", "annotations"):
+        (tmp_path / "up" / "ADEChallengeData2016" / folder).rename(tmp_path / folder)
     save(tmp_path / "annotations" / "training" / "ADE_x_00000001.png", np.full((8, 19), 151))
     with pytest.raises(ValueError, match="ADE_x_00000001.png: ids 151 are none of the data set"):
         dataset[0]

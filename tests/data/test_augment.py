@@ -334,6 +334,29 @@ def test_a_turned_picture_is_mirrored_outside():
         assert (new_image == 7).all() and (new_label == 255).any() == ignored
 
 
+@pytest.mark.parametrize(
+    ("image", "label", "options", "words"),
+    [
+        ((4, 5, 3), (5, 4), {}, r"image is \(4, 5, 3\), the label \(5, 4\)"),
+        ((4, 5), (4, 5), {}, r"image is \(4, 5\)"),
+        ((4, 5, 3), (4, 5), {"pad_color": (0, 0)}, r"pad_color=\(0, 0\).* 3 channels"),
+    ],
+)
+def test_samples_that_do_not_fit(image, label, options, words):
+    augment = Augment(crop=3, **options)
+    with pytest.raises(ValueError, match=words):
+        augment(np.zeros(image, "uint8"), np.zeros(label, "uint8"), np.random.default_rng(0))
+
+
+def test_cat_max_ratio_passes_over_what_is_all_ignored():
+    label = np.full((20, 200), 255, "uint8")
+    label[:, :60] = np.arange(60) % 2
+    augment = Augment(crop=(20, 40), cat_max_ratio=0.75, **STILL)
+    drawn = [augment(label[..., None], label, np.random.default_rng(s))[1] for s in range(40)]
+    # 101 of 161 windows are all ignored; ten tries of one in a row are rare.
+    assert sum((each == 255).all() for each in drawn) < 5
+
+
 def test_cat_max_ratio():
     label = np.repeat(np.arange(2, dtype="uint8"), 50)[None].repeat(20, 0)
     shares = {}
@@ -441,6 +464,9 @@ def test_extras_move_with_the_label():
     [
         ({"crop": (0, 4)}, "crop"),
         ({"crop": (1, 2, 3)}, "crop"),
+        ({"crop": 24.0}, "crop"),
+        ({"crop": (24.5, 24)}, "crop"),
+        ({"scale": 1.5}, "scale"),
         ({"scale": (2.0, 0.5)}, "scale"),
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"rotation": -1}, "rotation"),

@@ -85,6 +85,17 @@ def test_folders_by_split(tmp_path, save):
     assert dataset[0].label.tolist() == [[9]]
 
 
+def test_colours_in_segnets_folders(tmp_path, save):
+    """The names are those of SegNet's copy, whose masks hold ids."""
+    for name in "ab":
+        save(tmp_path / "test" / f"{name}.png", np.zeros((1, 2, 3)))
+        save(tmp_path / "testannot" / f"{name}.png", [[(64, 128, 64), (0, 0, 0)]])  # Animal, Void
+    (tmp_path / "test.txt").write_text("/SegNet/CamVid/test/b.png /SegNet/CamVid/testannot/b.png")
+    dataset = data.open_dataset(tmp_path)
+    assert dataset.layout == "camvid32" and dataset.names == ["b"]
+    assert dataset[0].label.tolist() == [[9, 255]]  # with Pedestrian
+
+
 def test_bad_input(original, tmp_path):
     root = original(["0006R0_f00930"], [(1, 2, 3)])
     with pytest.raises(ValueError, match=r"0006R0_f00930_L.png: 1 colour .* \(1, 2, 3\) on 1"):

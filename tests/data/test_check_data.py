@@ -81,6 +81,18 @@ def test_masks_that_say_no_class_are_all_named(tmp_path, save):
     assert _messages(report, "a.png") and _messages(report, "b.png") and not report.ok
 
 
+def test_damage_is_listed_where_masks_do_not_say_the_classes(tmp_path, save):
+    for name in "abc":
+        save(tmp_path / "images" / f"{name}.png", np.zeros((4, 4, 3)))
+        save(tmp_path / "masks" / f"{name}.png", np.full((4, 4), 255 if name == "a" else 0))
+    (tmp_path / "images" / "b.png").write_bytes(b"")
+    save(tmp_path / "images" / "c.png", np.zeros((4, 5, 3)))
+    report = _check(tmp_path)
+    assert any("The masks hold only the ids 0, 255" in p.message for p in report.errors)
+    assert _messages(report, "images/b.png") and _messages(report, "images/c.png")
+    assert len(report.errors) == 3
+
+
 def test_binary_masks(tmp_path, save):
     save(tmp_path / "images" / "a.png", np.zeros((2, 2, 3)))
     save(tmp_path / "masks" / "a.png", [[0, 255], [255, 255]])
@@ -201,6 +213,17 @@ def _dataset(source, names, **options):
 
 IMAGES = [np.full((4, 6, 3), i, "uint8") for i in range(4)]
 ZEROS = np.zeros((4, 6), "uint8")
+
+
+def test_a_file_of_labels_and_instances_is_named_once(tmp_path, save, png):
+    for name in "ab":
+        save(tmp_path / "images" / f"{name}.png", np.zeros((4, 4, 3)))
+        (tmp_path / "instances").mkdir(exist_ok=True)
+        png(tmp_path / "instances" / f"{name}.png", np.eye(4, dtype=int), 16)
+    (tmp_path / "instances" / "a.png").write_bytes(b"")
+    report = _check(tmp_path)
+    assert [p.message for p in report.errors] == ["the file is empty (0 bytes)."]
+    assert report.errors[0].file.endswith("instances/a.png") and report.bad == {("", "a")}
 
 
 def test_extras_are_checked():

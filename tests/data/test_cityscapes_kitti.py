@@ -1,6 +1,7 @@
 """Cityscapes and the sets that share its ids."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -121,6 +122,23 @@ def test_cityscapes_missing_partners(city):
         data.cityscapes(root, coarse=True)
 
 
+def test_splits_are_those_with_labels_of_the_kind(city):
+    """As published: coarse labels of train and val, none of test."""
+    for split in ("train", "val", "test"):
+        root = city(split, labelIds=[[7]])
+    for split in ("train", "val"):
+        city(split, kind="gtCoarse", labelIds=[[7]])
+    assert data.list_splits(root) == ["train", "val", "test"]
+    assert data.list_splits(root, coarse=True) == ["train", "val"]
+    report = data.check_data(root, coarse=True, progress=False)
+    assert report.ok and report.splits == {"train": 1, "val": 1}
+    shutil.rmtree(root / "gtFine")
+    with pytest.raises(
+        ValueError, match="expected leftImg8bit/ and gtFine/.*coarse=True reads gtC"
+    ):
+        data.open_dataset(root)
+
+
 def test_kitti_semantic(tmp_path, save, png):
     place = tmp_path / "data_semantics" / "training"
     ids = np.array([[7, 26, 26, 3, 11]])
@@ -163,8 +181,11 @@ def test_kitti_road(tmp_path, save):
     of_lane = data.kitti_road(tmp_path, task="lane")
     assert of_lane.names == ["um_000000"] and of_lane[0].label.tolist() == [[0, 1, 255]]
     assert data.kitti_road(tmp_path, kinds=("uu", "um")).names == ["um_000000", "uu_000000"]
-    save(place / "gt_image_2" / "uu_road_000000.png", [[(255, 0, 254)] * 3])
-    with pytest.raises(ValueError, match=r"uu_road_000000.png: 1 colour .*\(255, 0, 254\)"):
+    # Any other colour than magenta and red counts as black does.
+    save(place / "gt_image_2" / "uu_road_000000.png", [[(255, 0, 255), (0, 0, 255), (255, 0, 1)]])
+    assert dataset[2].label.tolist() == [[1, 255, 255]]
+    save(place / "gt_image_2" / "uu_road_000000.png", [[7, 7, 7]])
+    with pytest.raises(ValueError, match="uu_road_000000.png: KITTI road's labels are RGB"):
         dataset[2]
     (place / "gt_image_2" / "uu_road_000000.png").unlink()
     with pytest.raises(ValueError, match="uu_000000.png: has no mask of the same name"):

@@ -87,6 +87,14 @@ def test_bad_annotations_are_named(tree, change, message):
         data.open_dataset(root)
 
 
+def test_all_bad_annotations_are_named_at_once(tree):
+    root = tree([{**TABLE, "segmentation": []}, {**FORK, "category_id": 4}])
+    report = data.check_data(root, progress=False)
+    (error,) = report.errors
+    for annotation, words in ((TABLE, "no segmentation"), (FORK, "category_id 4")):
+        assert f"annotation {annotation['id']}: " in error.message and words in error.message
+
+
 def test_bad_packed_runs_are_named(tree):
     dataset = data.open_dataset(
         tree([{**TABLE, "segmentation": {"size": [6, 8], "counts": "zzzzzzzz"}}])

@@ -292,7 +292,9 @@ def test_instances(tmp_path, save, png):
     assert dataset.layout == "instances" and dataset.table is NUCLEI
     assert dataset[0].label.tolist() == [[0, 1, 1, 1]]
     assert data.open_dataset(tmp_path, classes=["rest", "cell"]).table.names == ("rest", "cell")
-    with pytest.raises(ValueError, match="2 classes, background and object, but 3"):
+    with pytest.raises(
+        ValueError, match="a map of instances .background and object. has 2 classes, but 3"
+    ):
         data.open_dataset(tmp_path, classes=3)
 
 

@@ -62,6 +62,13 @@ def test_wrong_roots_and_splits_are_named(layout, tmp_path):
         data.open_dataset(root, "tests")
 
 
+def test_a_data_set_one_folder_below_is_named(tmp_path):
+    root = data.write_layout("camvid", tmp_path / "up" / "CamVid", {"train": 1})
+    with pytest.raises(ValueError) as error:
+        data.open_dataset(tmp_path / "up")
+    assert f"Its folder {root} is one of layout 'camvid'." in str(error.value)
+
+
 with_instances = pytest.mark.parametrize(
     "layout",
     [layout for layout in LAYOUTS if "instances" in layout.contents],

@@ -175,6 +175,11 @@ def test_both_label_maps_of_sift_flow_as_labels(scenes):
     stacked = dataset.stacked("geometry")
     assert stacked[0].label.tolist() == [[[255, 255], [0, 0], [32, 1], [1, 2]]]
     assert stacked.label_channels == (2,) and dataset.label_channels == ()
+    assert stacked.relabelled("geometry").label_channels == ()
+    with pytest.raises(ValueError, match="are .H, W, 2. already"):
+        stacked.stacked("geometry")
+    with pytest.raises(ValueError, match="Stacked label maps are not written"):
+        data.prepare(stacked, scenes / "shards", progress=False)
     geometry = dataset.relabelled("geometry")
     assert geometry.table is GEOMETRY and geometry[0].label.tolist() == [[255, 0, 1, 2]]
     for method in (dataset.stacked, dataset.relabelled):

@@ -82,7 +82,9 @@ def test_mhp_v2(tmp_path, save):
         dataset = data.open_dataset(place)
         assert dataset.layout == "mhp" and dataset.table is MHP_V2
         assert dataset[0].label.tolist() == [[4, 58, 0]]
+    assert not any("number of people" in note for note in dataset.notes)
     save(root / "train" / "parsing_annos" / "7_01_02.png", parts + 1)
+    assert any("7_01_01.png is one of 2 files" in note for note in data.open_dataset(root).notes)
     with pytest.raises(ValueError, match=r"7_01_02.png: parts up to 59; expected 0..58"):
         data.open_dataset(root)[0]
     save(root / "train" / "parsing_annos" / "8_01_01.png", parts)

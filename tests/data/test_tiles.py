@@ -76,6 +76,27 @@ def test_potsdam(tile):
     np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(image).convert("L")))
 
 
+def test_tiles_of_other_sizes_than_their_labels_are_found(tile):
+    """Though all of their windows are of one size."""
+    root, _, _ = tile
+    image = root / "2_Ortho_RGB" / "top_potsdam_2_10_RGB.tif"
+    Image.fromarray(np.zeros((70, 90, 3), "uint8")).save(image)
+    report = data.check_data(root, progress=False, window=32)
+    assert report.read == 0 and len(report.errors) == 1  # 9 windows of one file
+    assert "_RGB.tif is 70x90 (HxW), but its label" in report.errors[0].message
+
+
+def test_folders_unpacked_into_folders_of_their_names(tile, tmp_path):
+    root, _, label = tile
+    for folder in [path for path in root.iterdir() if path.is_dir()]:
+        place = tmp_path / "again" / folder.name
+        place.mkdir(parents=True)
+        folder.rename(place / folder.name)
+    dataset = data.open_dataset(tmp_path / "again", window=None)
+    assert dataset.layout == "potsdam"
+    np.testing.assert_array_equal(dataset[0].label, label)
+
+
 def test_uncompressed_tiles_are_mapped_and_others_decoded_once(tile, monkeypatch):
     root, _, _ = tile
     dataset = data.open_dataset(root, window=32)

@@ -48,6 +48,29 @@ def voc_tree(tmp_path, png, save):
     return root
 
 
+def test_lists(voc_tree):
+    lists = voc_tree / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_bytes(b"\xef\xbb\xbfown_train\r\n\r\n")  # as editors of Windows do
+    assert data.open_dataset(voc_tree).names == ["own_train"]
+    (lists / "train.txt").write_text("Own_train\n")
+    with pytest.raises(ValueError, match="Own_train.png: is missing.*own_train.png differs in up"):
+        data.open_dataset(voc_tree)
+    for path in lists.iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"VOC2012: no lists NAME.txt in ImageSets/Segm"):
+        data.open_dataset(voc_tree)
+
+
+def test_instances_of_some_pictures_only(voc_tree):
+    assert data.open_dataset(voc_tree).extras == ("instances",)
+    (voc_tree / "SegmentationObject" / "own_train.png").unlink()
+    dataset = data.open_dataset(voc_tree)
+    assert dataset.extras == () and len(dataset) == 2
+    assert any("no instances: 1 of 2 files are missing, such as" in note for note in dataset.notes)
+    (voc_tree / "SegmentationObject" / "shared_train.png").unlink()
+    assert not any("instances" in note for note in data.open_dataset(voc_tree).notes)
+
+
 def test_trainaug_is_both_sets_without_vocs_val(voc_tree, sbd_tree):
     dataset = data.voc(voc_tree, "trainaug", sbd=sbd_tree)
     assert dataset.names == ["a", "b", "c", "own_train", "shared_train"]

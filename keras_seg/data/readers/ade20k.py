@@ -18,7 +18,7 @@ from keras_seg.data.readers.common import (
 )
 from keras_seg.data.readers.layout import Layout
 
-_IMAGES, _MASKS = ("images",), ("annotations",)
+_OUTER, _IMAGES, _MASKS = "ADEChallengeData2016", ("images",), ("annotations",)
 
 
 def ade20k(
@@ -26,11 +26,12 @@ def ade20k(
 ):
     """SceneParse150: images/ and annotations/, each with training/ and validation/.
 
+    `root` is the folder of these, ADEChallengeData2016, or the one above.
     Masks hold 0 for everything else, which becomes `ignore_label`, and 1..150, which become the
     classes 0..149 of `labels.ADE20K`. With other `classes`, ids stay as they are. Both folders may
     also hold the files themselves. Arguments and errors: see `open_dataset`.
     """
-    root = existing_folder(root)
+    root = _place(existing_folder(root))
     places = split_places(root, _IMAGES, _MASKS)
     split = choose_split(root, split, list(places))
     table, colors, values = find_classes(root, split, classes, ignore_label, labels.ADE20K)
@@ -52,8 +53,19 @@ def ade20k(
     )
 
 
+def _place(root):
+    """The folder of images/ and annotations/, `root` or the owner's below it."""
+    below = root / _OUTER
+    return below if below.is_dir() and not (root / _IMAGES[0]).is_dir() else root
+
+
+def _splits(root):
+    return [split for split in split_places(_place(root), _IMAGES, _MASKS) if split]
+
+
 def _is_ade20k(root):
     """images/ with annotations/, and a class list of the owner's or his names of files."""
+    root = _place(root)
     places = split_places(root, _IMAGES, _MASKS)
     if not places:
         return False
@@ -75,7 +87,7 @@ LAYOUT = Layout(
     name="ade20k",
     read=ade20k,
     detect=_is_ade20k,
-    splits=lambda root: [split for split in split_places(root, _IMAGES, _MASKS) if split],
+    splits=_splits,
     write=_write,
     title="ADE20K, SceneParse150",
     table=labels.ADE20K,

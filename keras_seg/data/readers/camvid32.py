@@ -1,6 +1,7 @@
 """CamVid as published: Brostow, Fauqueur, Cipolla. Pattern Recognition Letters, 2009."""
 
 import numpy as np
+from PIL import Image
 
 from keras_seg.data import labels
 from keras_seg.data.dataset import Files, ImageReader, MaskReader, SegmentationDataset
@@ -39,8 +40,8 @@ def camvid32(
     Labels are called NAME_L.png. The lists train.txt, val.txt and test.txt in `root` make the
     splits; without them, SegNet's rule does (367, 101 and 233 frames): of sequence 0001TP the first
     half trains and the second tests, 0006R0 trains, Seq05VD tests, and of 0016E5 the frames
-    7959..8159 validate and the others train. Folders by split are read as well: train/ with
-    train_labels/ or trainannot/.
+    7959..8159 validate and the others train. Folders by split are read as well, with or without
+    lists: train/ with train_labels/ or trainannot/. Colours tell them from SegNet's copy.
 
     Args:
         root, split, channels, ignore_label, problems: see `open_dataset`.
@@ -63,14 +64,12 @@ def camvid32(
     split = choose_split(root, split, _splits(root))
     places = _split_folders(root)
     errors = []
-    if places:
-        names, images, masks = _pair(*places[split], errors)
-    else:
-        rows = _pair(root / _IMAGES, root / _LABELS, errors)
-        if not (root / f"{split}.txt").is_file():
-            keep = [i for i, name in enumerate(rows[0]) if published_split(name) == split]
-            rows = tuple([column[i] for i in keep] for column in rows)
-        names, images, masks = keep_listed(root / f"{split}.txt", rows, errors)
+    listed = root / f"{split}.txt"
+    rows = _pair(*(places[split] if places else (root / _IMAGES, root / _LABELS)), errors)
+    if not places and not listed.is_file():
+        keep = [i for i, name in enumerate(rows[0]) if published_split(name) == split]
+        rows = tuple([column[i] for i in keep] for column in rows)
+    names, images, masks = keep_listed(listed, rows, errors)
     if not names and not errors:
         raise ValueError(f"{root}: 0 samples in split {split}, by the published rule.")
     report(root, errors, problems)
@@ -129,7 +128,19 @@ def _is_camvid32(root):
     if (root / _IMAGES).is_dir() and (root / _LABELS).is_dir():
         return True
     folders = [labels for _, labels in _split_folders(root).values()]
-    return bool(folders) and all(next(f.glob("*_L.png"), None) for f in folders)
+    if not folders:
+        return False
+    return all(next(f.glob("*_L.png"), None) for f in folders) or _has_colors(folders[0])
+
+
+def _has_colors(folder):
+    """Whether the first mask is in colours: SegNet's copy, whose folders these are, has ids."""
+    first = min(folder.glob("*.png"), default=folder)
+    try:
+        with Image.open(first) as image:
+            return image.mode in ("RGB", "RGBA")
+    except OSError:  # there is none, or it is damaged: whoever reads it says so
+        return False
 
 
 def _write(root, split, samples):

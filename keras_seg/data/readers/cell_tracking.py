@@ -7,6 +7,7 @@ from PIL import Image
 from keras_seg.data import labels
 from keras_seg.data.dataset import ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -54,11 +55,7 @@ def cell_tracking(
             f"It holds: {contents(root)}."
         )
     table, _, _ = find_classes(root, None, classes, ignore_label, labels.CELLS)
-    if table.num_classes != 2:
-        raise ValueError(
-            f"{root}: cells are read as 2 classes, background and cell, but {table.num_classes} "
-            "classes were given."
-        )
+    check_class_count(root, table, 2, "cell tracking (background and cell)")
     names, images, masks, errors, frames = [], [], [], [], 0
     for sequence in wanted:
         place = root / f"{sequence}_{truth}" / "SEG"

@@ -11,6 +11,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     given_ids,
+    instance_files,
     pair_by_ending,
     report,
     save_png,
@@ -57,8 +58,10 @@ def cityscapes(
     image_root = _image_root(given)
     kind = "gtCoarse" if coarse or split == "train_extra" else "gtFine"
     if image_root is None or not (given / kind).is_dir():
+        other = kind == "gtFine" and (given / "gtCoarse").is_dir()
         raise ValueError(
             f"{given}: expected leftImg8bit/ and {kind}/. It holds: {contents(given)}."
+            + " coarse=True reads gtCoarse/." * other
         )
     split = choose_split(given, split, _splits_of(image_root, given / kind))
     table, _, values = find_classes(given, None, classes, ignore_label, labels.CITYSCAPES)
@@ -74,14 +77,14 @@ def cityscapes(
         ids = labels.CITYSCAPES_TRAIN_IDS
     raw = read_label_ids if ending.endswith("_instanceIds.png") else read.read_instances
     objects = [p.with_name(p.name.removesuffix(ending) + f"_{kind}_instanceIds.png") for p in masks]
-    complete = all(path.is_file() for path in objects)
+    extras, note = instance_files(objects, read_objects)
     return SegmentationDataset(
         Files(
             images,
             masks,
             ImageReader(channels, white),
             MappedReader(raw, table, ids),
-            {"instances": (objects, read_objects)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -89,7 +92,7 @@ def cityscapes(
         layout="cityscapes",
         split=split,
         description=f"{title(given, split)}: Cityscapes, {kind}, *{ending}",
-    )
+    ).noted(note)
 
 
 def read_label_ids(path):
@@ -119,11 +122,13 @@ def _splits_of(images, label_root):
     return [n for n in _SPLITS if (images / n).is_dir() and (label_root / n).is_dir()]
 
 
-def _splits(root):
-    """Those with fine labels, and train_extra if it is there."""
+def _splits(root, coarse=False):
+    """Those with fine labels, and train_extra if it is there; or all with coarse ones."""
     images = _image_root(root)
     if images is None:
         return []
+    if coarse:
+        return _splits_of(images, root / "gtCoarse")
     fine, coarse = (_splits_of(images, root / kind) for kind in ("gtFine", "gtCoarse"))
     return fine + [split for split in coarse if split == "train_extra"]
 

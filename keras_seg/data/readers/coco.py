@@ -12,6 +12,7 @@ from keras_seg.data.readers.coco_json import runs
 from keras_seg.data.readers.coco_masks import CocoFile, instance_map, semantic_map
 from keras_seg.data.readers.common import (
     MappedReader,
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -81,11 +82,7 @@ def coco(
     names, source, table = open_it(root, split, images, read_image, ignore, errors)
     report(root, errors, problems)
     if given is not None:
-        if given.num_classes != table.num_classes:
-            raise ValueError(
-                f"{root}: protocol {protocol!r} has {table.num_classes} classes, but "
-                f"{given.num_classes} were given."
-            )
+        check_class_count(root, given, table.num_classes, f"protocol {protocol!r}")
         table = given
     return SegmentationDataset(
         source,
@@ -271,13 +268,19 @@ def _choose(root, split, found, protocol):
             f"{root}: nothing for protocol {protocol!r}. Expected pictures in SPLIT/ or "
             "images/SPLIT/, and annotations/instances_SPLIT.json (things, voc), "
             "stuffthingmaps/SPLIT/ (stuff) or annotations/panoptic_SPLIT.json (panoptic). "
-            f"It holds: {contents(root)}."
+            f"It holds: {contents(root)}.{_other_protocols(root)}"
         )
     wanted = split or "train"
     of_a_year = [name for name in found if name.rstrip("0123456789") == wanted]
     if of_a_year and wanted not in found:
         return of_a_year[-1]
     return choose_split(root, split, found)
+
+
+def _other_protocols(root):
+    """A hint at the protocols of which there are labels."""
+    found = [name for name in _PROTOCOLS if _splits(root, name)]
+    return f" It has what protocol={found[0]!r} needs." if found else ""
 
 
 def _write(root, split, samples):
@@ -311,7 +314,7 @@ LAYOUT = Layout(
     name="coco",
     read=coco,
     detect=lambda root: bool(_splits(root)) and _is_coco(root),
-    splits=_splits,
+    splits=lambda root, protocol="things": _splits(root, protocol) or _splits(root),
     write=_write,
     title="MS COCO 2017, COCO-Stuff, panoptic",
     table=labels.COCO_THINGS,

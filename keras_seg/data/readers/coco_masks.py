@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_seg.utils import read_json
 
+_MOST_LISTED = 20  # wrong annotations that an error names
+
 
 class CocoFile:
     """The annotations of one JSON file.
@@ -46,13 +48,20 @@ class CocoFile:
         known = {item["id"] for item in self.categories}
         images = {item["id"]: item for item in self.images}
         self.annotations = {key: [] for key in images}
+        wrong = []
         for item in value["annotations"]:
             if item["category_id"] not in known:
-                self._fail(item, f"category_id {item['category_id']} is not in categories")
-            if item["image_id"] not in images:
-                self._fail(item, f"image_id {item['image_id']} is not in images")
-            self._check_segmentation(item, images[item["image_id"]])
-            self.annotations[item["image_id"]].append(item)
+                problem = f"category_id {item['category_id']} is not in categories"
+            elif item["image_id"] not in images:
+                problem = f"image_id {item['image_id']} is not in images"
+            else:
+                problem = _wrong_segmentation(item, images[item["image_id"]])
+                self.annotations[item["image_id"]].append(item)
+            if problem:
+                wrong.append(f"annotation {item['id']}: {problem}")
+        if wrong:
+            more = f"; and {len(wrong) - _MOST_LISTED} more" * (len(wrong) > _MOST_LISTED)
+            raise ValueError(f"{self.path}: {'; '.join(wrong[:_MOST_LISTED])}{more}.")
 
     def mask(self, annotation, image):
         """The pixels of one annotation: bool (H, W).
@@ -77,7 +86,10 @@ class CocoFile:
                 runs = {"size": list(size), "counts": shape["counts"].encode("ascii")}
             return tools.decode(runs).astype(bool)
         except Exception as error:  # whatever its C code reports
-            self._fail(annotation, f"its segmentation cannot be drawn ({error})")
+            raise ValueError(
+                f"{self.path}: annotation {annotation['id']}: its segmentation cannot be drawn "
+                f"({error})."
+            ) from error
 
     def _check(self, kind, items, **fields):
         """Every item must be a dict with these fields of these types, and no id twice."""
@@ -95,28 +107,26 @@ class CocoFile:
                 raise ValueError(f"{self.path}: {kind} id {item['id']} occurs twice.")
             seen.add(item["id"])
 
-    def _check_segmentation(self, item, image):
-        shape = item.get("segmentation")
-        if isinstance(shape, list) and shape:
-            for polygon in shape:
-                if not _is_polygon(polygon):
-                    self._fail(
-                        item, f"a polygon must be [x, y, ...] of 3 points or more: {polygon!r:.60}"
-                    )
-        elif isinstance(shape, dict) and isinstance(shape.get("counts"), list | str):
-            size = [image["height"], image["width"]]
-            if shape.get("size") != size:
-                self._fail(item, f"its runs are of size {shape.get('size')}, the image {size}")
-            counts = shape["counts"]
-            if isinstance(counts, list):
-                sound = all(isinstance(n, int) and n >= 0 for n in counts)
-                if not sound or sum(counts) != size[0] * size[1]:
-                    self._fail(item, f"its runs do not add up to {size[0] * size[1]} pixels")
-        else:
-            self._fail(item, "it has no segmentation (polygons or run lengths)")
 
-    def _fail(self, annotation, message):
-        raise ValueError(f"{self.path}: annotation {annotation['id']}: {message}.")
+def _wrong_segmentation(item, image):
+    """What is wrong with the polygons or run lengths of an annotation, or None."""
+    shape = item.get("segmentation")
+    if isinstance(shape, list) and shape:
+        bad = [polygon for polygon in shape if not _is_polygon(polygon)]
+        if bad:
+            return f"a polygon must be [x, y, ...] of 3 points or more: {bad[0]!r:.60}"
+        return None
+    if not isinstance(shape, dict) or not isinstance(shape.get("counts"), list | str):
+        return "it has no segmentation (polygons or run lengths)"
+    height, width = image["height"], image["width"]
+    if shape.get("size") != [height, width]:
+        return f"its runs are of size {shape.get('size')}, the image {[height, width]}"
+    counts = shape["counts"]
+    if isinstance(counts, list):
+        sound = all(isinstance(n, int) and n >= 0 for n in counts)
+        if not sound or sum(counts) != height * width:
+            return f"its runs do not add up to {height * width} pixels"
+    return None
 
 
 def _is_polygon(value):

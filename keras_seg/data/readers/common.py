@@ -7,6 +7,7 @@ from PIL import Image
 
 from keras_seg.data import labels, read
 from keras_seg.data.labels import LabelTable
+from keras_seg.data.readers.lists import existing
 from keras_seg.utils import atomic_path, writable_folder
 
 SPLITS = {
@@ -98,16 +99,9 @@ def find_listed(names, image_of, mask_of, source, errors):
 
     `image_of` and `mask_of` are functions from a name to a Path. A missing file goes to `errors`.
     """
-    rows = []
-    for name in names:
-        files = image_of(name), mask_of(name)
-        missing = [path for path in files if not path.is_file()]
-        errors += [(path, f"is missing, though {source} lists it") for path in missing]
-        if not missing:
-            rows.append((name, *files))
     if not names:
         raise ValueError(f"0 samples: {source} lists none.")
-    return tuple([row[i] for row in rows] for i in range(3))
+    return existing(names, [image_of, mask_of], errors, source)
 
 
 def read_list(path):
@@ -117,7 +111,7 @@ def read_list(path):
         ValueError: naming the file, if it cannot be read.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a list of names: {error}.") from error
     return [line.split()[0] for line in lines if line.strip()]
@@ -214,6 +208,30 @@ def find_classes(root, split, classes, ignore_label, default=None):
     return LabelTable(classes, ignore_label=ignore_label), None, {}
 
 
+def instance_files(paths, function):
+    """(extras for `Files`, a note): "instances" where there is every file, else nothing.
+
+    Args:
+        paths: a file each sample.
+        function: from such a file to int32 (H, W).
+
+    Returns:
+        ({"instances": ...}, None); (None, None) without any file; (None, text) without some.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if not missing:
+        return {"instances": (paths, function)}, None
+    some = len(missing) < len(paths)
+    text = f"no instances: {len(missing)} of {len(paths)} files are missing, such as {missing[0]}"
+    return None, text if some else None
+
+
+def check_class_count(root, table, count, what):
+    """ValueError naming `root` unless a table has the `count` classes of `what`."""
+    if table.num_classes != count:
+        raise ValueError(f"{root}: {what} has {count} classes, but {table.num_classes} were given.")
+
+
 def given_ids(mask_values):
     """For `MappedReader`: the ids that a table of one's own maps, all others as they are."""
     return {**{i: i for i in range(256)}, **mask_values} if mask_values else None
@@ -241,10 +259,17 @@ class MappedReader:
         if (mapped < 0).any():
             found = ", ".join(map(str, np.unique(raw[mapped < 0])[:8]))
             raise ValueError(
-                f"{path}: ids {found} are none of the data set, which are "
-                f"{min(self.ids)}..{max(self.ids)}. Are these masks of another kind?"
+                f"{path}: ids {found} are none of the data set, which are {_ranges(self.ids)}. "
+                "Are these masks of another kind?"
             )
         return mapped.astype("uint8")
+
+
+def _ranges(ids):
+    """Whole numbers as "0..33, 255"."""
+    ids = np.array(sorted(ids))
+    parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+    return ", ".join(f"{p[0]}..{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
 def save_png(path, array):

@@ -6,6 +6,7 @@ from keras_seg.data import labels, read
 from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.read import write_mask
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -61,11 +62,7 @@ def davis(
     year = _choose("year", year, _years(root), root)
     split = choose_split(root, split, _lists(root, year))
     table, _, _ = find_classes(root, None, classes, ignore_label, labels.DAVIS)
-    if table.num_classes != 2:
-        raise ValueError(
-            f"{root}: DAVIS is read as 2 classes, background and foreground, but "
-            f"{table.num_classes} classes were given."
-        )
+    check_class_count(root, table, 2, "DAVIS (background and foreground)")
     images, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
     errors, frames, unlabelled = [], [], 0
     list_file = _list_folder(root, year) / f"{split}.txt"
@@ -84,7 +81,7 @@ def davis(
         frames,
         [lambda name: images / f"{name}.jpg", lambda name: masks / f"{name}.png"],
         errors,
-        "its partner",
+        source=None,
     )
     if not names and not errors:
         raise ValueError(f"0 samples: {list_file} lists none with annotations.")
@@ -150,9 +147,10 @@ def _lists(root, year):
     return sorted(names, key=lambda name: name != "train")
 
 
-def _splits(root):
+def _splits(root, year=None):
     place = _davis_root(root)
     years = _years(place) if place else []
+    years = years if year is None else [name for name in years if name == str(year)]
     return _lists(place, years[0]) if years else []
 
 

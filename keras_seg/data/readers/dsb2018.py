@@ -5,6 +5,7 @@ import numpy as np
 from keras_seg.data import labels, read
 from keras_seg.data.dataset import ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -39,11 +40,7 @@ def dsb2018(
     root = _pictures(given)
     choose_split(given, split, ["train"])
     table, _, _ = find_classes(given, None, classes, ignore_label, labels.NUCLEI)
-    if table.num_classes != 2:
-        raise ValueError(
-            f"{given}: nuclei are read as 2 classes, background and nucleus, but "
-            f"{table.num_classes} classes were given."
-        )
+    check_class_count(given, table, 2, "DSB 2018 (background and nucleus)")
     names, images, masks, errors = [], [], [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         image = folder / "images" / f"{folder.name}.png"

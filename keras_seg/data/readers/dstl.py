@@ -8,6 +8,7 @@ from PIL import Image
 from keras_seg.data import labels
 from keras_seg.data.dataset import SegmentationDataset
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -66,8 +67,7 @@ def dstl(
     if not _is_dstl(root):
         raise ValueError(f"{root}: no {_POLYGONS} with {_GRID}. It holds: {contents(root)}.")
     table, _, _ = find_classes(root, None, classes, ignore_label, labels.DSTL)
-    if table.num_classes != 10:
-        raise ValueError(f"{root}: DSTL has 10 classes, but {table.num_classes} were given.")
+    check_class_count(root, table, 10, "DSTL")
     texts, grid = _read_polygons(root / _POLYGONS), _read_grid(root / _GRID)
     names, windows, errors = [], [], []
     for name in sorted(texts):

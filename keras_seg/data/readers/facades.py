@@ -61,7 +61,7 @@ def facades(
         stems,
         [lambda stem: stem.with_suffix(".jpg"), lambda stem: stem.with_suffix(".png")],
         errors,
-        "its partner",
+        source=None,
     )
     report(root, errors, problems)
     return SegmentationDataset(

@@ -4,6 +4,7 @@ from keras_seg.data import labels, read
 from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
     IMAGE_FOLDERS,
+    check_class_count,
     choose_split,
     existing_folder,
     find_classes,
@@ -38,11 +39,7 @@ def instances(
     places = split_places(root, IMAGE_FOLDERS, ("instances",))
     split = choose_split(root, split, list(places))
     table, _, _ = find_classes(root, split, classes, ignore_label, labels.NUCLEI)
-    if table.num_classes != 2:
-        raise ValueError(
-            f"{root}: instances are read as 2 classes, background and object, but "
-            f"{table.num_classes} classes were given."
-        )
+    check_class_count(root, table, 2, "a map of instances (background and object)")
     errors = []
     names, images, masks = pair(*places[split], "", errors)
     report(root, errors, problems)

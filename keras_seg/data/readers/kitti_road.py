@@ -1,10 +1,13 @@
 """KITTI road: Fritsch, Kuehnl, Geiger. "A New Performance Measure ...", ITSC 2013."""
 
+import functools
+
 import numpy as np
 
-from keras_seg.data import labels
-from keras_seg.data.dataset import Files, ImageReader, MaskReader, SegmentationDataset
+from keras_seg.data import labels, read
+from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -19,8 +22,7 @@ from keras_seg.utils import unknown_name
 
 _KINDS = ("um", "umm", "uu")  # urban marked, marked with several lanes, unmarked
 _TASKS = ("road", "lane")
-_ROAD, _OTHER, _UNKNOWN = (255, 0, 255), (255, 0, 0), (0, 0, 0)
-_COLORS = {_ROAD: 1, _OTHER: 0, _UNKNOWN: 255}
+_ROAD, _OTHER = (255, 0, 255), (255, 0, 0)
 
 
 def kitti_road(
@@ -37,8 +39,9 @@ def kitti_road(
 ):
     """KITTI road: data_road/training/ with image_2/um_000000.png, gt_image_2/um_road_000000.png.
 
-    Magenta is class 1, red class 0 and black `ignore_label`. There is one split, "train"; the
-    labels of testing/ are withheld. `root` is data_road or the folder above it.
+    Magenta is class 1, red class 0 and any other colour, in practice black, `ignore_label`. There
+    is one split, "train"; the labels of testing/ are withheld. `root` is data_road or the folder
+    above it.
 
     Args:
         root, split, channels, ignore_label, problems: see `open_dataset`.
@@ -65,8 +68,7 @@ def kitti_road(
         )
     choose_split(given, split, ["training"])
     table, _, _ = find_classes(given, None, classes, ignore_label, labels.ROAD)
-    if table.num_classes != 2:
-        raise ValueError(f"{given}: KITTI road has 2 classes, but {table.num_classes} were given.")
+    check_class_count(given, table, 2, "KITTI road")
     images, masks = {}, {}
     for kind in kinds if task == "road" else ("um",):
         for path in (root / "image_2").glob(f"{kind}_*.png"):
@@ -76,9 +78,9 @@ def kitti_road(
     errors = []
     names, images, masks = match(images, masks, root / "image_2", root / "gt_image_2", errors)
     report(given, errors, problems)
-    colors = {**_COLORS, _UNKNOWN: table.ignore_label}
+    read_label = functools.partial(_read_label, ignored=table.ignore_label)
     return SegmentationDataset(
-        Files(images, masks, ImageReader(channels, white), MaskReader(table, colors)),
+        Files(images, masks, ImageReader(channels, white), read_label),
         table,
         names,
         channels=channels,
@@ -86,6 +88,17 @@ def kitti_road(
         split="train",
         description=f"{title(given, 'train')}: KITTI road, {task}",
     )
+
+
+def _read_label(path, ignored):
+    colors = read.read_values(path, expand=True)
+    if colors.ndim != 3 or colors.shape[2] < 3:
+        raise ValueError(f"{path}: KITTI road's labels are RGB colours, got {colors.shape}.")
+    colors = colors[..., :3]
+    label = np.full(colors.shape[:2], ignored, "uint8")
+    label[(colors == _OTHER).all(axis=2)] = 0
+    label[(colors == _ROAD).all(axis=2)] = 1
+    return label
 
 
 def _place(root):

@@ -12,6 +12,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     given_ids,
+    instance_files,
     pair,
     report,
     save_png,
@@ -47,7 +48,7 @@ def kitti_semantic(
     report(given, errors, problems)
     ids = labels.CITYSCAPES_TRAIN_IDS if table is labels.CITYSCAPES else given_ids(values)
     objects = [root / "instance" / path.name for path in masks]
-    complete = all(path.is_file() for path in objects)
+    extras, note = instance_files(objects, _read_objects)
     read_raw = read.read_instances if kind == "semantic" else _read_label_ids
     return SegmentationDataset(
         Files(
@@ -55,7 +56,7 @@ def kitti_semantic(
             masks,
             ImageReader(channels, white),
             MappedReader(read_raw, table, ids),
-            {"instances": (objects, _read_objects)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -63,7 +64,7 @@ def kitti_semantic(
         layout="kitti_semantic",
         split="train",
         description=f"{title(given, 'train')}: KITTI semantics, label ids of {kind}/",
-    )
+    ).noted(note)
 
 
 def _read_label_ids(path):

@@ -16,7 +16,8 @@ class Layout:
         detect: function from the Path of a folder to whether it has this layout, told by names
             of files and folders (a look at a first file at most).
         splits: function from that Path to the names of the splits on disk, "train" first; [] where
-            the data are not split.
+            the data are not split. It may have further arguments with defaults, of the names of
+            those of `read` that decide which splits there are.
         write: function (root, split, samples) that writes made-up samples as this layout has them,
             for tests and for `--smoke`; `samples` is a list of `synthetic.Drawn`.
         title: of the data set, with its publication's year where that tells versions apart.

@@ -10,15 +10,16 @@ def existing(names, places, errors, source):
         names: list.
         places: functions from a name to the Path of its file.
         errors: (file, message) of every missing file is added.
-        source: what lists the names, for the message.
+        source: what lists the names, for the message; None: one of the files.
     """
     kept, folders = [], {}
+    why = f"{source} lists it" if source else "its partner is there"
     for name in names:
         files = [place(name) for place in places]
-        missing = [path for path in files if not path.exists()]
+        missing = [path for path in files if not path.is_file()]
         for path in missing:
             hint = _near(path, folders)
-            errors.append((path, f"is missing, though {source} lists it{hint}"))
+            errors.append((path, f"is missing, though {why}{hint}"))
         if not missing:
             kept.append((name, *files))
     return [[row[column] for row in kept] for column in range(1 + len(places))]

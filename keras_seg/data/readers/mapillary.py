@@ -15,6 +15,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     given_ids,
+    instance_files,
     pair,
     report,
     save_jpeg,
@@ -79,15 +80,15 @@ def mapillary(
     names, images, masks = pair(root / split / "images", folder / "labels", "", errors)
     report(root, errors, problems)
     objects = [folder / "instances" / path.name for path in masks]
-    complete = all(path.is_file() for path in objects)
     read_objects = functools.partial(_read_objects, things=things)
+    extras, note = instance_files(objects, read_objects)
     return SegmentationDataset(
         Files(
             images,
             masks,
             ImageReader(channels, white),
             MappedReader(read.read_mask, table, ids if table is own else given_ids(values)),
-            {"instances": (objects, read_objects)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -95,7 +96,7 @@ def mapillary(
         layout="mapillary",
         split=split,
         description=f"{title(root, split)}: Mapillary Vistas {version}",
-    )
+    ).noted(note)
 
 
 def _read_config(path):
@@ -130,7 +131,10 @@ def _versions(root):
     ]
 
 
-def _splits(root, version):
+def _splits(root, version=None):
+    version = version or (_versions(root) or ["v1.2"])[0]
+    if version not in _VERSIONS:
+        return []
     names = [name for names in SPLITS.values() for name in names]
     folders = [(name, root / name / _VERSIONS[version][0] / "labels") for name in names]
     return [n for n, folder in folders if folder.is_dir() and (root / n / "images").is_dir()]
@@ -164,7 +168,7 @@ LAYOUT = Layout(
     name="mapillary",
     read=mapillary,
     detect=lambda root: bool(_versions(root)),
-    splits=lambda root: _splits(root, (_versions(root) or ["v1.2"])[0]),
+    splits=_splits,
     write=_write,
     title="Mapillary Vistas",
     contents="instances",

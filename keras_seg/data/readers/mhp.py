@@ -80,6 +80,19 @@ def mhp(root, split=None, *, classes=None, channels=3, ignore_label=255, problem
         layout="mhp",
         split=split,
         description=f"{title(root, split)}: MHP v{version} layout",
+    ).noted(_lacking({name: people[name] for name in kept}))
+
+
+def _lacking(people):
+    """A note if there are fewer or more files of a picture than their names say, else None."""
+    said = {name: paths[0].stem.split("_")[1] for name, paths in people.items()}
+    strange = [name for name, paths in people.items() if said[name] != f"{len(paths):02d}"]
+    if not strange:
+        return None
+    name = strange[0]
+    return (
+        f"{len(strange)} pictures have another number of people than the names of their files say: "
+        f"{people[name][0]} is one of {len(people[name])} files"
     )
 
 

@@ -6,6 +6,7 @@ from keras_seg.data import labels, read
 from keras_seg.data.dataset import Files, ImageReader, SegmentationDataset
 from keras_seg.data.readers.common import (
     MappedReader,
+    check_class_count,
     choose_split,
     contents,
     existing_folder,
@@ -72,11 +73,7 @@ def pascal_context(
         )
     split = choose_split(given, split, _splits(root))
     table, _, _ = find_classes(given, None, classes, ignore_label, _TABLES[protocol])
-    if table.num_classes != int(protocol):
-        raise ValueError(
-            f"{given}: protocol {protocol} has {protocol} classes, but {table.num_classes} were "
-            "given."
-        )
+    check_class_count(given, table, int(protocol), f"protocol {protocol}")
     converted = (root / _PNGS).is_dir()
     folder, suffix = (root / _PNGS, ".png") if converted else (root / _MATS, ".mat")
     errors = []

@@ -10,6 +10,7 @@ from keras_seg.data.readers.common import (
     find_classes,
     find_listed,
     given_ids,
+    instance_files,
     read_list,
     report,
     save_jpeg,
@@ -43,14 +44,14 @@ def sbd(root, split=None, *, classes=None, channels=3, ignore_label=255, problem
     )
     report(root, errors, problems)
     objects = [sbd_file(root, "inst", name) for name in names]
-    complete = all(path.is_file() for path in objects)
+    extras, note = instance_files(objects, segmentation)
     return SegmentationDataset(
         Files(
             images,
             masks,
             ImageReader(channels, white),
             MappedReader(segmentation, table, given_ids(values)),
-            {"instances": (objects, segmentation)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -58,7 +59,7 @@ def sbd(root, split=None, *, classes=None, channels=3, ignore_label=255, problem
         layout="sbd",
         split=split,
         description=f"{title(root, split)}: Semantic Boundaries Dataset",
-    )
+    ).noted(note)
 
 
 def find_sbd(root):

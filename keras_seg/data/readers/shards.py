@@ -44,7 +44,8 @@ def shards(root, split=None, *, classes=None, channels=3, ignore_label=255, prob
     if channels not in (1, 3, index["channels"]) or index["channels"] not in (1, 3, 4, channels):
         raise ValueError(
             f"{root}: {channels} channels were asked for, but its images have "
-            f"{index['channels']}. Write it again from the original data with channels={channels}."
+            f"{index['channels']}. Say channels={index['channels']}, or write it again from the "
+            f"original data with channels={channels}."
         )
     places, errors = _places(root, part)
     report(root, errors, problems)

@@ -75,7 +75,8 @@ def open_tiles(
         layout=layout,
         split=split,
         description=f"{title(root, split)}: {len({tile for tile, _ in windows})} tiles of "
-        f"{layout}, {bands}, " + (f"windows of {window} every {stride}" if window else "whole"),
+        f"{layout}, {bands}, "
+        + (f"windows of {window} every {stride or window}" if window else "whole"),
     )
 
 
@@ -103,6 +104,7 @@ class _Windows:
 
     def label(self, index):
         path = self.mask_paths[index]
+        self._check_sizes(self.image_paths[index], path)
         colors = self._read("mask", path, self.windows[index][1])
         if colors.ndim != 3 or colors.shape[2] < 3:
             raise ValueError(f"{path}: expected labels as RGB colours, got {colors.shape}.")
@@ -115,13 +117,16 @@ class _Windows:
         return read.ids_of_colors(path, colors, self.table).astype("uint8")
 
     def both(self, index):
-        sizes = [_size(path) for path in (self.image_paths[index], self.mask_paths[index])]
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"{self.image_paths[index]} is {sizes[0][0]}x{sizes[0][1]} (HxW), but its label "
-                f"{self.mask_paths[index]} is {sizes[1][0]}x{sizes[1][1]}."
-            )
         return self.image(index), self.label(index)
+
+    def _check_sizes(self, *paths):
+        """Of the whole files: windows of tiles that differ may be of one size."""
+        image, label = (_size(path) for path in paths)
+        if image != label:
+            raise ValueError(
+                f"{paths[0]} is {image[0]}x{image[1]} (HxW), but its label {paths[1]} is "
+                f"{label[0]}x{label[1]}."
+            )
 
     def __getstate__(self):
         return {**vars(self), "_decoded": {}}
@@ -174,8 +179,12 @@ def _starts(length, window, stride):
 
 
 def find_tiles(root, folders, pattern):
-    """{tile: Path} of the first of the folders (or `root` itself) with files of this pattern."""
-    for place in (*(root / name for name in folders), root):
+    """{tile: Path} of the first of the folders (or `root` itself) with files of this pattern.
+
+    A folder may lie in another one of its name, as archives unpack that hold it.
+    """
+    places = [place for name in folders for place in (root / name, root / name / name)]
+    for place in (*places, root):
         matches = {path: re.fullmatch(pattern, path.name) for path in sorted(place.glob("*.tif"))}
         found = {match.group(1): path for path, match in matches.items() if match}
         if found:

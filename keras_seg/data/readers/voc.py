@@ -13,6 +13,7 @@ from keras_seg.data.readers.common import (
     existing_folder,
     find_classes,
     find_listed,
+    instance_files,
     read_list,
     report,
     save_jpeg,
@@ -71,17 +72,18 @@ def voc(
         )
     sbd = None if sbd is None else find_sbd(sbd)
     if split not in _COMPUTED:
-        split = choose_split(root, split, _voc_splits(root))
+        found = _voc_splits(root)
+        if not found:
+            raise ValueError(f"{root}: no lists NAME.txt in {_LISTS}/.")
+        split = choose_split(root, split, found)
     table, colors, values = find_classes(root, None, classes, ignore_label, labels.VOC)
-    if not split:
-        raise ValueError(f"{root}: no lists NAME.txt in {_LISTS}/.")
     wanted, source = _split_names(root, split, sbd)
     files = _VocFiles(root, sbd)
     errors = []
     names, images, masks = find_listed(wanted, files.image, files.mask, source, errors)
     report(root, errors, problems)
     objects = [files.instances(name) for name in names]
-    complete = all(path.is_file() for path in objects)
+    extras, note = instance_files(objects, _read_instances)
     from_mask = MaskReader(table, colors, values)
     return SegmentationDataset(
         Files(
@@ -89,7 +91,7 @@ def voc(
             masks,
             ImageReader(channels, white),
             functools.partial(_read_label, table=table, from_mask=from_mask),
-            {"instances": (objects, _read_instances)} if complete else None,
+            extras,
         ),
         table,
         names,
@@ -97,7 +99,7 @@ def voc(
         layout="voc",
         split=split,
         description=f"{title(root, split)}: PASCAL VOC layout",
-    )
+    ).noted(note)
 
 
 class _VocFiles:
