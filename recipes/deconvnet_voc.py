@@ -6,8 +6,9 @@
 
 --sbd is needed: it says which pixels belong to one object. --proposals is OpenCV's edge model (its
 repository opencv_extra, testdata/cv/ximgproc), for edge boxes as the authors had them; or
-selective_search; or sliding, a fixed grid of boxes, without OpenCV. Proposals of all pictures take
-hours; those to train on are kept in runs/deconvnet_voc-boxes-KIND/, a file for each picture.
+selective_search; or, if left out, sliding: a fixed grid of boxes, without OpenCV, which is not the
+paper's method. Proposals of all pictures take hours; those to train on are kept in
+runs/deconvnet_voc-boxes-KIND/, a file for each picture.
 
 Stage 1, runs/deconvnet_voc-objects: each object in its box times 1.2, labels of other classes
 turned to background; 20,000 steps. Stage 2, runs/deconvnet_voc: proposals times 1.2 that have an
@@ -32,7 +33,6 @@ import pathlib
 import numpy as np
 
 from keras_seg import data, inference, models, recipe, training
-from keras_seg.crf import DenseCRF
 from keras_seg.inference.progress import Progress
 from keras_seg.utils import atomic_path, writable_folder
 
@@ -42,7 +42,6 @@ LEARNING_RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 DROPS = (9000, 10_000)
 OVERLAP, ENLARGE = 0.5, 1.2
 TEST = {"count": 50, "least": 112, "enlarge": ENLARGE, "size": (CROP, CROP)}
-CRF = DenseCRF(w1=5, theta_alpha=20, theta_beta=3, w2=3, theta_gamma=3, iterations=10)
 
 
 def sliding_boxes(image):
@@ -173,13 +172,13 @@ def main(arguments=None):
         )
 
     alone = predictor()
-    ways = {"proposals": (alone, {}), "proposals, CRF": (alone, {"crf": CRF})}
+    ways = {"proposals": (alone, {}), "proposals, CRF": (alone, {"crf": "deconvnet"})}
     if options.fcn:
         fcn = inference.Predictor(options.fcn)
         for combine in ("mean", "product"):
             both = predictor(ensemble=fcn, combine=combine)
             ways[f"FCN-8s, {combine}"] = (both, {})
-            ways[f"FCN-8s, {combine}, CRF"] = (both, {"crf": CRF})
+            ways[f"FCN-8s, {combine}, CRF"] = (both, {"crf": "deconvnet"})
     recipe.score_ways(ways, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (CROP, CROP))
