@@ -9,9 +9,9 @@ first 20 slices train, the next 5 are held out (--train-slices, --held-out-slice
 Network: the published graph (valid convolutions, no normalisation, dropout 0.5 at the end of the
 contracting path) with 64 channels, on tiles of 572 that give maps of 388, one a step (section 3).
 SGD with momentum 0.99, learning rate 1e-3 of the mean over pixels by the poly rule with power 0.9,
-60 epochs of 1000 steps; the epoch with the best validation IoU is kept. Tiles are shifted, turned, mirrored, bent (displacements
-on a grid of 3 x 3, 10 pixels) and changed in grey value; beyond its border a slice goes on as its
-mirror image.
+60 epochs of 1000 steps; the epoch with the best validation IoU is kept. Tiles are shifted, turned,
+mirrored, bent (displacements on a grid of 3 x 3, 10 pixels) and changed in grey value; beyond its
+border a slice goes on as its mirror image.
 --class-weights balances the two classes (w_c), --edge-weights adds w0 = 10, sigma = 5 between cells
 that nearly touch, both of equation 2; cells are the connected parts of what is no membrane.
 Test: overlap-tile with mirrored border; with --tta also the mean of the eight views of the square.

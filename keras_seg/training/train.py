@@ -234,8 +234,8 @@ def train(
         augment = _augmentation(augment, size, crop_size)
         if mix is not None and not is_dataset(train_data):
             raise ValueError(
-                f"{mix} mixes samples of a SegmentationDataset; ready batches are trained on as they "
-                "are. Give mix= to keras_seg.data.make_batches."
+                f"{mix} mixes samples of a SegmentationDataset; ready batches are trained on as "
+                "they are. Give mix= to keras_seg.data.make_batches."
             )
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
