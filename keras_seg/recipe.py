@@ -150,6 +150,22 @@ def open_voc(options, *splits, **made_up):
     return [open_split(options, split, counts=counts, **made_up, **reading) for split in splits]
 
 
+def open_camvid(options, **made_up):
+    """CamVid as SegNet's authors have it: train, val, and test where it is there, else val again.
+
+    Args:
+        options: what `options` returned.
+        **made_up: the `size` of the pictures of `--smoke`.
+    """
+    counts = {"train": 8, "val": 3, "test": 3}
+    train_data, val_data = (
+        open_split(options, split, counts=counts, **made_up) for split in ("train", "val")
+    )
+    if not options.smoke and "test" not in data.list_splits(options.data_dir):
+        return train_data, val_data, val_data
+    return train_data, val_data, open_split(options, "test", counts=counts, **made_up)
+
+
 def start_weights(model, options):
     """Load `--weights` into `model`, as far as they fit, and return it; without, random ones stay.
 

@@ -20,7 +20,7 @@ Measured: see docs/results.md.
 
 import keras
 
-from keras_seg import data, inference, layers, models, recipe, training, utils
+from keras_seg import data, layers, models, recipe, training
 
 CROP = (224, 224)
 BATCH = 3
@@ -56,12 +56,9 @@ def main(arguments=None):
     )
     crop, name, slim = CROP, f"FCDenseNet{options.layers}", {}
     if options.smoke:
-        train_data, val_data = data.shapes(6, seed=0), data.shapes(3, seed=1)
         crop, name = (64, 64), "FCDenseNet"
         slim = {"growth_rate": 2, "filters": 4, "layers_per_block": (1, 2), "bottleneck_layers": 2}
-    else:
-        train_data = data.camvid(options.data_dir, "train")
-        val_data = data.camvid(options.data_dir, "val")
+    train_data, val_data, held_out = recipe.open_camvid(options)
     size = train_data[0].label.shape
 
     def build_model():
@@ -81,13 +78,8 @@ def main(arguments=None):
         **shared,
     )
 
-    def start_from_crops():
-        model = build_model()
-        model.set_weights(crops.model.get_weights())
-        return model
-
     whole = training.train(
-        start_from_crops,
+        recipe.start_from(build_model, crops.model),
         train_data,
         val_data,
         folder=options.folder,
@@ -97,18 +89,11 @@ def main(arguments=None):
         optimizer=optimizer(FINE_TUNE_RATE, len(train_data)),
         **shared,
     )
-    held_out = val_data
-    if not options.smoke and "test" in data.list_splits(options.data_dir):
-        held_out = data.camvid(options.data_dir, "test")
-    scores = {}
-    for way, model in (
-        ("moving statistics", whole.model),
-        ("own statistics", layers.batch_statistics(whole.model)),
-    ):
-        predictor = inference.Predictor(model, table=train_data.table)
-        scores[way] = inference.evaluate(predictor, held_out)
-        print(f"{way:18} mean IoU {scores[way]['mean_iou']:.4f}", flush=True)
-    utils.write_json(f"{options.folder}/test_scores.json", scores)
+    ways = {
+        "moving statistics": (whole.model, {}),
+        "own statistics": (layers.batch_statistics(whole.model), {}),
+    }
+    recipe.score_ways(ways, held_out, options.folder)
     if options.export:
         recipe.export_and_score(whole, train_data, val_data, size)
 

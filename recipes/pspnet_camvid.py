@@ -33,11 +33,8 @@ def main(arguments=None):
     )
     crop, batch, slim = CROP, BATCH, {"backbone": BACKBONE}
     if options.smoke:
-        train_data, val_data = data.shapes(8, seed=0), data.shapes(4, seed=1)
         crop, batch, slim = (89, 89), 4, {"backbone": "resnet18", "filters": 8}
-    else:
-        train_data = data.camvid(options.data_dir, "train")
-        val_data = data.camvid(options.data_dir, "val")
+    train_data, val_data, _ = recipe.open_camvid(options)
     training.train(
         lambda: models.PSPNet(train_data.table.num_classes, aux=True, **slim),
         train_data,

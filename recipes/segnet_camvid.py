@@ -19,9 +19,7 @@ pass over the training set; the epoch with the best IoU on val is kept, not the 
 Measured: not run at full length.
 """
 
-import functools
-
-from keras_seg import data, losses, models, recipe, training
+from keras_seg import losses, models, recipe, training
 
 BATCH = 4
 MOMENTUM, DECAY = 0.9, 5e-4
@@ -41,10 +39,7 @@ def main(arguments=None):
         arguments=arguments,
     )
     name = "SegNetBasic" if options.basic else "SegNet"
-    open_split = functools.partial(
-        recipe.open_split, options, counts={"train": 6, "val": 3, "test": 3}
-    )
-    train_data, val_data = open_split("train"), open_split("val")
+    train_data, val_data, held_out = recipe.open_camvid(options)
     slim = {"filters": 4} if options.smoke else {}
 
     def build_model():
@@ -67,8 +62,6 @@ def main(arguments=None):
         ),
         resume=options.resume,
     )
-    has_test = options.smoke or "test" in data.list_splits(options.data_dir)
-    held_out = open_split("test") if has_test else val_data
     recipe.score(result.model, held_out, options.folder, boundary=BF_TOLERANCE)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, train_data[0].label.shape)

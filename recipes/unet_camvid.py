@@ -33,11 +33,10 @@ def main(arguments=None):
     )
     filters, size = FILTERS, SIZE
     if options.smoke:
-        train_data, val_data = data.shapes(16, seed=0), data.shapes(8, seed=1)
-        filters, size = 4, (96, 96)
-    else:
-        train_data = data.camvid(options.data_dir, "train").scaled(SCALE).cached()
-        val_data = data.camvid(options.data_dir, "val").scaled(SCALE).cached()
+        filters, size = 4, (96, 128)
+    train_data, val_data, _ = (
+        dataset.scaled(SCALE).cached() for dataset in recipe.open_camvid(options, size=(180, 240))
+    )
     result = training.train(
         lambda: models.UNet(train_data.table.num_classes, filters=filters),
         train_data,
