@@ -20,6 +20,7 @@ Test: the 50 best proposals of at least 112 pixels, times 1.2, at 224 x 224, the
 scores; without and with the authors' CRF; with --fcn (best.keras of recipes/fcn_voc.py) also
 together with FCN-8s, as the paper says (mean of the probabilities) and as the released code does
 (product of the scores).
+Hardware: six days on a Titan X (paper); not timed here.
 Published: test 69.6 mIoU, with CRF 70.5, with FCN-8s 71.7, with both 72.5.
 Where we differ: trainaug in place of trainval with SBD (--split trainval_aug with a list of that
 name), so that val can be scored; statistics of the normalisation over 64 images, and moving

@@ -13,6 +13,7 @@ out. The epoch with the best validation IoU is kept. Published code: at most 750
 after 100 (stage 2: 50) without a better one; here --epochs and --fine-tune-epochs say how many.
 Test: whole images, one scale. The published scores normalise each test image by its own
 statistics; the recipe scores both ways. Files that are exported have the moving ones.
+Hardware: a GPU for 3 crops of 224 x 224, then for a whole image, a step; not timed at full length.
 Published: FC-DenseNet56 58.9, FC-DenseNet67 65.8, FC-DenseNet103 66.9 mIoU on the test set.
 Where we differ: stage 2's batch is not published (1 here).
 Measured: see docs/results.md.

@@ -13,6 +13,7 @@ twice as fast and without decay. The release sums the loss over the 307,200 pixe
 1e-10 and 1e-12: of the mean 3.1e-5 and 3.1e-7, with a weight decay of 5e-4 / 307,200 = 1.6e-9.
 Start: VGG16 on ImageNet, for both.
 Test: whole images, one scale.
+Hardware: one GPU, an image through two networks a step; not timed.
 Published: mIoU of RGB-HHA 32.8 (FCN-32s), 34.0 (FCN-16s); RGB alone 29.2, HHA alone 24.2.
 Where we differ: the epoch with the best IoU on the test images is kept, as training takes train and
 val; images in a new order each epoch (the release draws with replacement).

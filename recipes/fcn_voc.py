@@ -14,12 +14,12 @@ decay; fixed bilinear upsampling. The release sums the loss over the pixels and 
 of 1e-10, 1e-12 and 1e-14; for the mean over about 187,500 pixels that is 1.9e-5, 1.9e-7 and 1.9e-9,
 with a weight decay of 5e-4 / 187,500 = 2.7e-9, which is next to none.
 Test: whole images, one scale.
+Hardware: one GPU, three days for 32s and one each for 16s and 8s (paper, Caffe); not timed here.
 Published: on seg11valid 63.6 mIoU (FCN-32s), 65.0 (16s), 65.5 (8s); the paper's 59.4, 62.4, 62.7.
 Where we differ: images in a new order each epoch (the release draws with replacement); the mean
 over an image's own pixels instead of a fixed number; of each stage the epoch with the best IoU on
 the validation images is kept.
-Measured: not run at full length. Hardware of the paper: one GPU (Caffe), three days for 32s, one
-each for 16s and 8s.
+Measured: not run at full length.
 """
 
 from keras_seg import models, recipe, training

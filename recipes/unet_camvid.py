@@ -8,6 +8,7 @@ Pictures and labels are scaled to 256 x 192; void pixels are left out of loss an
 Network: U-Net (Ronneberger et al. 2015) in its padded form with batch normalisation, half the
 published widths, 7.8 million parameters; bfloat16 arithmetic; Adam, poly schedule, cross entropy
 minus the log of the soft IoU.
+Hardware: two CPU cores; time in docs/results.md.
 Published: none for this network and size.
 Measured: see docs/results.md.
 """

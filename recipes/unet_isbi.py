@@ -18,6 +18,8 @@ Test: overlap-tile with mirrored border; with --tta also the mean of the eight v
 Pixel error and Dice of the membrane, over all pixels held out, are given at probability 1/2 and at
 the best of ten levels, as the challenge takes them; weights move the level, not only the error.
 --filters 8 --tile 316 --steps 200 is a run for two cores.
+Hardware: 10 hours on a Titan with 6 GB (paper); two CPU cores for the small run, see
+docs/results.md.
 Published: warping error 0.000353, Rand error 0.0382 on the test stack, whose labels are secret.
 Where we differ: learning rate, its schedule and the length are not published; the first two were
 chosen by a short probe (8 filters, tiles of 316); scored on held-out slices; eight views for the

@@ -395,6 +395,12 @@ def test_a_keras_optimizer_and_schedule_are_taken(tmp_path):
     )
     assert isinstance(result.model.optimizer, keras.optimizers.RMSprop)
     assert int(result.model.optimizer.iterations) == 3
+    # Keras numbers the optimizers of a process: the next one is the same setting by another name.
+    options = {"epochs": 1, "learning_rate": None}
+    again = run(tmp_path, optimizer=keras.optimizers.RMSprop(schedule), **options)
+    assert again.history == result.history
+    with pytest.raises(ValueError, match="started differently .optimizer"):
+        run(tmp_path, optimizer=keras.optimizers.RMSprop(schedule, rho=0.5), **options)
 
 
 def test_a_single_class_is_refused(tmp_path):
