@@ -1,6 +1,6 @@
 """CRF-RNN on PASCAL VOC (Zheng et al. 2015), in its two stages.
 
-    python recipes/crf_rnn_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/crf_rnn_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --fcn runs/fcn8s_voc/best.keras --folder runs/crf_rnn_voc
 
 Stage 1 is FCN-8s alone: the result of recipes/fcn_voc.py, given by --fcn; without, it is trained

@@ -1,7 +1,7 @@
 """DeconvNet on PASCAL VOC (Noh, Hong, Han 2015): two-stage curriculum, test by object proposals.
 
-    python recipes/deconvnet_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
-        --weights VGG_ILSVRC_16_layers.caffemodel --proposals model.yml.gz \
+    python recipes/deconvnet_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
+        --weights VGG_ILSVRC_16_layers.caffemodel --proposals model.yml.gz \\
         --folder runs/deconvnet_voc
 
 --sbd is needed: it says which pixels belong to one object. --proposals is OpenCV's edge model (its
@@ -57,12 +57,19 @@ def sliding_boxes(image):
     return np.array(boxes)
 
 
+def check_file(option, path):
+    """Before a stage of days, and not after it: is there a file?"""
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"{option}: there is no file {path}.")
+
+
 def find_proposals(kind):
     """Function from an image to boxes, the best first."""
     if kind == "sliding":
         return sliding_boxes
     if kind == "selective_search":
         return inference.selective_search
+    check_file("--proposals", kind)
     return lambda image: inference.edge_boxes(image, kind)
 
 
@@ -123,6 +130,8 @@ def main(arguments=None):
         test = TEST | {"count": 3, "least": 16}
     train_data, val_data = recipe.open_voc(options, options.split, "val")
     propose = find_proposals(options.proposals)
+    if options.fcn:
+        check_file("--fcn", options.fcn)
 
     def build_model():
         model = models.DeconvNet(train_data.table.num_classes, **slim)

@@ -1,6 +1,6 @@
 """DeepLab v1 on PASCAL VOC (Chen et al. 2015): LargeFOV by default, MSc and the CRF.
 
-    python recipes/deeplab_v1_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/deeplab_v1_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights vgg16_20M.caffemodel --folder runs/deeplab_v1_voc
 
 --variant base, 7x7 or 4x4 are the other networks of the paper; --msc adds multi-scale features in a
@@ -63,7 +63,8 @@ def main(arguments=None):
             "--tune-crf": "search the settings of the CRF on 100 validation images",
         },
         numbers={"--steps": (500, "steps of an epoch")},
-        texts={**recipe.SBD, "--variant": ("largefov", "largefov, base, 7x7 or 4x4")},
+        texts=recipe.SBD,
+        choices={"--variant": (("largefov", "base", "7x7", "4x4"), "network of the paper")},
         arguments=arguments,
     )
     large = options.variant == "largefov"

@@ -1,6 +1,6 @@
 """DeepLab v2 on PASCAL VOC (Chen et al. 2018): ResNet-101, ASPP-L, multi-scale inputs, CRF.
 
-    python recipes/deeplab_v2_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/deeplab_v2_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights deeplabv1_resnet101-coco.pth --folder runs/deeplab_v2_voc
 
 The weights are ResNet-101's from ImageNet and MS COCO in the names of kazuto1011/deeplab-pytorch;

@@ -1,6 +1,6 @@
 """DeepLab v3+ on PASCAL VOC (Chen et al. 2018): ResNet-101 with the decoder.
 
-    python recipes/deeplab_v3_plus_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/deeplab_v3_plus_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights resnet101.pth --weights-layout kazuto1011 --folder runs/deeplab_v3_plus_voc
 
 The protocol of DeepLab v3: VOC's train with SBD ("trainaug", 10,582 images), sizes times 0.5 to 2,

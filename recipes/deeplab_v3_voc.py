@@ -1,6 +1,6 @@
 """DeepLab v3 on PASCAL VOC (Chen et al. 2017): ResNet-101, in its two stages.
 
-    python recipes/deeplab_v3_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/deeplab_v3_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights resnet101.pth --weights-layout kazuto1011 --folder runs/deeplab_v3_voc
 
 Stage 1, runs/deeplab_v3_voc-os16: VOC's train with SBD ("trainaug", 10,582 images), output stride
@@ -39,7 +39,8 @@ def main(arguments=None):
             "--final-epochs": (30, "epochs of stage 2"),
             "--steps": (1000, "steps of an epoch"),
         },
-        texts={**recipe.SBD, "--final-split": ("train", "split of stage 2, train or trainval")},
+        texts=recipe.SBD,
+        choices={"--final-split": (("train", "trainval"), "split of stage 2")},
         arguments=arguments,
     )
     crop, batch, scales = (65, 2, (0.5, 1.0)) if options.smoke else (CROP, BATCH, SCALES)

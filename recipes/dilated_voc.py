@@ -1,6 +1,6 @@
 """Dilated convolutions on PASCAL VOC (Yu and Koltun 2016): front end, then context module.
 
-    python recipes/dilated_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/dilated_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights VGG_ILSVRC_16_layers.caffemodel --folder runs/dilation8_voc
 
 Stage 1, runs/dilation8_voc-front-end: VOC's train with SBD ("trainaug", 10,582 images), mirrored by
@@ -50,7 +50,8 @@ def main(arguments=None):
             "--joint-epochs": (10, "epochs of stage 3"),
             "--steps": (1000, "batches of an epoch"),
         },
-        texts={**recipe.SBD, "--context": ("large", "form of the context module, large or basic")},
+        texts=recipe.SBD,
+        choices={"--context": (("large", "basic"), "form of the context module")},
         arguments=arguments,
     )
     crop, context_crop, batch, context_batch = FRONT_CROP, CONTEXT_CROP, BATCH, CONTEXT_BATCH

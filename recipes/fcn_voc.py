@@ -1,6 +1,6 @@
 """FCN-32s, 16s and 8s on PASCAL VOC (Long, Shelhamer, Darrell 2015), as in its release ("heavy").
 
-    python recipes/fcn_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/fcn_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights VGG_ILSVRC_16_layers.caffemodel --folder runs/fcn8s_voc
 
 Trained on SBD's train (8,498 images), scored on "seg11valid", the 736 images of VOC 2011's val that

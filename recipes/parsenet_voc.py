@@ -1,6 +1,6 @@
 """ParseNet on PASCAL VOC (Liu, Rabinovich, Berg 2015).
 
-    python recipes/parsenet_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
+    python recipes/parsenet_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
         --weights VGG_ILSVRC_16_layers_fc_reduced.caffemodel --folder runs/parsenet_voc
 
 --fusion none is the baseline without the global context, early the other form.
@@ -32,7 +32,8 @@ def main(arguments=None):
         layout="voc",
         weights="caffe",
         numbers={"--steps": (1000, "steps of an epoch")},
-        texts={**recipe.SBD, "--fusion": ("late", "late, early or none")},
+        texts=recipe.SBD,
+        choices={"--fusion": (("late", "early", "none"), "form of the global context")},
         arguments=arguments,
     )
     size, batch, slim = SIZE, BATCH, {}

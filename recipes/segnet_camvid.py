@@ -1,6 +1,6 @@
 """SegNet on CamVid (Badrinarayanan, Kendall, Cipolla 2017), as in the authors' tutorial.
 
-    python recipes/segnet_camvid.py --data-dir camvid --weights VGG_ILSVRC_16_layers.caffemodel \
+    python recipes/segnet_camvid.py --data-dir camvid --weights VGG_ILSVRC_16_layers.caffemodel \\
         --folder runs/segnet_camvid
     python recipes/segnet_camvid.py --basic --epochs 20 --data-dir camvid --folder runs/segnet_basic
 
