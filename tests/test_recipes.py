@@ -79,6 +79,26 @@ def test_a_recipe_goes_on_in_the_stage_that_was_interrupted(tmp_path, monkeypatc
     assert (second / "test_scores.json").exists()
 
 
+def test_fcn_32s_fixed_trains_the_score_layer_alone(tmp_path):
+    recipe = load(RECIPES[0].with_name("fcn_voc.py"))
+    recipe.main(["--smoke", "--fixed", "--folder", str(tmp_path / "run")])
+    model = keras.saving.load_model(tmp_path / "run-smoke" / "best.keras")
+    assert [v.path.split("/")[0] for v in model.trainable_variables] == ["score_fr"] * 2
+    assert not (tmp_path / "run-smoke-32s").exists()
+
+
+def test_what_a_later_stage_takes_is_checked_before_the_first(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        load(RECIPES[0].with_name("dilated_voc.py")).main(
+            ["--smoke", "--context", "smal", "--folder", str(folder)]
+        )
+    assert "invalid choice: 'smal'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--proposals: there is no file forest.yml"):
+        load(RECIPES[0].with_name("deconvnet_voc.py")).find_proposals("forest.yml")
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_are_asked_for(capsys):
     with pytest.raises(SystemExit):
         load(RECIPES[0]).main([])
