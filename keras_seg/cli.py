@@ -418,6 +418,9 @@ def _add_training(sub):
         help="of the arithmetic; weights and losses stay float32 (float32)",
     )
     sub.add_argument("--no-augment", action="store_true", help="train on the images as they are")
+    sub.add_argument(
+        "--mix", choices=["cutmix"], help="put a rectangle of another crop on every second crop"
+    )
     sub.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (0)")
     sub.add_argument(
         "--deterministic", action="store_true", help="the same weights each time, more slowly"
@@ -686,7 +689,7 @@ def _check_data(options):
 
 
 def _train(options):
-    from keras_seg import losses, models, training
+    from keras_seg import data, losses, models, training
 
     train_data, val_data = _train_and_val(options, options.split)
     print(f"{len(train_data)} images to train on, {len(val_data)} to validate on.")
@@ -714,6 +717,7 @@ def _train(options):
         loss=getattr(losses, LOSSES[options.loss])(),
         class_weights=options.class_weights,
         precision=options.precision,
+        mix=data.CutMix() if options.mix else None,
         resume=not options.no_resume,
         overwrite=options.overwrite,
         seed=options.seed,

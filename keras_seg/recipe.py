@@ -27,6 +27,7 @@ def options(
     switches=None,
     numbers=None,
     texts=None,
+    choices=None,
     arguments=None,
 ):
     """Parse a recipe's command line.
@@ -43,12 +44,13 @@ def options(
             which are 1 with `--smoke`.
         texts: {"--name": (default or None, its help)}, such as a second folder. Their defaults, and
             not what is given, hold with `--smoke`.
+        choices: {"--name": (its values, the default first; its help)}.
         arguments: list of strings, or None for the command line.
 
     Returns:
         Namespace with data_dir, folder, epochs, smoke, resume, export, layout, weights,
-        weights_layout, the switches, numbers and texts. With `--smoke`, data_dir is None, epochs 1,
-        and the folder has `-smoke` at its end.
+        weights_layout, the switches, numbers, texts and choices. With `--smoke`, data_dir is None,
+        epochs 1, and the folder has `-smoke` at its end.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -57,7 +59,9 @@ def options(
     text = f"the data set: {known.title}, as on disk (layout {known.name})"
     parser.add_argument("--data-dir", metavar="FOLDER", help=text)
     parser.add_argument("--folder", default=folder, help=f"the run's folder ({folder})")
-    parser.add_argument("--epochs", type=int, default=epochs, help=f"({epochs})")
+    parser.add_argument(
+        "--epochs", type=int, default=epochs, help=f"of the first stage, or all ({epochs})"
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="a run of seconds on made-up pictures, to see it work"
     )
@@ -89,6 +93,9 @@ def options(
     for name, (default, text) in (texts or {}).items():
         shown = text if default is None else f"{text} ({default})"
         parser.add_argument(name, default=default, help=shown)
+    for name, (values, text) in (choices or {}).items():
+        shown = f"{text}: {', '.join(values)} ({values[0]})"
+        parser.add_argument(name, default=values[0], choices=values, metavar="NAME", help=shown)
     chosen = parser.parse_args(arguments)
     chosen.layout = layout
     if chosen.smoke:
@@ -148,6 +155,22 @@ def open_voc(options, *splits, **made_up):
     reading = {"sbd": options.sbd} if options.sbd else {}
     counts = {split: 3 for split in splits} | {splits[0]: 6}
     return [open_split(options, split, counts=counts, **made_up, **reading) for split in splits]
+
+
+def open_camvid(options, **made_up):
+    """CamVid as SegNet's authors have it: train, val, and test where it is there, else val again.
+
+    Args:
+        options: what `options` returned.
+        **made_up: the `size` of the pictures of `--smoke`.
+    """
+    counts = {"train": 8, "val": 3, "test": 3}
+    train_data, val_data = (
+        open_split(options, split, counts=counts, **made_up) for split in ("train", "val")
+    )
+    if not options.smoke and "test" not in data.list_splits(options.data_dir):
+        return train_data, val_data, val_data
+    return train_data, val_data, open_split(options, "test", counts=counts, **made_up)
 
 
 def start_weights(model, options):

@@ -1,13 +1,14 @@
 """DeconvNet on PASCAL VOC (Noh, Hong, Han 2015): two-stage curriculum, test by object proposals.
 
-    python recipes/deconvnet_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
-        --weights VGG_ILSVRC_16_layers.caffemodel --proposals model.yml.gz \
+    python recipes/deconvnet_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
+        --weights VGG_ILSVRC_16_layers.caffemodel --proposals model.yml.gz \\
         --folder runs/deconvnet_voc
 
 --sbd is needed: it says which pixels belong to one object. --proposals is OpenCV's edge model (its
 repository opencv_extra, testdata/cv/ximgproc), for edge boxes as the authors had them; or
-selective_search; or sliding, a fixed grid of boxes, without OpenCV. Proposals of all pictures take
-hours; those to train on are kept in runs/deconvnet_voc-boxes-KIND/, a file for each picture.
+selective_search; or, if left out, sliding: a fixed grid of boxes, without OpenCV, which is not the
+paper's method. Proposals of all pictures take hours; those to train on are kept in
+runs/deconvnet_voc-boxes-KIND/, a file for each picture.
 
 Stage 1, runs/deconvnet_voc-objects: each object in its box times 1.2, labels of other classes
 turned to background; 20,000 steps. Stage 2, runs/deconvnet_voc: proposals times 1.2 that have an
@@ -19,6 +20,7 @@ Test: the 50 best proposals of at least 112 pixels, times 1.2, at 224 x 224, the
 scores; without and with the authors' CRF; with --fcn (best.keras of recipes/fcn_voc.py) also
 together with FCN-8s, as the paper says (mean of the probabilities) and as the released code does
 (product of the scores).
+Hardware: six days on a Titan X (paper); not timed here.
 Published: test 69.6 mIoU, with CRF 70.5, with FCN-8s 71.7, with both 72.5.
 Where we differ: trainaug in place of trainval with SBD (--split trainval_aug with a list of that
 name), so that val can be scored; statistics of the normalisation over 64 images, and moving
@@ -32,7 +34,6 @@ import pathlib
 import numpy as np
 
 from keras_seg import data, inference, models, recipe, training
-from keras_seg.crf import DenseCRF
 from keras_seg.inference.progress import Progress
 from keras_seg.utils import atomic_path, writable_folder
 
@@ -42,7 +43,6 @@ LEARNING_RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 DROPS = (9000, 10_000)
 OVERLAP, ENLARGE = 0.5, 1.2
 TEST = {"count": 50, "least": 112, "enlarge": ENLARGE, "size": (CROP, CROP)}
-CRF = DenseCRF(w1=5, theta_alpha=20, theta_beta=3, w2=3, theta_gamma=3, iterations=10)
 
 
 def sliding_boxes(image):
@@ -57,12 +57,19 @@ def sliding_boxes(image):
     return np.array(boxes)
 
 
+def check_file(option, path):
+    """Before a stage of days, and not after it: is there a file?"""
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"{option}: there is no file {path}.")
+
+
 def find_proposals(kind):
     """Function from an image to boxes, the best first."""
     if kind == "sliding":
         return sliding_boxes
     if kind == "selective_search":
         return inference.selective_search
+    check_file("--proposals", kind)
     return lambda image: inference.edge_boxes(image, kind)
 
 
@@ -123,6 +130,8 @@ def main(arguments=None):
         test = TEST | {"count": 3, "least": 16}
     train_data, val_data = recipe.open_voc(options, options.split, "val")
     propose = find_proposals(options.proposals)
+    if options.fcn:
+        check_file("--fcn", options.fcn)
 
     def build_model():
         model = models.DeconvNet(train_data.table.num_classes, **slim)
@@ -173,13 +182,13 @@ def main(arguments=None):
         )
 
     alone = predictor()
-    ways = {"proposals": (alone, {}), "proposals, CRF": (alone, {"crf": CRF})}
+    ways = {"proposals": (alone, {}), "proposals, CRF": (alone, {"crf": "deconvnet"})}
     if options.fcn:
         fcn = inference.Predictor(options.fcn)
         for combine in ("mean", "product"):
             both = predictor(ensemble=fcn, combine=combine)
             ways[f"FCN-8s, {combine}"] = (both, {})
-            ways[f"FCN-8s, {combine}, CRF"] = (both, {"crf": CRF})
+            ways[f"FCN-8s, {combine}, CRF"] = (both, {"crf": "deconvnet"})
     recipe.score_ways(ways, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (CROP, CROP))

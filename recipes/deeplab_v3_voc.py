@@ -1,7 +1,10 @@
 """DeepLab v3 on PASCAL VOC (Chen et al. 2017): ResNet-101, in its two stages.
 
-    python recipes/deeplab_v3_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \
-        --weights resnet101.pth --weights-layout kazuto1011 --folder runs/deeplab_v3_voc
+    python recipes/deeplab_v3_voc.py --data-dir VOCdevkit/VOC2012 --sbd SBD/dataset \\
+        --weights resnet101.pth --folder runs/deeplab_v3_voc
+
+The weights are torchvision's ResNet-101 of ImageNet: as in the authors' code, strides lie on the
+3 x 3 convolutions.
 
 Stage 1, runs/deeplab_v3_voc-os16: VOC's train with SBD ("trainaug", 10,582 images), output stride
 16, 30,000 steps with learning rate 0.007. Stage 2, runs/deeplab_v3_voc: VOC's own fine annotations,
@@ -11,10 +14,12 @@ kernels; loss on logits of the crop's size.
 The paper's stage 2 is for the test server and takes trainval: --final-split trainval. Its default
 here is train, so that val can still be scored; the paper's val figures are those of stage 1.
 Test: output stride 8, whole images; then six scales from 0.5 to 1.75, then with mirror images.
+Hardware: GPUs for 16 crops of 513 x 513 a step; not timed.
 Published: val, stage 1: 77.21 mIoU at output stride 16, 78.51 at 8, 79.45 with scales, 79.77 with
 mirror images too; 82.70 from MS COCO. Test, stage 2 from MS COCO: 85.7.
 Where we differ: stage 2 as said above; images with hard classes are not repeated; of each stage the
-epoch with the best IoU on val is kept. The authors' code draws scales in steps of 0.25.
+epoch with the best IoU on val is kept. The authors' code draws scales in steps of 0.25, and strides
+in the last unit of a stage, not the first.
 Measured: not run at full length.
 """
 
@@ -33,12 +38,13 @@ def main(arguments=None):
         folder="runs/deeplab_v3_voc",
         epochs=30,
         layout="voc",
-        weights="kazuto1011",
+        weights="torchvision",
         numbers={
             "--final-epochs": (30, "epochs of stage 2"),
             "--steps": (1000, "steps of an epoch"),
         },
-        texts={**recipe.SBD, "--final-split": ("train", "split of stage 2, train or trainval")},
+        texts=recipe.SBD,
+        choices={"--final-split": (("train", "trainval"), "split of stage 2")},
         arguments=arguments,
     )
     crop, batch, scales = (65, 2, (0.5, 1.0)) if options.smoke else (CROP, BATCH, SCALES)
@@ -47,7 +53,7 @@ def main(arguments=None):
     )
 
     def network(output_stride):
-        trunk = {"backbone": "resnet101"}
+        trunk = {"backbone": "resnet101", "stride_in": "3x3", "stem_pool": "floor"}
         if options.smoke:
             trunk = {"backbone": recipe.tiny_resnet(output_stride), "filters": 4}
         classes = train_data.table.num_classes

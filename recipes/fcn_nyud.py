@@ -12,7 +12,9 @@ their scores. Two runs, FCN-32s in runs/fcn16s_nyud-32s and from it FCN-16s, 300
 twice as fast and without decay. The release sums the loss over the 307,200 pixels and uses rates of
 1e-10 and 1e-12: of the mean 3.1e-5 and 3.1e-7, with a weight decay of 5e-4 / 307,200 = 1.6e-9.
 Start: VGG16 on ImageNet, for both.
+--inputs rgb or hha trains FCN-32s of one network alone, in the folder itself.
 Test: whole images, one scale.
+Hardware: one GPU, an image through two networks a step; not timed.
 Published: mIoU of RGB-HHA 32.8 (FCN-32s), 34.0 (FCN-16s); RGB alone 29.2, HHA alone 24.2.
 Where we differ: the epoch with the best IoU on the test images is kept, as training takes train and
 val; images in a new order each epoch (the release draws with replacement).
@@ -25,6 +27,7 @@ BATCH = 1
 MOMENTUM, DECAY = 0.99, 1.6e-9
 # Stride of the scores, end of the folder's name, learning rate.
 STAGES = ((32, "-32s", 3.1e-5), (16, "", 3.1e-7))
+PREPROCESSING = {"rgb": "nyud", "hha": "hha"}
 
 
 def start_both(model, options, **slim):
@@ -47,18 +50,23 @@ def main(arguments=None):
         layout="nyud",
         weights="caffe",
         numbers={"--steps": (3000, "steps of an epoch")},
+        choices={"--inputs": (("rgb+hha", "rgb", "hha"), "what the network sees")},
         arguments=arguments,
     )
     slim = {"filters": 4, "fc_channels": 16} if options.smoke else {}
     counts = {"trainval": 4, "test": 2}
     train_data, test_data = (
-        recipe.open_split(options, split, counts=counts, inputs="rgb+hha") for split in counts
+        recipe.open_split(options, split, counts=counts, inputs=options.inputs) for split in counts
     )
+    classes, both = train_data.table.num_classes, options.inputs == "rgb+hha"
     coarse = None
-    for stride, ending, learning_rate in STAGES:
+    for stride, ending, learning_rate in STAGES if both else [(32, "", STAGES[0][2])]:
 
         def build_model(stride=stride, coarse=coarse):
-            model = models.FCNLateFusion(train_data.table.num_classes, stride=stride, **slim)
+            if not both:
+                alone = models.FCN32s(classes, preprocessing=PREPROCESSING[options.inputs], **slim)
+                return recipe.start_weights(alone, options)
+            model = models.FCNLateFusion(classes, stride=stride, **slim)
             if coarse is None:
                 return start_both(model, options, **slim)
             models.transfer_fcn(coarse, model)
@@ -76,7 +84,7 @@ def main(arguments=None):
             optimizer=training.SGD(
                 learning_rate, momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 0)]
             ),
-            previews=0,  # pictures of six channels cannot be shown
+            previews=0 if both else 4,  # pictures of six channels cannot be shown
             resume=options.resume,
         )
         coarse = result.model

@@ -12,6 +12,7 @@ Whole images, one a step, no augmentation; SGD with momentum 0.99, biases twice 
 decay. The release sums the loss over the 65,536 pixels and uses rates of 1e-10 and 1e-12: of the
 mean 6.6e-6 and 6.6e-8, with a weight decay of 5e-4 / 65,536 = 7.6e-9. Start: VGG16 on ImageNet.
 Test: whole images, one scale, both label maps.
+Hardware: one GPU, an image a step; not timed.
 Published: FCN-16s 85.2 pixel accuracy, 51.7 mean accuracy, 39.5 mIoU; geometry 94.3 pixel accuracy.
 Where we differ: the epoch with the best IoU on the test images is kept, as there is no validation
 split; images in a new order each epoch (the release draws with replacement).

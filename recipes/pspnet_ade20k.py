@@ -12,11 +12,12 @@ rate 0.01 by the poly rule with power 0.9, ten times that in pyramid and heads, 
 Scale 0.5 to 2, rotation of 10 degrees, blur, mirroring. Start: ImageNet weights of the trunk.
 Test: long side 512 times the scale, windows of 473, each with its mirror image, probabilities
 averaged, over one scale and over 0.5, 0.75, ..., 1.75.
+Hardware: the authors' code spreads the 16 crops of a step over 8 GPUs; not timed.
 Published: 41.68 mIoU / 80.04 pixel accuracy (50), 43.81 / 80.88 (269), one scale; 42.78 / 80.76 and
 44.94 / 81.69, six scales.
 Where we differ: epochs, batches and the heads' rate are those of the authors' later code (hszhao/
-semseg: 41.89 mIoU with 50 layers), for the paper's 150,000 iterations; on one machine, batch
-normalisation is over the batch of each device.
+semseg: 41.89 mIoU with 50 layers), for the paper's 150,000 iterations; the epoch with the best IoU
+on the middle of val's images is kept.
 Measured: not run at full length.
 """
 

@@ -8,6 +8,7 @@ or 269 is the depth of the trunk.
 
 As recipes/pspnet_ade20k.py, which it shares its code with: crop 713, batch 16, 200 epochs, rotation
 but no blur; test with long sides of 2048, windows of 713, mirror images, one and six scales.
+Hardware: the authors' code spreads the 16 crops of a step over 8 GPUs; not timed.
 Published: 78.4 mIoU on the test set (101, fine labels), 80.2 with the coarse ones; semseg on val:
 77.30 one, 78.38 six scales (50), 78.63 and 79.29 (101).
 Where we differ: as there (the paper: 90,000 iterations); the scores are those of val, since the

@@ -8,6 +8,7 @@ Training is on trainaug (10,582 images of VOC 2012 and SBD), scored is val (1,44
 
 As recipes/pspnet_ade20k.py, which it shares its code with: crop 473, batch 16, 50 epochs, rotation
 and blur; test with long sides of 512, windows of 473, mirror images, one and six scales.
+Hardware: the authors' code spreads the 16 crops of a step over 8 GPUs; not timed.
 Published: 82.6 mIoU on the test set (101, six scales), 85.4 with MS COCO; semseg on val: 77.05 one,
 78.02 six scales (50), 79.07 and 79.63 (101).
 Where we differ: as there; the scores are those of val, since the test set's labels are not public;

@@ -10,6 +10,7 @@ The network is applied to the image and its own prediction, and the losses of al
 added up, each at every pixel. SGD with momentum 0.9, learning rate 0.01, one image a step, mirrored
 at random.
 Test: whole images, the last instance.
+Hardware: any GPU, or a processor with patience; not timed.
 Published: 77.7 pixel accuracy / 29.8 mean accuracy.
 Where we differ: whole images with a label for each pixel, where the authors draw patches; rates and
 length of training are not published, nor is it clear whether they add the losses; images are not

@@ -8,6 +8,7 @@
 
 As recipes/setr_cityscapes.py, which it shares its code with, but: crop 480, batch 16, 80 epochs of
 1000 steps, learning rate 0.001, images within 520 x 520; test by windows of 480 at strides of 320.
+Hardware: GPUs for 16 crops of 480 x 480 a step; not timed.
 Published: val, one scale and six: naive 52.89 and 53.61, PUP 54.37 and 55.27, MLA 55.01 and 55.83.
 Where we differ: as there.
 Measured: not run at full length.

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from keras_seg import crf as crf_module
 from keras_seg import data, inference, losses, models
-from keras_seg.cli import CLASS_WEIGHTS, LOSSES, main
+from keras_seg.cli import CLASS_WEIGHTS, EXAMPLES, LOSSES, main
 
 SIZE = (64, 64)
 UNET = ["--set", "filters=4", "--set", "depth=2"]
@@ -162,6 +163,41 @@ def test_predict_by_a_procedure(run, photos, tmp_path, capsys):
     ):
         assert main([*command, str(tmp_path / "wrong"), *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def examples_folder(tmp_path, monkeypatch):
+    """The files that the examples of `predict --help` name, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for folder, classes in (("photos", 4), ("city", 19)):
+        pathlib.Path("runs", folder).mkdir(parents=True)
+        model = models.UNet(classes, (None, None, 3), filters=2, depth=1)
+        model.save(f"runs/{folder}/best.keras")
+    data.write_shapes("shapes", 3, size=(64, 72))
+    pathlib.Path("shapes/images").rename("new_images")
+    with Image.open(sorted(pathlib.Path("new_images").iterdir())[0]) as picture:
+        picture.save("image.jpg")
+        picture.save("aerial.tif")
+        city = pathlib.Path("leftImg8bit/test/berlin/berlin_000000_000019_leftImg8bit.png")
+        city.parent.mkdir(parents=True)
+        picture.resize((2048, 1024)).save(city)
+    arguments = ["--formats", "tflite", "--quantize", "--size", "32", "32", "--output", "exported"]
+    assert main(["export", "runs/photos/best.keras", *arguments]) == 0
+    pathlib.Path("files").mkdir()
+    next(pathlib.Path("exported").glob("*.tflite")).rename("files/model.tflite")
+
+
+def test_the_examples_of_predict_work(examples_folder, capsys):
+    text = EXAMPLES["predict"].replace("\\\n", " ")
+    commands = [shlex.split(line) for line in text.splitlines()[1:]]
+    assert len(commands) == 5
+    for number, (program, *arguments) in enumerate(commands):
+        assert program == "keras-seg"
+        where = arguments.index("--output") + 1
+        arguments[where] = f"out{number}/{arguments[where]}"
+        assert main(arguments) == 0, arguments
+    counts = [len([*pathlib.Path(f"out{n}").glob("**/*.png")]) for n in range(5)]
+    assert counts == [2, 6, 2, 1, 6]
 
 
 def test_predict_for_an_evaluation_server_and_by_proposals(tmp_path, capsys):

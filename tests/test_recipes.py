@@ -4,10 +4,13 @@ import ast
 import importlib.util
 import json
 import pathlib
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
+from keras_seg import training
 from keras_seg.recipe import membrane_scores
 
 RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
@@ -32,6 +35,8 @@ def test_smoke(path, tmp_path):
     load(path).main(["--smoke", "--folder", str(tmp_path / "run")])
     written = {p.name for p in (tmp_path / "run-smoke").iterdir()}
     assert {"best.keras", "metrics.json", "history.csv"} <= written
+    # The pictures are read from files in the layout of the recipe's data set.
+    assert any((tmp_path / "run-smoke-data").iterdir())
 
 
 def test_nuclei_with_edge_weights(tmp_path):
@@ -42,10 +47,56 @@ def test_nuclei_with_edge_weights(tmp_path):
 
 
 @each_recipe
-def test_the_docstring_tells_command_published_and_measured(path):
+def test_the_docstring_tells_command_hardware_published_and_measured(path):
     text = ast.get_docstring(ast.parse(path.read_text("utf-8")))
     assert f"python recipes/{path.name} --data-dir" in text
-    assert "Published:" in text and "Measured:" in text
+    assert all(f"\n{part}:" in text for part in ("Hardware", "Published", "Measured"))
+
+
+def test_a_recipe_goes_on_in_the_stage_that_was_interrupted(tmp_path, monkeypatch):
+    recipe = load(RECIPES[0].with_name("fcn_sift_flow.py"))
+    command = ["--smoke", "--folder", str(tmp_path / "run")]
+    first, second = tmp_path / "run-smoke-32s", tmp_path / "run-smoke"
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    def train_stopping(*arguments, folder, **options):
+        more = [Stop()] if str(folder) == str(second) else []
+        return training.train(*arguments, folder=folder, callbacks=more, **options)
+
+    monkeypatch.setattr(recipe, "training", SimpleNamespace(train=train_stopping, SGD=training.SGD))
+    with pytest.raises(KeyboardInterrupt):
+        recipe.main(command)
+    done = (first / "last.keras").read_bytes()
+    assert json.loads((second / "manifest.json").read_text())["state"] == "interrupted"
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(RECIPES[0].parent)
+    recipe.main(command)
+    assert (first / "last.keras").read_bytes() == done
+    assert json.loads((second / "manifest.json").read_text())["state"] == "finished"
+    assert (second / "test_scores.json").exists()
+
+
+def test_fcn_32s_fixed_trains_the_score_layer_alone(tmp_path):
+    recipe = load(RECIPES[0].with_name("fcn_voc.py"))
+    recipe.main(["--smoke", "--fixed", "--folder", str(tmp_path / "run")])
+    model = keras.saving.load_model(tmp_path / "run-smoke" / "best.keras")
+    assert [v.path.split("/")[0] for v in model.trainable_variables] == ["score_fr"] * 2
+    assert not (tmp_path / "run-smoke-32s").exists()
+
+
+def test_what_a_later_stage_takes_is_checked_before_the_first(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        load(RECIPES[0].with_name("dilated_voc.py")).main(
+            ["--smoke", "--context", "smal", "--folder", str(folder)]
+        )
+    assert "invalid choice: 'smal'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--proposals: there is no file forest.yml"):
+        load(RECIPES[0].with_name("deconvnet_voc.py")).find_proposals("forest.yml")
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_are_asked_for(capsys):

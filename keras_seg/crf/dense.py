@@ -140,7 +140,8 @@ class DenseCRF:
 
 
 # Certain, read in published code: pydensecrf (its README's example), deeplab_v2
-# (kazuto1011/deeplab-pytorch, all data sets), crf_rnn (torrvision/crfasrnn). The settings of
+# (kazuto1011/deeplab-pytorch, all data sets), deconvnet (HyeonwooNoh/DeconvNet, its inference in
+# MATLAB), crf_rnn (torrvision/crfasrnn). The settings of
 # DeepLab v1 are those that several re-implementations name as the authors'; its 10 iterations and
 # all of krahenbuhl_koltun_msrc are from memory of the papers.
 PRESETS = {
@@ -154,6 +155,7 @@ PRESETS = {
     "deeplab_v1_coco_largefov": DenseCRF(w1=5, theta_alpha=69, theta_beta=5, theta_gamma=3),
     "deeplab_v1_msc_coco_largefov": DenseCRF(w1=4, theta_alpha=59, theta_beta=5, theta_gamma=3),
     "deeplab_v2": DenseCRF(),
+    "deconvnet": DenseCRF(w1=5, theta_alpha=20, theta_beta=3, theta_gamma=3),
     "crf_rnn": DenseCRF(w1=5, theta_alpha=160, theta_beta=3, theta_gamma=3, normalization="after"),
 }
 PRESETS["deeplab"] = PRESETS["deeplab_v2"]

@@ -117,6 +117,8 @@ class Options:
         usual = _DEFAULTS if procedure is None else PROCEDURES[procedure]
         if rule is not None and (mode or usual["mode"]) != "slide":
             raise ValueError("rule belongs to mode='slide'.")
+        if weighting != "uniform" and (mode or usual["mode"]) != "slide":
+            raise ValueError("weighting belongs to mode='slide'.")
         self.procedure = procedure
         self.mode = usual["mode"] if mode is None else mode
         self.rule = usual["rule"] if rule is None else rule
@@ -136,7 +138,7 @@ class Options:
             raise ValueError(f"flip must be False, True or 'd4', got {flip!r}.")
         if flip == "d4" and self.average == "views":
             raise ValueError("average='views' knows the mirror image alone: use flip=True.")
-        if not self.scales or min(self.scales) <= 0:
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise ValueError(f"scales must be positive numbers, got {self.scales}.")
         if base_size is not None and np.min(base_size) < 1:
             raise ValueError(f"base_size must be None or a number of pixels, got {base_size}.")
@@ -202,13 +204,13 @@ class Options:
 def _size_divisor(value):
     if value is None:
         return 1, 0
-    divisor, remainder = value if np.ndim(value) else (value, 0)
-    if not 0 <= remainder < divisor:
+    found = tuple(value) if np.ndim(value) else (value, 0)
+    if len(found) != 2 or not all(is_count(n, 0) for n in found) or found[1] >= found[0]:
         raise ValueError(
             "size_divisor must be a positive number or a pair (divisor, remainder) with "
             f"0 <= remainder < divisor, got {value!r}."
         )
-    return divisor, remainder
+    return found
 
 
 def _swapped(pairs, flip, predictor):

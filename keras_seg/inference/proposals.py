@@ -136,8 +136,7 @@ class ProposalPredictor(Predictor):
 
     Prediction options of `probabilities`, `predict` and all others: `boxes`, (n, 4), for this image
     instead of proposals (they are still chosen and enlarged); `crf` and `progress`, as for
-    `Predictor`. The CRF of the authors: DenseCRF(w1=5, theta_alpha=20, theta_beta=3, w2=3,
-    theta_gamma=3, iterations=10).
+    `Predictor`. The CRF of the authors is "deconvnet".
 
     Raises:
         ValueError: as `Predictor`; for a file that returns labels, and options that do not fit.

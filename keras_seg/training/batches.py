@@ -227,7 +227,7 @@ def _centre(array, size):
     return array[top : top + size[0], left : left + size[1]]
 
 
-def training_batches(dataset, targets, *, batch_size, augment, seed, epoch, steps):
+def training_batches(dataset, targets, *, batch_size, augment, mix, seed, epoch, steps):
     """Shuffled whole batches of `dataset` for `fit(steps_per_epoch=steps)` from `epoch` on.
 
     The images are gone through again and again in new orders; `steps` batches are one epoch of
@@ -239,7 +239,8 @@ def training_batches(dataset, targets, *, batch_size, augment, seed, epoch, step
     dataset = targets.stack(dataset)
     if len(dataset) < batch_size:
         dataset = dataset.subset([i % len(dataset) for i in range(batch_size)])
-    options = {"augment": augment, "shuffle": True, "seed": seed, "drop_remainder": True}
+    options = {"augment": augment, "mix": mix, "shuffle": True, "seed": seed}
+    options["drop_remainder"] = True
     if keras.backend.backend() != "tensorflow":
         stream = make_batches(dataset, batch_size, backend="numpy", repeat=True, **options)
         return _Epochs(stream, targets, steps)

@@ -130,7 +130,7 @@ def _check_same(folder, before, now):
     different = [
         f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted({*before, *now} - {"epochs"})
-        if before.get(key) != now.get(key)
+        if _unnamed(before.get(key)) != _unnamed(now.get(key))
     ]
     if different:
         raise ValueError(
@@ -138,6 +138,13 @@ def _check_same(folder, before, now):
             "the same arguments to go on with it, another folder, or overwrite=True (--overwrite) "
             "to delete it."
         )
+
+
+def _unnamed(setting):
+    """A setting without the name that Keras gives each object: the second "SGD" is "sgd_1"."""
+    if isinstance(setting, dict) and "class" in setting:
+        return {key: value for key, value in setting.items() if key != "name"}
+    return setting
 
 
 class Manifest:

@@ -83,6 +83,7 @@ def train(
     batch_size=8,
     crop_size=None,
     augment="default",
+    mix=None,
     val_size=None,
     steps_per_epoch=None,
     optimizer="adam",
@@ -146,6 +147,9 @@ def train(
             augment="default" at most 512 x 512.
         augment: "default" (scale 0.5 to 2, crop, mirror), None (a random crop if `crop_size` is
             given, else the images as they are), or a `keras_seg.data.Augment`.
+        mix: None, or `keras_seg.data.CutMix` or `CopyPaste`, which puts pixels of a second sample
+            on each, after `augment`; for a `SegmentationDataset`, whose samples must all have one
+            size by then.
         val_size: (H, W) cut from the centre of validation images while training, for networks that
             do not take every size; default: the network's fixed input size, the crops' size where
             its logits are smaller than the image, else whole images.
@@ -168,7 +172,8 @@ def train(
             `keras_seg.training.with_outputs`) while "logits" are what is validated and kept.
         aux_weight: weight of the loss of each auxiliary output, where `loss` is one for all.
         class_weights: None, a list of K weights, or "median_frequency" or another scheme of
-            `keras_seg.losses.class_weights`, from a count of the training labels.
+            `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
+            further label map is not weighted.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         devices: None: all GPUs; or device names, see `choose_strategy`.
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
@@ -227,6 +232,11 @@ def train(
         targets = _targets(model, size, spaces)
         procedure = _procedure(model, targets, size)
         augment = _augmentation(augment, size, crop_size)
+        if mix is not None and not is_dataset(train_data):
+            raise ValueError(
+                f"{mix} mixes samples of a SegmentationDataset; ready batches are trained on as "
+                "they are. Give mix= to keras_seg.data.make_batches."
+            )
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
         loss = _loss(loss, model, table)
@@ -249,6 +259,7 @@ def train(
             steps_per_epoch=steps,
             crop_size=crop_size,
             augment=augment,
+            mix=mix,
             val_size=val_size,
             loss=loss,
             aux_weight=aux_weight,
@@ -267,8 +278,9 @@ def train(
             _compile(
                 model,
                 optimizer.build(model, epochs * steps),
-                _weighted(loss, weights),
-                {name: 1.0 for name in ("logits", *spaces)},
+                loss,
+                weights,
+                spaces,
                 aux_weight,
                 table,
                 jit_compile,
@@ -325,6 +337,7 @@ def train(
                         targets,
                         batch_size=batch_size,
                         augment=augment,
+                        mix=mix,
                         seed=seed,
                         epoch=first,
                         steps=steps,
@@ -642,8 +655,6 @@ def _weighted(loss, weights):
     """`loss`, or the terms of a sum of losses, with class weights."""
     if weights is None:
         return loss
-    if isinstance(loss, dict):
-        return {name: _weighted(part, weights) for name, part in loss.items()}
     if isinstance(loss, losses.WeightedSum):
         parts = loss.terms()
         return losses.WeightedSum(
@@ -655,25 +666,33 @@ def _weighted(loss, weights):
     return type(loss).from_config({**config, "class_weights": weights})
 
 
-def _compile(model, optimizer, loss, loss_weights, aux_weight, table, jit_compile):
+def _compile(model, optimizer, loss, class_weights, spaces, aux_weight, table, jit_compile):
     """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
     metric = MeanIoU(table.num_classes, table.ignore_label, name="mean_iou")
-    metrics, weights = [metric], None
+    metrics, loss_weights = [metric], None
+    if isinstance(model.output, dict):
+        metrics = {"logits": [metric]}
+        _plain_metric_names(model)
+
+    def weighted(name, part):
+        """Class weights are of the classes of "logits", not of those of another label map."""
+        return part if name in spaces else _weighted(part, class_weights)
+
     if isinstance(loss, dict):
-        metrics = {"logits": [metric]}
-        _plain_metric_names(model)
+        loss = {name: weighted(name, part) for name, part in loss.items()}
     elif isinstance(model.output, dict):
-        weights = {name: loss_weights.get(name, float(aux_weight)) for name in model.output}
+        counted = ("logits", *spaces)
+        loss_weights = {n: 1.0 if n in counted else float(aux_weight) for n in model.output}
         presence = losses.SemanticEncoding(table.ignore_label)
-        loss = {name: presence if y.ndim == 2 else loss for name, y in model.output.items()}
-        metrics = {"logits": [metric]}
-        _plain_metric_names(model)
+        loss = {n: presence if y.ndim == 2 else weighted(n, loss) for n, y in model.output.items()}
+    else:
+        loss = _weighted(loss, class_weights)
     if jit_compile is None:
         jit_compile = keras.backend.backend() == "jax"
     model.compile(
         optimizer,
         loss,
-        loss_weights=weights,
+        loss_weights=loss_weights,
         metrics=metrics,
         jit_compile=jit_compile,
     )

@@ -227,6 +227,7 @@ def test_presets():
     expected["pydensecrf"] = (10, 80, 13, 3, 3, 5)
     expected["krahenbuhl_koltun_msrc"] = (10, 61, 11, 1, 1, 10)
     expected["deeplab"] = expected["deeplab_v2"] = (4, 67, 3, 3, 1, 10)
+    expected["deconvnet"] = (5, 20, 3, 3, 3, 10)  # specs/deconvnet.md, test, item 4
     expected["crf_rnn"] = (5, 160, 3, 3, 3, 10)
     assert {name: dataclasses.astuple(crf)[:6] for name, crf in PRESETS.items()} == expected
     assert find_crf("deeplab", w1=5).w1 == 5

@@ -239,6 +239,7 @@ def test_sizes_of_scaled_pictures(procedure, base_size, size, scale, expected):
     [
         ({"procedure": "pspnet"}, "Unknown procedure 'pspnet'"),
         ({"rule": "mmseg"}, "rule belongs to mode='slide'"),
+        ({"weighting": "gaussian"}, "weighting belongs to mode='slide'"),
         ({"mode": "slide", "window": 8, "rule": "caffe"}, "Unknown rule 'caffe'"),
         ({"average": "views", "flip": "d4"}, "the mirror image alone"),
         ({"sampling": "nearest"}, "Unknown sampling 'nearest'"),

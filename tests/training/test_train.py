@@ -395,6 +395,12 @@ def test_a_keras_optimizer_and_schedule_are_taken(tmp_path):
     )
     assert isinstance(result.model.optimizer, keras.optimizers.RMSprop)
     assert int(result.model.optimizer.iterations) == 3
+    # Keras numbers the optimizers of a process: the next one is the same setting by another name.
+    options = {"epochs": 1, "learning_rate": None}
+    again = run(tmp_path, optimizer=keras.optimizers.RMSprop(schedule), **options)
+    assert again.history == result.history
+    with pytest.raises(ValueError, match="started differently .optimizer"):
+        run(tmp_path, optimizer=keras.optimizers.RMSprop(schedule, rho=0.5), **options)
 
 
 def test_a_single_class_is_refused(tmp_path):
@@ -496,8 +502,12 @@ def two_spaces(source):
     return data.SegmentationDataset(source, table, ["one"], extra_tables=tables)
 
 
-def test_an_output_learns_the_label_map_of_its_name(tmp_path):
-    """Logits that depend on nothing have cross entropies that follow from the counts of labels."""
+@pytest.mark.parametrize("class_weights", [None, [1.0, 1.0, 3.0, 0.5]])
+def test_an_output_learns_the_label_map_of_its_name(tmp_path, class_weights):
+    """Logits that depend on nothing have cross entropies that follow from the counts of labels.
+
+    Class weights are of the classes that "logits" have, not of the surfaces.
+    """
     biases = {"logits": [0.5, 0.0, 0.0, -1.0], "surface": [2.0, 0.0, -1.0]}
 
     def build():
@@ -512,17 +522,66 @@ def test_an_output_learns_the_label_map_of_its_name(tmp_path):
     source = TwoSpaces()
     dataset = two_spaces(source)
     options = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-9, "previews": 0, "augment": None}
+    options["class_weights"] = class_weights
     result = run(tmp_path / "run", build, dataset, dataset, **options)
     expected = 0
     for name, labels in (("logits", source.ids), ("surface", source.surfaces)):
         log_q = np.array(biases[name]) - np.log(np.exp(biases[name]).sum())
-        expected -= log_q[labels[labels != 255]].mean()
+        labels = labels[labels != 255]
+        share = np.ones(len(log_q))
+        if name == "logits" and class_weights:
+            share = np.array(class_weights)
+        expected -= np.average(log_q[labels], weights=share[labels])
     assert result.history[0]["loss"] == pytest.approx(expected, rel=1e-5)
     assert result.history[0]["val_loss"] == pytest.approx(expected, rel=1e-5)
     assert (
         np.sum(result.scores["confusion_matrix"], 1).tolist()
         == np.bincount(source.ids.ravel()).tolist()
     )
+
+
+class Halves:
+    """Source of a black picture that is all class 0 and a white one that is all class 1."""
+
+    image_paths = mask_paths = None
+    extras = ()
+
+    def image(self, index):
+        return np.full((*SIZE, 3), 255 * index, "uint8")
+
+    def label(self, index):
+        return np.full(SIZE, index, "uint8")
+
+    def both(self, index):
+        return self.image(index), self.label(index)
+
+
+class Seen(keras.losses.Loss):
+    """1 for each label map with more than one class, else 0."""
+
+    def call(self, labels, logits):
+        first = keras.ops.reshape(labels, (keras.ops.shape(labels)[0], -1))
+        mixed = keras.ops.max(first, 1) != keras.ops.min(first, 1)
+        return keras.ops.cast(mixed, "float32") + 0.0 * keras.ops.mean(logits)
+
+
+@pytest.mark.parametrize(("mix", "share"), [(None, 0.0), (data.CutMix(probability=1.0), 1.0)])
+def test_samples_are_mixed(tmp_path, mix, share):
+    dataset = data.SegmentationDataset(Halves(), data.LabelTable.default(CLASSES), ["0", "1"])
+    options = {"epochs": 1, "batch_size": 2, "steps_per_epoch": 8, "augment": None, "previews": 0}
+    result = run(tmp_path, train_data=dataset, val_data=None, loss=Seen(), mix=mix, **options)
+    assert result.history[0]["loss"] >= 0.8 * share
+    assert (result.history[0]["loss"] > 0) == bool(share)
+    assert manifest(tmp_path)["settings"]["mix"] == (
+        mix and {"class": "CutMix", "probability": 1.0, "alpha": 1.0}
+    )
+
+
+def test_ready_batches_are_not_mixed(tmp_path):
+    batches = Batches(np.zeros((2, 8, 8, 3), "float32"), np.zeros((2, 8, 8), "int32"))
+    table = data.LabelTable.default(CLASSES)
+    with pytest.raises(ValueError, match="ready batches are trained on as they are"):
+        run(tmp_path, train_data=batches, val_data=None, table=table, mix=data.CutMix())
 
 
 def test_an_output_with_another_number_of_classes_than_its_label_map(tmp_path):
