@@ -301,10 +301,11 @@ def test_evaluate_takes_the_images_that_were_not_trained_on(run, photos, tmp_pat
 def test_other_settings_are_refused_unless_the_run_may_go(grey, capsys, monkeypatch):
     arguments = ["--data", str(grey / "data"), "--channels", "1", "--epochs", "1"]
     network = ["--model", "UNet", *UNET, "--batch-size", "2"]
-    command = ["train", *arguments, *network, "--folder", str(grey / "run")]
+    command = ["train", *arguments, *network, "--folder", str(grey / "run"), "--mix", "cutmix"]
     assert main(command) == 2
     message = capsys.readouterr().err
     assert "batch_size: 4 before, 2 now" in message and "--overwrite" in message
+    assert "mix: None before" in message and "CutMix" in message
 
     def start(*_, overwrite, **__):
         raise ValueError(f"overwrite is {overwrite}")
