@@ -363,7 +363,7 @@ def test_validation_every_second_epoch_and_after_the_last(tmp_path):
         ({"precision": "mixed_flot16"}, "Did you mean 'mixed_float16'"),
         ({"monitor": "val_miou"}, "Unknown monitor 'val_miou'. Did you mean"),
         ({"augment": "defualt"}, "Unknown augment"),
-        ({"devices": ["CPU:0", "CPU:7"]}, "Unknown device 'CPU:7'"),
+        ({"devices": ["CPU:0", "CPU:7"]}, "Unknown device 'CPU:7'|is for the TensorFlow backend"),
         ({"optimizer": keras.optimizers.RMSprop(), "head_multiplier": 10}, "belong to optimizer="),
         ({"class_weights": [1, 2]}, "class_weights has 2 values for 4 classes"),
         ({"learning_rate": -1}, "learning_rate must be above 0"),
