@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from keras_seg import backbones, data, inference, metrics, utils
+from keras_seg import backbones, data, inference, metrics, models, training, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import export
 
@@ -205,6 +205,56 @@ def start_from(build_model, trained):
         return model
 
     return build
+
+
+FCN_BATCH, FCN_MOMENTUM = 1, 0.99
+
+
+def fcn_stages(options, stages, train_data, val_data, *, decay, start=start_weights, **more):
+    """Train FCN's networks of one score map and of its skips, each from the one before it.
+
+    By the release: whole images, one a step, no augmentation, SGD with momentum 0.99, biases twice
+    as fast and without decay (Long, Shelhamer, Darrell 2015, section 4.3).
+
+    Args:
+        options: what `options` returned, with the number `steps`, those of an epoch.
+        stages: of each (function that builds the network, end of its folder's name, learning
+            rate of the loss's mean). The others start from the one before, by
+            `keras_seg.models.transfer_fcn`.
+        train_data, val_data: data sets.
+        decay: weight decay, as it is added to the gradient of the mean.
+        start: function (model, options) -> model that starts the first network.
+        **more: further arguments of `keras_seg.training.train`.
+
+    Returns:
+        `keras_seg.training.TrainResult` of the last stage.
+    """
+    result = None
+    for build, ending, learning_rate in stages:
+
+        def build_model(build=build, coarse=result and result.model):
+            model = build()
+            if coarse is None:
+                return start(model, options)
+            models.transfer_fcn(coarse, model)
+            return model
+
+        result = training.train(
+            build_model,
+            train_data,
+            val_data,
+            folder=f"{options.folder}{ending}",
+            epochs=options.epochs,
+            steps_per_epoch=options.steps,
+            batch_size=FCN_BATCH,
+            augment=None,
+            optimizer=training.SGD(
+                learning_rate, momentum=FCN_MOMENTUM, l2=decay, groups=[("bias$", 2, 0)]
+            ),
+            resume=options.resume,
+            **more,
+        )
+    return result
 
 
 def score_ways(ways, dataset, folder):

@@ -21,10 +21,11 @@ val; images in a new order each epoch (the release draws with replacement).
 Measured: not run at full length.
 """
 
-from keras_seg import models, recipe, training
+import functools
 
-BATCH = 1
-MOMENTUM, DECAY = 0.99, 1.6e-9
+from keras_seg import models, recipe
+
+DECAY = 1.6e-9
 # Stride of the scores, end of the folder's name, learning rate.
 STAGES = ((32, "-32s", 3.1e-5), (16, "", 3.1e-7))
 PREPROCESSING = {"rgb": "nyud", "hha": "hha"}
@@ -58,36 +59,19 @@ def main(arguments=None):
     train_data, test_data = (
         recipe.open_split(options, split, counts=counts, inputs=options.inputs) for split in counts
     )
-    classes, both = train_data.table.num_classes, options.inputs == "rgb+hha"
-    coarse = None
-    for stride, ending, learning_rate in STAGES if both else [(32, "", STAGES[0][2])]:
-
-        def build_model(stride=stride, coarse=coarse):
-            if not both:
-                alone = models.FCN32s(classes, preprocessing=PREPROCESSING[options.inputs], **slim)
-                return recipe.start_weights(alone, options)
-            model = models.FCNLateFusion(classes, stride=stride, **slim)
-            if coarse is None:
-                return start_both(model, options, **slim)
-            models.transfer_fcn(coarse, model)
-            return model
-
-        result = training.train(
-            build_model,
-            train_data,
-            test_data,
-            folder=f"{options.folder}{ending}",
-            epochs=options.epochs,
-            steps_per_epoch=options.steps,
-            batch_size=BATCH,
-            augment=None,
-            optimizer=training.SGD(
-                learning_rate, momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 0)]
-            ),
-            previews=0 if both else 4,  # pictures of six channels cannot be shown
-            resume=options.resume,
-        )
-        coarse = result.model
+    classes = train_data.table.num_classes
+    if options.inputs == "rgb+hha":
+        fused = functools.partial(models.FCNLateFusion, classes, **slim)
+        networks = [
+            (functools.partial(fused, stride=s), ending, rate) for s, ending, rate in STAGES
+        ]
+        # Pictures of six channels cannot be shown.
+        more = {"start": functools.partial(start_both, **slim), "previews": 0}
+    else:
+        preprocessing = PREPROCESSING[options.inputs]
+        alone = functools.partial(models.FCN32s, classes, preprocessing=preprocessing, **slim)
+        networks, more = [(alone, "", STAGES[0][2])], {}
+    result = recipe.fcn_stages(options, networks, train_data, test_data, decay=DECAY, **more)
     recipe.score(result.model, test_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, test_data, test_data[0].label.shape)

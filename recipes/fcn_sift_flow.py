@@ -19,12 +19,13 @@ split; images in a new order each epoch (the release draws with replacement).
 Measured: not run at full length.
 """
 
+import functools
+
 import keras
 
-from keras_seg import models, recipe, training
+from keras_seg import models, recipe
 
-BATCH = 1
-MOMENTUM, DECAY = 0.99, 7.6e-9
+DECAY = 7.6e-9
 # Builder, end of the folder's name, learning rate.
 STAGES = ((models.FCN32s, "-32s", 6.6e-6), (models.FCN16s, "", 6.6e-8))
 
@@ -41,34 +42,13 @@ def main(arguments=None):
     )
     slim = {"filters": 4, "fc_channels": 16} if options.smoke else {}
     train_data, test_data = recipe.open_sift_flow(options)
-    surfaces = train_data.extra_tables["geometry"].num_classes
-    coarse = None
-    for builder, ending, learning_rate in STAGES:
-
-        def build_model(builder=builder, coarse=coarse):
-            model = builder(
-                train_data.table.num_classes, other_classes={"geometry": surfaces}, **slim
-            )
-            if coarse is None:
-                return recipe.start_weights(model, options)
-            models.transfer_fcn(coarse, model)
-            return model
-
-        result = training.train(
-            build_model,
-            train_data,
-            test_data,
-            folder=f"{options.folder}{ending}",
-            epochs=options.epochs,
-            steps_per_epoch=options.steps,
-            batch_size=BATCH,
-            augment=None,
-            optimizer=training.SGD(
-                learning_rate, momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 0)]
-            ),
-            resume=options.resume,
-        )
-        coarse = result.model
+    classes = train_data.table.num_classes
+    others = {"geometry": train_data.extra_tables["geometry"].num_classes}
+    networks = [
+        (functools.partial(builder, classes, other_classes=others, **slim), ending, rate)
+        for builder, ending, rate in STAGES
+    ]
+    result = recipe.fcn_stages(options, networks, train_data, test_data, decay=DECAY)
     model = result.model
     geometry = keras.Model(model.input, model.output["geometry"], name="geometry")
     recipe.score(model, test_data, options.folder)

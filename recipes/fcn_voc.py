@@ -23,10 +23,11 @@ the validation images is kept.
 Measured: not run at full length.
 """
 
-from keras_seg import models, recipe, training
+import functools
 
-BATCH = 1
-MOMENTUM, DECAY = 0.99, 2.7e-9
+from keras_seg import models, recipe
+
+DECAY = 2.7e-9
 # Builder, end of the folder's name, learning rate.
 STAGES = (
     (models.FCN32s, "-32s", 1.9e-5),
@@ -56,31 +57,12 @@ def main(arguments=None):
     stages = STAGES
     if options.fixed:
         stages, slim = [(models.FCN32s, "", STAGES[0][2])], slim | {"frozen_trunk": True}
-    coarse = None
-    for builder, ending, learning_rate in stages:
-
-        def build_model(builder=builder, coarse=coarse):
-            model = builder(train_data.table.num_classes, **slim)
-            if coarse is None:
-                return recipe.start_weights(model, options)
-            models.transfer_fcn(coarse, model)
-            return model
-
-        result = training.train(
-            build_model,
-            train_data,
-            val_data,
-            folder=f"{options.folder}{ending}",
-            epochs=options.epochs,
-            steps_per_epoch=options.steps,
-            batch_size=BATCH,
-            augment=None,
-            optimizer=training.SGD(
-                learning_rate, momentum=MOMENTUM, l2=DECAY, groups=[("bias$", 2, 0)]
-            ),
-            resume=options.resume,
-        )
-        coarse = result.model
+    classes = train_data.table.num_classes
+    networks = [
+        (functools.partial(builder, classes, **slim), ending, rate)
+        for builder, ending, rate in stages
+    ]
+    result = recipe.fcn_stages(options, networks, train_data, val_data, decay=DECAY)
     recipe.score(result.model, val_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (500, 500))
