@@ -34,7 +34,7 @@ import pathlib
 import numpy as np
 
 from keras_seg import data, inference, models, recipe, training
-from keras_seg.inference.progress import Progress
+from keras_seg.data.progress import Progress
 from keras_seg.utils import atomic_path, writable_folder
 
 RESIZED, CROP = (250, 250), 224

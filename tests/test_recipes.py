@@ -66,7 +66,8 @@ def test_a_recipe_goes_on_in_the_stage_that_was_interrupted(tmp_path, monkeypatc
         more = [Stop()] if str(folder) == str(second) else []
         return training.train(*arguments, folder=folder, callbacks=more, **options)
 
-    monkeypatch.setattr(recipe, "training", SimpleNamespace(train=train_stopping, SGD=training.SGD))
+    stopping = SimpleNamespace(train=train_stopping, SGD=training.SGD)
+    monkeypatch.setattr("keras_seg.recipe.training", stopping)
     with pytest.raises(KeyboardInterrupt):
         recipe.main(command)
     done = (first / "last.keras").read_bytes()

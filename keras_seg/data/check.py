@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_seg.data import datasets, read
 from keras_seg.data.dataset import SegmentationDataset
-from keras_seg.data.progress import Bar
+from keras_seg.data.progress import Progress
 
 _RARE, _MANY_IGNORED = 0.001, 0.5  # shares of the pixels that earn a warning
 # Of the borders in a label map, the share between whose sides lies a third id. Maps as drawn have
@@ -144,7 +144,7 @@ def check_data(data, split=None, *, progress=True, **options):
         parts = _open_parts(data, split, options, report)
     seen = {}
     total = sum(len(dataset) for dataset in parts.values())
-    bar = Bar(total, "reading") if progress else None
+    bar = Progress(total, "reading", show=progress)
     for name, dataset in parts.items():
         report.splits[name] = len(dataset)
         report.problems += [Problem("warning", "", note) for note in dataset.notes]
@@ -154,8 +154,7 @@ def check_data(data, split=None, *, progress=True, **options):
         part = _Part(name, dataset, seen, report)
         for index in range(len(dataset)):
             part.check(index)
-            if bar:
-                bar.step()
+            bar.step()
     report.problems = [*dict.fromkeys(report.problems)]  # a mask is read for its ids, then checked
     _judge(report)
     return report

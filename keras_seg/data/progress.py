@@ -1,21 +1,34 @@
-"""A bar that says how far a long loop is."""
+"""A progress bar that leaves standard output to the results."""
 
 import sys
+import time
+
+_WIDTH = 24
 
 
-class Bar:
-    """A progress bar on stderr; on no terminal, a line each tenth. `verb` is what is being done."""
+class Progress:
+    """Count of done items on standard error: a line redrawn on a terminal, else one per tenth."""
 
-    def __init__(self, total, verb):
-        self.total, self.verb, self.done = total, verb, 0
+    def __init__(self, total, title, *, show=True, stream=None):
+        self.total, self.title, self.show = total, title, show
+        self.stream = sys.stderr if stream is None else stream
+        self.done = 0
+        self._start = time.monotonic()
+        self._terminal = self.stream.isatty()
 
-    def step(self):
+    def step(self, note=""):
+        """One more item is done; `note` is a few words to show behind the bar."""
         self.done += 1
-        tenth = 10 * self.done // self.total
-        if sys.stderr.isatty():
-            bar = ("#" * (3 * tenth)).ljust(30)
-            end = "\n" if self.done == self.total else ""
-            sys.stderr.write(f"\r{self.verb} [{bar}] {self.done}/{self.total}{end}")
-        elif tenth != 10 * (self.done - 1) // self.total:
-            sys.stderr.write(f"{self.verb} {self.done}/{self.total}\n")
-        sys.stderr.flush()
+        if not self.show:
+            return
+        last = self.done == self.total
+        tenth = self.done * 10 // self.total > (self.done - 1) * 10 // self.total
+        if self._terminal or tenth:
+            filled = self.done * _WIDTH // self.total
+            rate = (time.monotonic() - self._start) / self.done
+            bar = "#" * filled + "." * (_WIDTH - filled)
+            left = f"{rate * 1000:.0f} ms each, {rate * (self.total - self.done):.0f} s left"
+            text = f"{self.title} [{bar}] {self.done}/{self.total}, {left}  {note}".rstrip()
+            end = "\n" if last or not self._terminal else ""
+            start = "\r\x1b[K" if self._terminal else ""
+            print(f"{start}{text}", end=end, file=self.stream, flush=True)

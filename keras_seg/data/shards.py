@@ -27,7 +27,7 @@ from PIL import Image
 
 from keras_seg.data import records
 from keras_seg.data.datasets import find_layout
-from keras_seg.data.progress import Bar
+from keras_seg.data.progress import Progress
 from keras_seg.data.read import orientation
 from keras_seg.data.readers.shards import FORMAT, INDEX, VERSION, decode_array, read_index
 from keras_seg.utils import atomic_path, check_counts, sha256, writable_folder, write_json
@@ -69,7 +69,7 @@ def prepare(data, folder, *, shards=None, max_bytes=None, overwrite=False, progr
     folder = writable_folder(folder)
     old = _existing(folder, index, overwrite)
     index["splits"] = [split for split in old["splits"] if split["name"] not in splits]
-    bar = Bar(sum(map(len, splits.values())), "writing") if progress else None
+    bar = Progress(sum(map(len, splits.values())), "writing", show=progress)
     for name, dataset in splits.items():
         before = next((s["shards"] for s in old["splits"] if s["name"] == name), [])
         split = {
@@ -187,7 +187,7 @@ class _Writer:
         if entry is None or not self._is_whole(entry, stop, limit):
             file = self.folder / f"{self.prefix}-{number:05d}.tfrecord"
             entry = self._write(file, stop, limit)
-        elif self.bar:
+        else:
             for _ in entry["names"]:
                 self.bar.step()
         self.entries.append(entry)
@@ -233,8 +233,7 @@ class _Writer:
                 offsets.append(place)
                 sizes.append(size)
                 place += len(record)
-                if self.bar:
-                    self.bar.step()
+                self.bar.step()
         stop = self.done + len(offsets)
         return {
             "file": path.name,

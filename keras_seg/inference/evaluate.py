@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from keras_seg.data.progress import Progress
 from keras_seg.inference.plots import require_matplotlib, save_plots
-from keras_seg.inference.progress import Progress
 from keras_seg.metrics import (
     boundary_counts,
     boundary_scores,

@@ -3,8 +3,8 @@
 import pathlib
 
 from keras_seg.data import list_images, read_image
+from keras_seg.data.progress import Progress
 from keras_seg.inference.overlay import save_label, save_overlay
-from keras_seg.inference.progress import Progress
 from keras_seg.utils import writable_folder
 
 

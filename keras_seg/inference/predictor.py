@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_seg.data import LabelTable, read_image
+from keras_seg.data.progress import Progress
 from keras_seg.inference.options import Options
-from keras_seg.inference.progress import Progress
 from keras_seg.inference.resize import (
     Picture,
     block_rows,

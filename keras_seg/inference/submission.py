@@ -14,8 +14,8 @@ from PIL import Image
 
 from keras_seg.data import list_images, read_image, write_mask
 from keras_seg.data.labels import VOC
+from keras_seg.data.progress import Progress
 from keras_seg.data.read import IMAGE_SUFFIXES
-from keras_seg.inference.progress import Progress
 from keras_seg.metrics import train_ids_to_label_ids
 from keras_seg.utils import atomic_path, unknown_name, writable_folder
 

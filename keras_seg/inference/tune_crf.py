@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from keras_seg.crf import bilateral_kernel, find_crf
-from keras_seg.inference.progress import Progress
+from keras_seg.data.progress import Progress
 from keras_seg.metrics import confusion_matrix, scores
 from keras_seg.utils import check_counts, plain, read_json, writable_folder, write_json
 

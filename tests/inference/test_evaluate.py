@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from keras_seg.data import LabelTable, Sample, read_image, read_mask, shapes
+from keras_seg.data.progress import Progress
 from keras_seg.inference import Predictor, evaluate, format_scores, overlay, predict_folder
-from keras_seg.inference.progress import Progress
 from keras_seg.metrics import (
     boundary_counts,
     boundary_scores,

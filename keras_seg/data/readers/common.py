@@ -20,6 +20,7 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations")
 
 
 def existing_folder(root):
+    """`root` as a Path; ValueError if it is no folder."""
     root = pathlib.Path(root)
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder.")
@@ -27,15 +28,18 @@ def existing_folder(root):
 
 
 def contents(root):
+    """What a folder holds, for a message: at most ten names."""
     names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nothing"
 
 
 def either(names):
+    """ "a, b or c" of several names."""
     return ", ".join(names[:-1]) + " or " + names[-1]
 
 
 def title(root, split):
+    """A folder and its split, for people."""
     return f"{root}, split {split}" if split else str(root)
 
 
