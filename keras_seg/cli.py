@@ -277,6 +277,14 @@ def _parser():
     sub.add_argument(
         "--images", type=int, default=16, metavar="N", help="images to compare on (16)"
     )
+    sub.add_argument(
+        "--bounds",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the files must reach, such as mean_iou_loss=0.01: difference, mean_difference, "
+        "agreement, mean_iou_loss, tie; none: state the figures, judge nothing",
+    )
 
     sub = command("import-weights", _import_weights, "make a .keras file of a reference's weights")
     sub.add_argument("file", help="weights: .pth .pt .safetensors .npz .caffemodel .h5 .keras")
@@ -622,7 +630,7 @@ def _parse_mask_value(text):
 def _quickstart(options):
     from keras_seg.quickstart import quickstart
 
-    return quickstart(options.folder, epochs=options.epochs)
+    return _exporting(lambda: quickstart(options.folder, epochs=options.epochs))
 
 
 def _models(options):
@@ -824,23 +832,38 @@ def _tune_crf(options):
     print(f"The best: --crf {options.crf}{given} {chosen}")
 
 
+def _exporting(run):
+    """Run what exports; status 1, with the table, for files that are outside of the bounds."""
+    from keras_seg.export import ExportError
+
+    try:
+        run()
+    except ExportError as error:
+        print(error)
+        return 1
+
+
 def _export(options):
     from keras_seg import inference
-    from keras_seg.export import export
+    from keras_seg.export import Bounds, export
 
+    bounds = Bounds.parse(options.bounds)
     runner = inference.load_runner(options.model)
     options.channels = options.channels or runner.channels
-    report = export(
-        runner,
-        options.output,
-        formats=tuple(options.formats),
-        quantize=tuple(options.quantize),
-        size=tuple(options.size) if options.size else None,
-        output=options.output_kind,
-        **_export_images(options),
+    return _exporting(
+        lambda: print(
+            export(
+                runner,
+                options.output,
+                formats=tuple(options.formats),
+                quantize=tuple(options.quantize),
+                size=tuple(options.size) if options.size else None,
+                output=options.output_kind,
+                bounds=bounds,
+                **_export_images(options),
+            )
+        )
     )
-    print(report)
-    return 0 if report.ok else 1
 
 
 def _export_images(options):

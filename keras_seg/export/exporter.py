@@ -6,7 +6,8 @@ import pathlib
 
 import keras
 
-from keras_seg.export import manifest, onnx, parity, saved_model, tflite
+from keras_seg.export import manifest, metadata, onnx, parity, saved_model, tflite
+from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
@@ -23,7 +24,11 @@ from keras_seg.utils import (
 
 FORMATS = ("saved_model", "tflite", "onnx")
 QUANTIZE = ("float16", "int8")
-OUTPUTS = ("logits", "labels")
+# What the files may return, and what that means.
+OUTPUTS = {
+    "logits": "logits of the classes, the largest is the pixel's",
+    "labels": "the id of the pixel's class",
+}
 
 # More calibration images change the measured ranges little and cost a run of the network each.
 MOST_CALIBRATION = 200
@@ -39,16 +44,18 @@ class ExportReport:
         files: their paths.
         rows: one dict for the Keras model and for each file, see `keras_seg.export.parity.compare`.
         manifest: the content of manifest.json.
-        ok: False if a float32 or float16 file does not agree with the Keras model.
+        ok: whether every file is within the bounds; None with `bounds=None`.
         warnings: what a user should know, in sentences.
+        broken: which bounds are broken, and by how much, in sentences.
     """
 
     folder: pathlib.Path
     files: tuple
     rows: list
     manifest: dict
-    ok: bool
+    ok: bool | None
     warnings: tuple
+    broken: tuple = ()
 
     def __str__(self):
         found = self.manifest
@@ -59,13 +66,22 @@ class ExportReport:
         title = f"{found['model']['name']}, {size}, on {images} images ({source})"
         lines = [title, parity.table(self.rows, sizes)]
         lines += [f"note: {warning}" for warning in self.warnings]
-        if not self.ok:
-            lines.append(
-                "FAIL: a file does not compute what the Keras model computes (bounds: difference "
-                f"{parity.MAX_DIFFERENCE:g} of the logits' deviation for float32, and "
-                f"{parity.MIN_AGREEMENT:.1%} equal labels)."
-            )
+        lines += [f"FAIL: {sentence}" for sentence in self.broken]
+        failed = [row["precision"] for row in self.rows if row["verdict"] == "FAIL"]
+        lines += [f"to do: {advice(precision)}" for precision in dict.fromkeys(failed)]
         return "\n".join(lines)
+
+
+class ExportError(ValueError):
+    """A file is outside of the bounds, so that nothing was written. Its text is the whole table.
+
+    Attributes:
+        report: the `ExportReport` of what would have been written.
+    """
+
+    def __init__(self, report):
+        self.report = report
+        super().__init__(f"{report}\nNothing was written to {report.folder}.")
 
 
 def export(
@@ -80,6 +96,9 @@ def export(
     labels=None,
     table=None,
     output="logits",
+    bounds=DEFAULT_BOUNDS,
+    data_name=None,
+    licence=None,
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
@@ -110,15 +129,18 @@ def export(
         table: `keras_seg.data.LabelTable` of the classes. Default: from the run's manifest, else
             numbered classes.
         output: "logits" or "labels".
+        bounds: the `Bounds` that every file is held to; None states the figures without judging.
+        data_name: what the model was trained on, for the manifest and the files' metadata. Default:
+            from the run's manifest, else not stated.
+        licence: under which terms the files may be used, likewise.
         progress: print one line for each step on standard error.
 
     Returns:
-        `ExportReport`. `report.ok` is False if a float32 file differs by more than 1e-3 of the
-        logits' standard deviation, or a float32 or float16 file has less than 99.9 % of its labels
-        equal to the Keras model's; the files are written all the same, and the manifest says so
-        (`parity.ok`). For int8 the figures are stated, "low" if it loses over a point of mean IoU.
+        `ExportReport`; printed, it is the table of every file's figures.
 
     Raises:
+        ExportError: if a file breaks one of the `bounds`; it holds the report. An export is written
+            whole or not at all: an earlier one in the folder stays as it was.
         ValueError: for a wrong argument, a folder that cannot be written or holds something else,
             a size that the model cannot take, an operator that a format does not have, a missing
             package, or a backend other than TensorFlow. No file is left behind.
@@ -135,6 +157,8 @@ def export(
         )
     if labels is not None and images is None:
         raise ValueError("labels were given without images; give both.")
+    if bounds is not None and not isinstance(bounds, Bounds):
+        raise ValueError(f"bounds must be a keras_seg.export.Bounds or None, got {bounds!r}.")
     folder = _target(folder)
     _check_tools(formats)
 
@@ -162,30 +186,6 @@ def export(
         temporary.mkdir()
         with steps.step("graph"), silence():
             graph = StaticGraph(model, size, runner.channels, output)
-        files = {}
-        for name, precision in _files(formats, quantize):
-            with steps.step(name) as say:
-                _write(name, precision, graph, temporary / name, calibration)
-                files[name] = {
-                    **manifest.describe_file(temporary / name),
-                    "format": _format(name),
-                    "precision": precision,
-                }
-                say(f"{files[name]['bytes'] / 1e6:.2f} MB")
-        operators = _operators(temporary, files)
-        compared = {"keras, as trained": (runner, "half")} if half else {}
-        for name, entry in files.items():
-            compared[name] = (temporary / name, entry["precision"])
-        with steps.step(f"comparing on {len(pictures)} images"), silence():
-            rows = parity.compare(
-                model if half else runner,
-                compared,
-                pictures,
-                num_classes=runner.num_classes,
-                ignore_label=table.ignore_label,
-            )
-        ok = all(row["verdict"] != "FAIL" for row in rows)
-        warnings = _warnings(source, operators, rows)
         content = {
             "keras_seg_manifest": 1,
             "kind": "export",
@@ -196,6 +196,7 @@ def export(
                 **_origin(runner.path),
             },
             "classes": table.to_json(),
+            "data": _data(runner.path, data_name, licence),
             "input": {
                 "name": "image",
                 "dtype": "float32",
@@ -211,27 +212,56 @@ def export(
                 "name": output,
                 "dtype": "float32" if output == "logits" else "int32",
                 "shape": list(graph.output_shape),
+                "meaning": OUTPUTS[output],
             },
-            "files": files,
+            "versions": manifest.versions(),
+        }
+        files = {}
+        for name, precision in _files(formats, quantize):
+            with steps.step(name) as say:
+                _write(name, precision, graph, temporary / name, calibration)
+                files[name] = {"format": _format(name), "precision": precision}
+                if files[name]["format"] == "tflite":
+                    metadata.describe_tflite(temporary / name, content, [output])
+                say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
+        operators = _operators(temporary, files)
+        compared = {"keras, as trained": (runner, "half")} if half else {}
+        for name, entry in files.items():
+            compared[name] = (temporary / name, entry["precision"])
+        with steps.step(f"comparing on {len(pictures)} images"), silence():
+            rows = parity.compare(
+                model if half else runner,
+                compared,
+                pictures,
+                num_classes=runner.num_classes,
+                ignore_label=table.ignore_label,
+                tie=(bounds or DEFAULT_BOUNDS).tie,
+            )
+        broken = _judge(rows, files, bounds)
+        ok = None if bounds is None else not broken
+        warnings = _warnings(source, operators, content["data"])
+        content |= {
             "operators": operators,
             "parity": {
                 "ok": ok,
                 "images": len(pictures),
                 "source": source,
-                "bounds": {
-                    "difference": parity.MAX_DIFFERENCE,
-                    "agreement": parity.MIN_AGREEMENT,
-                    "mean_iou_loss": parity.MAX_IOU_LOSS,
-                },
+                "bounds": bounds,
                 "rows": rows,
             },
             "warnings": list(warnings),
-            "versions": manifest.versions(),
         }
+        for name, entry in files.items():
+            metadata.pack(temporary / name, entry, content)
+            entry |= manifest.describe_file(temporary / name)
+        content["files"] = files
         write_json(temporary / manifest.NAME, content)
         content = read_json(temporary / manifest.NAME)  # as a reader of the file will see it
-    paths = tuple(folder / name for name in files)
-    return ExportReport(folder, paths, rows, content, ok, warnings)
+        paths = tuple(folder / name for name in files)
+        report = ExportReport(folder, paths, rows, content, ok, warnings, broken)
+        if broken:
+            raise ExportError(report)
+    return report
 
 
 def _chosen(kind, names, known):
@@ -372,11 +402,31 @@ def _operators(folder, files):
     return found
 
 
-def _warnings(source, operators, rows):
+def _judge(rows, files, bounds):
+    """Give every row its verdict; returns what is broken, in sentences."""
+    broken = ()
+    for row in rows:
+        row["verdict"] = None
+        if bounds is not None and row["file"] in files:
+            row["verdict"], sentences = bounds.judge(row)
+            broken += sentences
+    return broken
+
+
+def _warnings(source, operators, data):
     found = []
     if source == "made-up pictures":
         found.append(
             "compared on made-up pictures; give images=... (and labels=...) for figures that count."
+        )
+    missing = [
+        f"{key}=..."
+        for key, value in (("data_name", data["name"]), ("licence", data["licence"]))
+        if not value
+    ]
+    if missing:
+        found.append(
+            f"training data or licence are not stated in the files; give {', '.join(missing)}."
         )
     for name, counts in operators.items():
         if not name.endswith(".tflite"):
@@ -387,14 +437,15 @@ def _warnings(source, operators, rows):
         foreign = sorted(set(counts) - tflite.GPU_DELEGATE)
         if foreign:
             found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
-    low = [row["file"] for row in rows if row["verdict"] == "low"]
-    if low:
-        found.append(
-            f"{', '.join(low)} loses more than {parity.MAX_IOU_LOSS:.0%} of mean IoU; calibrate "
-            "with more images like those to come, or use the float16 file."
-        )
     return tuple(found)
 
 
 def _origin(path):
     return {} if path is None else {"file": path.name, "sha256": sha256(path)}
+
+
+def _data(path, name, licence):
+    """{"name", "licence"} of the training data, None where neither argument nor run says it."""
+    run = (manifest.read(path.parent) if path is not None else None) or {}
+    found = run.get("data") or {}
+    return {"name": name or found.get("name"), "licence": licence or found.get("licence")}

@@ -5,14 +5,8 @@ import numpy as np
 from keras_seg.inference import load_runner
 from keras_seg.metrics import confusion_matrix, scores
 
-# What a float32 file must reach. A float16 file rounds its weights, so only its labels are held to
-# a bound; int8 is judged by the mean IoU, which needs labels.
-MAX_DIFFERENCE = 1e-3
-MIN_AGREEMENT = 0.999
-MAX_IOU_LOSS = 0.01
 
-
-def compare(reference, files, pictures, *, num_classes, ignore_label):
+def compare(reference, files, pictures, *, num_classes, ignore_label, tie):
     """Run the Keras model and every file on the same images.
 
     Args:
@@ -21,18 +15,19 @@ def compare(reference, files, pictures, *, num_classes, ignore_label):
         pictures: `Pictures`.
         num_classes: K.
         ignore_label: the label that is not counted.
+        tie: a pixel is away from ties if the Keras model's two largest logits differ by more than
+            this many standard deviations of the picture's logits.
 
     Returns:
         One dict a row, the Keras model first:
         file, precision;
-        difference: largest absolute difference of the logits divided by the standard deviation of
-            the Keras model's logits; None for a file of labels;
+        difference, mean_difference: largest and mean absolute difference of the logits divided by
+            the standard deviation of the Keras model's logits; None for a file of labels;
         agreement: share of pixels with the same label;
+        clear_agreement: the same among pixels away from ties, None where there are none;
+        clear: the share of pixels away from ties;
         mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
-            has any;
-        verdict: "ok" or "FAIL" by the bounds of this module; "low" for an int8 file that loses more
-            than a point of mean IoU; None where there is nothing to judge by (int8 without labels,
-            a model in half precision).
+            has any.
     """
     reference = load_runner(reference)
     runners = {name: load_runner(path) for name, (path, _) in files.items()}
@@ -42,31 +37,31 @@ def compare(reference, files, pictures, *, num_classes, ignore_label):
         image, label = pictures[index]
         expected = reference.run(image)
         spread.add(expected)
-        tallies["keras"].add(expected, expected, label)
+        clear = _away_from_ties(expected, tie)
+        tallies["keras"].add(expected, expected, clear, label)
         for name, runner in runners.items():
-            tallies[name].add(runner.run(image), expected, label)
+            tallies[name].add(runner.run(image), expected, clear, label)
 
     deviation = spread.deviation()
     keras_iou = tallies["keras"].scores()["mean_iou"]
     rows = [{"file": "keras", "precision": "float32", **tallies["keras"].row(deviation, keras_iou)}]
-    rows[0] |= {"difference": None, "agreement": None, "mean_iou_change": None, "verdict": None}
+    rows[0] |= dict.fromkeys(_COMPARED)
     for name, (_, precision) in files.items():
         row = {"file": name, "precision": precision}
-        row |= tallies[name].row(deviation, keras_iou)
-        rows.append(row | {"verdict": _verdict(row)})
+        rows.append(row | tallies[name].row(deviation, keras_iou))
     return rows
 
 
-def _verdict(row):
-    agree = row["agreement"] >= MIN_AGREEMENT
-    if row["precision"] == "float32":
-        close = row["difference"] is None or row["difference"] <= MAX_DIFFERENCE
-        return "ok" if agree and close else "FAIL"
-    if row["precision"] == "float16":
-        return "ok" if agree else "FAIL"
-    if row["precision"] == "int8" and row["mean_iou_change"] is not None:
-        return "ok" if row["mean_iou_change"] >= -MAX_IOU_LOSS else "low"
-    return None
+# What says nothing of the Keras model itself.
+_COMPARED = ("difference", "mean_difference", "agreement", "clear_agreement", "mean_iou_change")
+
+
+def _away_from_ties(logits, tie):
+    """Where (N, h, w) the two largest of (N, h, w, K) logits differ by more than `tie` says."""
+    if logits.shape[-1] == 1:
+        return np.ones(logits.shape[:-1], bool)
+    second, first = np.moveaxis(np.partition(logits, -2, axis=-1)[..., -2:], -1, 0)
+    return first - second > tie * logits.std(dtype="float64")
 
 
 class _Tally:
@@ -74,19 +69,24 @@ class _Tally:
 
     def __init__(self, num_classes, ignore_label):
         self._num_classes, self._ignore_label = num_classes, ignore_label
-        self._largest, self._equal, self._pixels = 0.0, 0, 0
+        self._largest, self._sum, self._values = 0.0, 0.0, 0
+        self._equal, self._pixels, self._clear_equal, self._clear = 0, 0, 0, 0
         self._matrix = None
 
-    def add(self, output, expected, label):
+    def add(self, output, expected, clear, label):
         labels = output
         if output.dtype.kind == "f":
             # A NaN stays: max(NaN, x) of NumPy is NaN, and NaN passes no bound.
-            self._largest = np.maximum(self._largest, np.abs(output - expected).max())
+            difference = np.abs(output - expected)
+            self._largest = np.maximum(self._largest, difference.max())
+            self._sum += difference.sum(dtype="float64")
+            self._values += difference.size
             labels = output.argmax(-1)
-        else:
-            self._largest = None
-        self._equal += int((labels == expected.argmax(-1)).sum())
-        self._pixels += labels.size
+        equal = labels == expected.argmax(-1)
+        self._equal += int(equal.sum())
+        self._pixels += equal.size
+        self._clear_equal += int(equal[clear].sum())
+        self._clear += int(clear.sum())
         if label is not None:
             label = _centre(label, labels.shape[1:])
             matrix = confusion_matrix(label, labels[0], self._num_classes, self._ignore_label)
@@ -100,12 +100,15 @@ class _Tally:
 
     def row(self, deviation, keras_iou):
         found = self.scores()
-        change = None if keras_iou is None else found["mean_iou"] - keras_iou
+        logits = self._values > 0
         return {
-            "difference": None if self._largest is None else float(self._largest / deviation),
+            "difference": float(self._largest / deviation) if logits else None,
+            "mean_difference": float(self._sum / self._values / deviation) if logits else None,
             "agreement": self._equal / self._pixels,
+            "clear_agreement": self._clear_equal / self._clear if self._clear else None,
+            "clear": self._clear / self._pixels,
             "mean_iou": found["mean_iou"],
-            "mean_iou_change": change,
+            "mean_iou_change": None if keras_iou is None else found["mean_iou"] - keras_iou,
             "iou": found["iou"],
         }
 
@@ -135,19 +138,19 @@ def _centre(label, size):
 
 def table(rows, sizes):
     """The rows as text. `sizes`: {file: bytes}."""
-    lines = [
-        f"{'file':<24}{'MB':>8}{'max diff/std':>14}{'same label':>12}{'mean IoU':>10}{'change':>9}"
-    ]
+    columns = (
+        ("max diff", "difference", ".1e"),
+        ("mean diff", "mean_difference", ".1e"),
+        ("same label", "agreement", ".3%"),
+        ("not ties", "clear_agreement", ".3%"),
+        ("mean IoU", "mean_iou", ".4f"),
+        ("change", "mean_iou_change", "+.4f"),
+    )
+    lines = [f"{'file':<21}{'MB':>8}" + "".join(f"{title:>11}" for title, *_ in columns)]
     for row in rows:
         megabytes = f"{sizes[row['file']] / 1e6:.2f}" if row["file"] in sizes else ""
-        lines.append(
-            f"{row['file']:<24}{megabytes:>8}"
-            f"{_number(row['difference'], '.1e'):>14}"
-            f"{_number(row['agreement'], '.3%'):>12}"
-            f"{_number(row['mean_iou'], '.4f'):>10}"
-            f"{_number(row['mean_iou_change'], '+.4f'):>9}"
-            f"  {row['verdict'] or ''}".rstrip()
-        )
+        values = "".join(f"{_number(row[name], form):>11}" for _, name, form in columns)
+        lines.append(f"{row['file']:<21}{megabytes:>8}{values}  {row['verdict'] or ''}".rstrip())
     return "\n".join(lines)
 
 
