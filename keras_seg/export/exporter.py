@@ -23,7 +23,7 @@ from keras_seg.utils import (
 
 FORMATS = ("saved_model", "tflite", "onnx")
 QUANTIZE = ("float16", "int8")
-OUTPUTS = ("logits", "labels")
+OUTPUTS = ("logits", "logits_lowres", "probabilities", "labels")
 
 # More calibration images change the measured ranges little and cost a run of the network each.
 MOST_CALIBRATION = 200
@@ -80,15 +80,16 @@ def export(
     labels=None,
     table=None,
     output="logits",
+    confidence=False,
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
 
     The files take one image, float32 (1, H, W, C) in plain pixels 0..255 (RGB), under the name
-    `image`; preprocessing is part of them. They return `logits`, float32 (1, h, w, K), or `labels`,
-    int32 (1, h, w). Auxiliary outputs are left out; a model in mixed precision is converted in
-    float32 with the same weights. Every file is loaded again in its own runtime and compared with
-    the Keras model on the images; the result is in the report and in `manifest.json`.
+    `image`; preprocessing is part of them. They return what `output` names. Auxiliary outputs are
+    left out; a model in mixed precision is converted in float32 with the same weights. Every file
+    is loaded again in its own runtime and compared with the Keras model on the images; the result
+    is in the report and in `manifest.json`.
 
     Args:
         model_or_path: a `keras.Model`, a `.keras` file, or a training run's folder (`best.keras`;
@@ -109,7 +110,14 @@ def export(
             data set brings its own.
         table: `keras_seg.data.LabelTable` of the classes. Default: from the run's manifest, else
             numbered classes.
-        output: "logits" or "labels".
+        output: what the files return, and the name of that output.
+            "logits": float32 (1, h, w, K), as the model does.
+            "logits_lowres": those before the network's last enlargement (layer `logits_low`), many
+            times smaller and faster; `manifest.json` says the shape, and under `output.resize` how
+            to enlarge them as the network does.
+            "probabilities": their softmax.
+            "labels": int32 (1, h, w), of equal logits the first class.
+        confidence: add the output `confidence`, float32 (1, h, w): the largest probability.
         progress: print one line for each step on standard error.
 
     Returns:
@@ -127,6 +135,8 @@ def export(
     quantize = _chosen("quantization", quantize, QUANTIZE) if "tflite" in formats else ()
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
+    if not isinstance(confidence, bool):
+        raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
         raise ValueError(
             "int8 needs images to measure the ranges on: calibration=..., a folder, list, array or "
@@ -161,7 +171,8 @@ def export(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         with steps.step("graph"), silence():
-            graph = StaticGraph(model, size, runner.channels, output)
+            graph = StaticGraph(model, size, runner.channels, output, confidence=confidence)
+            lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
@@ -178,14 +189,15 @@ def export(
             compared[name] = (temporary / name, entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
-                model if half else runner,
+                graph,
                 compared,
                 pictures,
                 num_classes=runner.num_classes,
                 ignore_label=table.ignore_label,
+                enlarge=lowres.get("resize"),
             )
         ok = all(row["verdict"] != "FAIL" for row in rows)
-        warnings = _warnings(source, operators, rows)
+        warnings = _warnings(source, operators, rows, lowres)
         content = {
             "keras_seg_manifest": 1,
             "kind": "export",
@@ -209,9 +221,11 @@ def export(
             },
             "output": {
                 "name": output,
-                "dtype": "float32" if output == "logits" else "int32",
+                "dtype": graph.dtype,
                 "shape": list(graph.output_shape),
+                **lowres,
             },
+            **_confidence(graph),
             "files": files,
             "operators": operators,
             "parity": {
@@ -372,8 +386,20 @@ def _operators(folder, files):
     return found
 
 
-def _warnings(source, operators, rows):
+def _confidence(graph):
+    if "confidence" not in graph.outputs:
+        return {}
+    shape = list(graph.shapes["confidence"])
+    return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
+
+
+def _warnings(source, operators, rows, lowres):
     found = []
+    if lowres and lowres["resize"] is None:
+        found.append(
+            "the network enlarges its logits by more than a plain resize (it pads, crops or "
+            "convolves), so that a Predictor cannot place those at low resolution in the image."
+        )
     if source == "made-up pictures":
         found.append(
             "compared on made-up pictures; give images=... (and labels=...) for figures that count."
