@@ -12,8 +12,8 @@ class Bounds:
 
     Attributes:
         difference: float32 files: largest difference of a logit from the Keras model's, in standard
-            deviations of the Keras model's logits.
-        mean_difference: float32 files: the mean of these differences.
+            deviations of the Keras model's logits; also of the confidence, as it is.
+        mean_difference: float32 files: the mean difference of the logits, likewise.
         agreement: float32 and float16 files: the least share of pixels with the Keras model's
             label, among those away from ties (of all pixels where each is a tie).
         mean_iou_loss: every file, where labels are given: how much less mean IoU than the Keras
@@ -82,13 +82,16 @@ class Bounds:
     def _checks(self, row):
         """(whether it holds, how it is broken) for every bound that concerns the row."""
         exact = row["precision"] == "float32"
-        for name, text in (("difference", "largest"), ("mean_difference", "mean")):
-            value, most = row[name], getattr(self, name)
+        for name, text, bound in (
+            ("difference", "largest difference of a logit", "difference"),
+            ("mean_difference", "mean difference of the logits", "mean_difference"),
+            ("confidence_difference", "largest difference of the confidence", "difference"),
+        ):
+            value, most = row[name], getattr(self, bound)
             if exact and None not in (value, most):
                 yield (  # a NaN holds no bound
                     value <= most,
-                    f"the {text} difference of a logit is {value:.1e} of their deviation, at most "
-                    f"{most:g} is allowed ({name})",
+                    f"the {text} is {value:.1e}, at most {most:g} is allowed ({bound})",
                 )
         value = row["agreement"] if row["clear_agreement"] is None else row["clear_agreement"]
         if (exact or row["precision"] == "float16") and self.agreement is not None:

@@ -26,8 +26,10 @@ FORMATS = ("saved_model", "tflite", "onnx")
 QUANTIZE = ("float16", "int8")
 # What the files may return, and what that means.
 OUTPUTS = {
-    "logits": "logits of the classes, the largest is the pixel's",
-    "labels": "the id of the pixel's class",
+    "logits": "logits (1, h, w, K); the class of a pixel is the index of its largest",
+    "logits_lowres": "logits (1, h, w, K) before the network's last enlargement",
+    "probabilities": "probabilities (1, h, w, K) of the classes",
+    "labels": "labels (1, h, w): the class of each pixel",
 }
 
 # More calibration images change the measured ranges little and cost a run of the network each.
@@ -96,6 +98,7 @@ def export(
     labels=None,
     table=None,
     output="logits",
+    confidence=False,
     bounds=DEFAULT_BOUNDS,
     data_name=None,
     licence=None,
@@ -104,10 +107,10 @@ def export(
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
 
     The files take one image, float32 (1, H, W, C) in plain pixels 0..255 (RGB), under the name
-    `image`; preprocessing is part of them. They return `logits`, float32 (1, h, w, K), or `labels`,
-    int32 (1, h, w). Auxiliary outputs are left out; a model in mixed precision is converted in
-    float32 with the same weights. Every file is loaded again in its own runtime and compared with
-    the Keras model on the images; the result is in the report and in `manifest.json`.
+    `image`; preprocessing is part of them. They return what `output` names. Auxiliary outputs are
+    left out; a model in mixed precision is converted in float32 with the same weights. Every file
+    is loaded again in its own runtime and compared with the Keras model on the images; the result
+    is in the report and in `manifest.json`.
 
     Args:
         model_or_path: a `keras.Model`, a `.keras` file, or a training run's folder (`best.keras`;
@@ -128,7 +131,14 @@ def export(
             data set brings its own.
         table: `keras_seg.data.LabelTable` of the classes. Default: from the run's manifest, else
             numbered classes.
-        output: "logits" or "labels".
+        output: what the files return, and the name of that output.
+            "logits": float32 (1, h, w, K), as the model does.
+            "logits_lowres": those before the network's last enlargement (layer `logits_low`), many
+            times smaller and faster; `manifest.json` says the shape, and under `output.resize` how
+            to enlarge them as the network does.
+            "probabilities": their softmax.
+            "labels": int32 (1, h, w), of equal logits the first class.
+        confidence: add the output `confidence`, float32 (1, h, w): the largest probability.
         bounds: the `Bounds` that every file is held to; None states the figures without judging.
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
@@ -149,6 +159,8 @@ def export(
     quantize = _chosen("quantization", quantize, QUANTIZE) if "tflite" in formats else ()
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
+    if not isinstance(confidence, bool):
+        raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
         raise ValueError(
             "int8 needs images to measure the ranges on: calibration=..., a folder, list, array or "
@@ -185,7 +197,8 @@ def export(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         with steps.step("graph"), silence():
-            graph = StaticGraph(model, size, runner.channels, output)
+            graph = StaticGraph(model, size, runner.channels, output, confidence=confidence)
+            lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
         content = {
             "keras_seg_manifest": 1,
             "kind": "export",
@@ -210,10 +223,12 @@ def export(
             },
             "output": {
                 "name": output,
-                "dtype": "float32" if output == "logits" else "int32",
+                "dtype": graph.dtype,
                 "shape": list(graph.output_shape),
                 "meaning": OUTPUTS[output],
+                **lowres,
             },
+            **_confidence(graph),
             "versions": manifest.versions(),
         }
         files = {}
@@ -222,7 +237,7 @@ def export(
                 _write(name, precision, graph, temporary / name, calibration)
                 files[name] = {"format": _format(name), "precision": precision}
                 if files[name]["format"] == "tflite":
-                    metadata.describe_tflite(temporary / name, content, [output])
+                    metadata.describe_tflite(temporary / name, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
         operators = _operators(temporary, files)
         compared = {"keras, as trained": (runner, "half")} if half else {}
@@ -230,16 +245,17 @@ def export(
             compared[name] = (temporary / name, entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
-                model if half else runner,
+                graph,
                 compared,
                 pictures,
                 num_classes=runner.num_classes,
                 ignore_label=table.ignore_label,
                 tie=(bounds or DEFAULT_BOUNDS).tie,
+                enlarge=lowres.get("resize"),
             )
         broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
-        warnings = _warnings(source, operators, content["data"])
+        warnings = _warnings(source, operators, content["data"], lowres)
         content |= {
             "operators": operators,
             "parity": {
@@ -413,8 +429,20 @@ def _judge(rows, files, bounds):
     return broken
 
 
-def _warnings(source, operators, data):
+def _confidence(graph):
+    if "confidence" not in graph.outputs:
+        return {}
+    shape = list(graph.shapes["confidence"])
+    return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
+
+
+def _warnings(source, operators, data, lowres):
     found = []
+    if lowres and lowres["resize"] is None:
+        found.append(
+            "the network enlarges its logits by more than a plain resize (it pads, crops or "
+            "convolves), so that a Predictor cannot place those at low resolution in the image."
+        )
     if source == "made-up pictures":
         found.append(
             "compared on made-up pictures; give images=... (and labels=...) for figures that count."

@@ -103,7 +103,7 @@ def _description(content):
     size, data = content["input"], content["data"]
     lines = [
         f"Semantic segmentation: {size['height']} x {size['width']} pixels 0..255 in, "
-        f"{content['output']['meaning']} out."
+        f"out: {content['output']['meaning']}."
     ]
     lines += [f"Trained on {data['name']}."] if data["name"] else []
     return " ".join(lines)

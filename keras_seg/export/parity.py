@@ -1,46 +1,66 @@
 """The proof: each file loaded again in its own runtime and compared with the Keras model."""
 
+import keras
 import numpy as np
 
 from keras_seg.inference import load_runner
+from keras_seg.inference.resize import resize
 from keras_seg.metrics import confusion_matrix, scores
 
+# What says nothing of the Keras model itself.
+_COMPARED = (
+    "difference",
+    "mean_difference",
+    "confidence_difference",
+    "agreement",
+    "clear_agreement",
+    "mean_iou_change",
+)
 
-def compare(reference, files, pictures, *, num_classes, ignore_label, tie):
+
+def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=None):
     """Run the Keras model and every file on the same images.
 
     Args:
-        reference: the Keras model that the files were made from, in float32.
-        files: {name: (path, precision)}; either model may be all that `load_runner` takes.
+        graph: the `StaticGraph` that the files were made from; its Keras network followed by its
+            head is what they are compared with.
+        files: {name: (path, precision)}; a path may also be a runner of a Keras model.
         pictures: `Pictures`.
         num_classes: K.
         ignore_label: the label that is not counted.
-        tie: a pixel is away from ties if the Keras model's two largest logits differ by more than
+        tie: a pixel is away from ties if the Keras network's two largest logits differ by more than
             this many standard deviations of the picture's logits.
+        enlarge: for logits at low resolution: "half_pixel" or "align_corners", how they are brought
+            to the labels' size; None: the mean IoU is not computed.
 
     Returns:
         One dict a row, the Keras model first:
         file, precision;
-        difference, mean_difference: largest and mean absolute difference of the logits divided by
-            the standard deviation of the Keras model's logits; None for a file of labels;
+        difference, mean_difference: largest and mean absolute difference of the logits (or
+            probabilities) divided by the standard deviation of the Keras model's; None for a file
+            of labels;
+        confidence_difference: largest absolute difference of the confidence, None without one;
         agreement: share of pixels with the same label;
         clear_agreement: the same among pixels away from ties, None where there are none;
         clear: the share of pixels away from ties;
         mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
             has any.
     """
-    reference = load_runner(reference)
-    runners = {name: load_runner(path) for name, (path, _) in files.items()}
-    tallies = {name: _Tally(num_classes, ignore_label) for name in ["keras", *files]}
+    network = load_runner(graph.part(graph.model))
+    runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
+    tallies = {
+        name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
+    }
     spread = _Spread()
     for index in range(len(pictures)):
         image, label = pictures[index]
-        expected = reference.run(image)
-        spread.add(expected)
-        clear = _away_from_ties(expected, tie)
+        logits = network.run(image)
+        expected = _head(graph, logits)
+        spread.add(expected[graph.output])
+        clear = _away_from_ties(logits, tie)
         tallies["keras"].add(expected, expected, clear, label)
         for name, runner in runners.items():
-            tallies[name].add(runner.run(image), expected, clear, label)
+            tallies[name].add(runner(image), expected, clear, label)
 
     deviation = spread.deviation()
     keras_iou = tallies["keras"].scores()["mean_iou"]
@@ -52,8 +72,18 @@ def compare(reference, files, pictures, *, num_classes, ignore_label, tie):
     return rows
 
 
-# What says nothing of the Keras model itself.
-_COMPARED = ("difference", "mean_difference", "agreement", "clear_agreement", "mean_iou_change")
+def _runner(graph, model):
+    """image -> {name: array}, of a file or of a Keras model followed by the graph's head."""
+    runner = load_runner(model)
+    if runner.kind != "keras":
+        return runner.run_all
+    network = load_runner(graph.part(runner.model))
+    return lambda image: _head(graph, network.run(image))
+
+
+def _head(graph, logits):
+    found = graph.head(keras.ops.convert_to_tensor(logits))
+    return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in found.items()}
 
 
 def _away_from_ties(logits, tie):
@@ -67,30 +97,40 @@ def _away_from_ties(logits, tie):
 class _Tally:
     """What is added up for one file, image by image."""
 
-    def __init__(self, num_classes, ignore_label):
+    def __init__(self, graph, num_classes, ignore_label, enlarge):
+        self._output, self._enlarge = graph.output, enlarge
         self._num_classes, self._ignore_label = num_classes, ignore_label
-        self._largest, self._sum, self._values = 0.0, 0.0, 0
         self._equal, self._pixels, self._clear_equal, self._clear = 0, 0, 0, 0
+        floats = [name for name in graph.outputs if name != "labels"]
+        self._largest, self._sum = dict.fromkeys(floats, 0.0), dict.fromkeys(floats, 0.0)
+        self._values = 0
         self._matrix = None
 
-    def add(self, output, expected, clear, label):
-        labels = output
-        if output.dtype.kind == "f":
+    def add(self, outputs, expected, clear, label):
+        for name in self._largest:
             # A NaN stays: max(NaN, x) of NumPy is NaN, and NaN passes no bound.
-            difference = np.abs(output - expected)
-            self._largest = np.maximum(self._largest, difference.max())
-            self._sum += difference.sum(dtype="float64")
-            self._values += difference.size
-            labels = output.argmax(-1)
-        equal = labels == expected.argmax(-1)
+            difference = np.abs(outputs[name] - expected[name])
+            self._largest[name] = np.maximum(self._largest[name], difference.max())
+            self._sum[name] += difference.sum(dtype="float64")
+        output = outputs[self._output]
+        labels = self._labels(output)
+        equal = labels == self._labels(expected[self._output])
+        self._values += output.size
         self._equal += int(equal.sum())
         self._pixels += equal.size
         self._clear_equal += int(equal[clear].sum())
         self._clear += int(clear.sum())
+        if self._output == "logits_lowres" and self._enlarge is None:
+            return
         if label is not None:
+            if self._output == "logits_lowres":
+                labels = resize(output[0], label.shape, self._enlarge).argmax(-1)[None]
             label = _centre(label, labels.shape[1:])
             matrix = confusion_matrix(label, labels[0], self._num_classes, self._ignore_label)
             self._matrix = matrix if self._matrix is None else self._matrix + matrix
+
+    def _labels(self, output):
+        return output.astype("int32") if self._output == "labels" else output.argmax(-1)
 
     def scores(self):
         if self._matrix is None or not self._matrix.any():
@@ -100,10 +140,14 @@ class _Tally:
 
     def row(self, deviation, keras_iou):
         found = self.scores()
-        logits = self._values > 0
+        logits = self._output in self._largest
+        confidence = self._largest.get("confidence")
         return {
-            "difference": float(self._largest / deviation) if logits else None,
-            "mean_difference": float(self._sum / self._values / deviation) if logits else None,
+            "difference": float(self._largest[self._output] / deviation) if logits else None,
+            "mean_difference": (
+                float(self._sum[self._output] / self._values / deviation) if logits else None
+            ),
+            "confidence_difference": None if confidence is None else float(confidence),
             "agreement": self._equal / self._pixels,
             "clear_agreement": self._clear_equal / self._clear if self._clear else None,
             "clear": self._clear / self._pixels,

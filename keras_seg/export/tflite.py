@@ -3,6 +3,8 @@
 import collections
 import re
 
+from keras_seg.export.signature import add_signature
+
 PRECISIONS = ("float32", "float16", "int8")
 
 # Operators that the GPU delegate accepts (tensorflow/lite/tools/versioning/gpu_compatibility.cc);
@@ -58,7 +60,7 @@ def write(graph, path, precision="float32", calibration=None):
             f"{graph.model.name!r}. Replace the layer that uses it, or leave 'tflite' out of "
             "`formats`."
         ) from error
-    path.write_bytes(content)
+    path.write_bytes(add_signature(content, graph.outputs))
 
 
 def operators(path):
