@@ -142,7 +142,7 @@ def export(
         bounds: the `Bounds` that every file is held to; None states the figures without judging.
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
-        licence: under which terms the files may be used, likewise.
+        licence: the terms of that data, to which the files may be bound, likewise.
         progress: print one line for each step on standard error.
 
     Returns:
