@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from keras_seg.export import manifest, onnx, parity, saved_model, tflite
+from keras_seg.export import manifest, onnx, parity, saved_model, targets, tflite
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
@@ -81,6 +81,7 @@ def export(
     table=None,
     output="logits",
     confidence=False,
+    target="cpu",
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
@@ -116,8 +117,12 @@ def export(
             times smaller and faster; `manifest.json` says the shape, and under `output.resize` how
             to enlarge them as the network does.
             "probabilities": their softmax.
-            "labels": int32 (1, h, w), of equal logits the first class.
+            "labels": int32 (1, h, w), of equal logits the first class. For `target`
+            "gpu-delegate" they are whole numbers in float32, which a GPU can return.
         confidence: add the output `confidence`, float32 (1, h, w): the largest probability.
+        target: what the `.tflite` files shall run on as a whole, checked from the files, see
+            `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
+            accelerators, for the files in int8 (others then need to run on the CPU only).
         progress: print one line for each step on standard error.
 
     Returns:
@@ -128,13 +133,17 @@ def export(
 
     Raises:
         ValueError: for a wrong argument, a folder that cannot be written or holds something else,
-            a size that the model cannot take, an operator that a format does not have, a missing
-            package, or a backend other than TensorFlow. No file is left behind.
+            a size that the model cannot take, an operator that a format or the target does not
+            have (the layer is named), an output that the model does not have, a missing package,
+            or a backend other than TensorFlow. No file is left behind.
     """
     formats = _chosen("format", formats, FORMATS)
     quantize = _chosen("quantization", quantize, QUANTIZE) if "tflite" in formats else ()
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
+    if target not in targets.TARGETS:
+        raise unknown_name("target", target, targets.TARGETS)
+    _check_target(target, formats, quantize, output)
     if not isinstance(confidence, bool):
         raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
@@ -171,12 +180,21 @@ def export(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         with steps.step("graph"), silence():
-            graph = StaticGraph(model, size, runner.channels, output, confidence=confidence)
+            graph = StaticGraph(
+                model,
+                size,
+                runner.channels,
+                output,
+                confidence=confidence,
+                float_labels=target == "gpu-delegate",
+            )
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
                 _write(name, precision, graph, temporary / name, calibration)
+                if _format(name) == "tflite":
+                    targets.check(temporary / name, target, precision, model)
                 files[name] = {
                     **manifest.describe_file(temporary / name),
                     "format": _format(name),
@@ -226,6 +244,7 @@ def export(
                 **lowres,
             },
             **_confidence(graph),
+            "target": target,
             "files": files,
             "operators": operators,
             "parity": {
@@ -280,6 +299,25 @@ def _target(folder):
             "Move them away, or give another folder."
         )
     return folder
+
+
+def _check_target(target, formats, quantize, output):
+    if target != "cpu" and "tflite" not in formats:
+        raise ValueError(
+            f"target={target!r} is about .tflite files, and formats={formats!r} makes none. Add "
+            "'tflite', or leave target out."
+        )
+    integers = [precision for precision in quantize if precision in targets.INTEGERS]
+    if target == "nnapi-int8" and not integers:
+        raise ValueError(
+            "target='nnapi-int8' is for 8-bit accelerators: add 'int8' to `quantize` and give "
+            "calibration=..., images to measure the ranges on."
+        )
+    if target == "gpu-delegate" and output == "labels" and integers:
+        raise ValueError(
+            f"For target='gpu-delegate' labels are float32, which {', '.join(integers)} would "
+            "round to other labels. Leave it out, quantize=('float16',), or use output='logits'."
+        )
 
 
 def _check_tools(formats):
@@ -410,7 +448,7 @@ def _warnings(source, operators, rows, lowres):
         slow = sorted(op for op in counts if op in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"))
         if slow:
             found.append(f"{name} has {', '.join(slow)}: a dilated convolution was not folded.")
-        foreign = sorted(set(counts) - tflite.GPU_DELEGATE)
+        foreign = sorted(set(counts) - targets.GPU_DELEGATE)
         if foreign:
             found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
     low = [row["file"] for row in rows if row["verdict"] == "low"]
