@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from keras_seg.export import manifest, metadata, onnx, parity, saved_model, tflite
+from keras_seg.export import manifest, metadata, onnx, parity, saved_model, targets, tflite
 from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
@@ -99,6 +99,7 @@ def export(
     table=None,
     output="logits",
     confidence=False,
+    target="cpu",
     bounds=DEFAULT_BOUNDS,
     data_name=None,
     licence=None,
@@ -137,8 +138,12 @@ def export(
             times smaller and faster; `manifest.json` says the shape, and under `output.resize` how
             to enlarge them as the network does.
             "probabilities": their softmax.
-            "labels": int32 (1, h, w), of equal logits the first class.
+            "labels": int32 (1, h, w), of equal logits the first class. For `target`
+            "gpu-delegate" they are whole numbers in float32, which a GPU can return.
         confidence: add the output `confidence`, float32 (1, h, w): the largest probability.
+        target: what the `.tflite` files shall run on as a whole, checked from the files, see
+            `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
+            accelerators, for the files in int8 (others then need to run on the CPU only).
         bounds: the `Bounds` that every file is held to; None states the figures without judging.
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
@@ -152,13 +157,17 @@ def export(
         ExportError: if a file breaks one of the `bounds`; it holds the report. An export is written
             whole or not at all: an earlier one in the folder stays as it was.
         ValueError: for a wrong argument, a folder that cannot be written or holds something else,
-            a size that the model cannot take, an operator that a format does not have, a missing
-            package, or a backend other than TensorFlow. No file is left behind.
+            a size that the model cannot take, an operator that a format or the target does not
+            have (the layer is named), an output that the model does not have, a missing package,
+            or a backend other than TensorFlow. No file is left behind.
     """
     formats = _chosen("format", formats, FORMATS)
     quantize = _chosen("quantization", quantize, QUANTIZE) if "tflite" in formats else ()
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
+    if target not in targets.TARGETS:
+        raise unknown_name("target", target, targets.TARGETS)
+    _check_target(target, formats, quantize, output)
     if not isinstance(confidence, bool):
         raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
@@ -197,7 +206,14 @@ def export(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         with steps.step("graph"), silence():
-            graph = StaticGraph(model, size, runner.channels, output, confidence=confidence)
+            graph = StaticGraph(
+                model,
+                size,
+                runner.channels,
+                output,
+                confidence=confidence,
+                float_labels=target == "gpu-delegate",
+            )
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
         content = {
             "keras_seg_manifest": 1,
@@ -229,6 +245,7 @@ def export(
                 **lowres,
             },
             **_confidence(graph),
+            "target": target,
             "versions": manifest.versions(),
         }
         files = {}
@@ -237,6 +254,7 @@ def export(
                 _write(name, precision, graph, temporary / name, calibration)
                 files[name] = {"format": _format(name), "precision": precision}
                 if files[name]["format"] == "tflite":
+                    targets.check(temporary / name, target, precision, model)
                     metadata.describe_tflite(temporary / name, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
         operators = _operators(temporary, files)
@@ -312,6 +330,25 @@ def _target(folder):
             "Move them away, or give another folder."
         )
     return folder
+
+
+def _check_target(target, formats, quantize, output):
+    if target != "cpu" and "tflite" not in formats:
+        raise ValueError(
+            f"target={target!r} is about .tflite files, and formats={formats!r} makes none. Add "
+            "'tflite', or leave target out."
+        )
+    integers = [precision for precision in quantize if precision in targets.INTEGERS]
+    if target == "nnapi-int8" and not integers:
+        raise ValueError(
+            "target='nnapi-int8' is for 8-bit accelerators: add 'int8' to `quantize` and give "
+            "calibration=..., images to measure the ranges on."
+        )
+    if target == "gpu-delegate" and output == "labels" and integers:
+        raise ValueError(
+            f"For target='gpu-delegate' labels are float32, which {', '.join(integers)} would "
+            "round to other labels. Leave it out, quantize=('float16',), or use output='logits'."
+        )
 
 
 def _check_tools(formats):
@@ -462,7 +499,7 @@ def _warnings(source, operators, data, lowres):
         slow = sorted(op for op in counts if op in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"))
         if slow:
             found.append(f"{name} has {', '.join(slow)}: a dilated convolution was not folded.")
-        foreign = sorted(set(counts) - tflite.GPU_DELEGATE)
+        foreign = sorted(set(counts) - targets.GPU_DELEGATE)
         if foreign:
             found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
     return tuple(found)
