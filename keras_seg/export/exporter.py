@@ -180,7 +180,7 @@ def export(
         raise ValueError("labels were given without images; give both.")
     if bounds is not None and not isinstance(bounds, Bounds):
         raise ValueError(f"bounds must be a keras_seg.export.Bounds or None, got {bounds!r}.")
-    folder = _target(folder)
+    folder = free_folder(folder)
     _check_tools(formats)
 
     runner = load_runner(model_or_path)
@@ -308,8 +308,11 @@ def _chosen(kind, names, known):
     return tuple(name for name in known if name in names)
 
 
-def _target(folder):
-    """`folder` as an absolute path, proved to be writable and free for an export."""
+def free_folder(folder):
+    """`folder` as an absolute path, proved to be writable and free for an export.
+
+    Raises ValueError where it is not.
+    """
     folder = pathlib.Path(folder).absolute()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Cannot export to {folder}: it is a file. Give the name of a folder.")
