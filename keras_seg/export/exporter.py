@@ -1,10 +1,13 @@
 """`export`: from one Keras model to files for other runtimes, whole or not at all."""
 
+import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
 
 import keras
+import numpy as np
 
 from keras_seg.export import manifest, metadata, onnx, parity, saved_model, targets, tflite
 from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
@@ -201,10 +204,10 @@ def export(
         else Pictures(calibration, size, runner.channels, "calibration")
     )
     pictures, source = _compared(images, labels, calibration, size, runner.channels)
+    _check_ids(pictures[0][1], runner, table)
 
     steps = Progress(progress)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with _whole(folder) as temporary:
         with steps.step("graph"), silence():
             graph = StaticGraph(
                 model,
@@ -335,6 +338,33 @@ def free_folder(folder):
     return folder
 
 
+@contextlib.contextmanager
+def _whole(folder):
+    """A new folder that becomes `folder` on success; no trace of it after an error."""
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            yield temporary
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: the files do not fit in {folder.parent}. Nothing is left there of "
+            "this export; make room, or give a folder on another disk",
+        ) from error
+
+
+def _disk_is_full(error):
+    """Whether TensorFlow says so, in its own words, while it writes a SavedModel."""
+    import tensorflow as tf
+
+    # Of ENOSPC, EDQUOT and EFBIG.
+    kinds = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError)
+    words = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return isinstance(error, kinds) and any(word in str(error) for word in words)
+
+
 def _check_target(target, formats, quantize, output):
     if target != "cpu" and "tflite" not in formats:
         raise ValueError(
@@ -403,6 +433,19 @@ def _checked_table(table, runner):
     return table
 
 
+def _check_ids(label, runner, table):
+    """Raise ValueError if the first label map has ids that are none of the model's classes."""
+    if label is None:
+        return
+    ids = np.setdiff1d(label, [*range(runner.num_classes), table.ignore_label])
+    if ids.size:
+        raise ValueError(
+            f"labels[0] has the ids {', '.join(map(str, ids[:6]))}; {runner.name} returns "
+            f"{runner.num_classes} classes, 0 to {runner.num_classes - 1}, and "
+            f"{table.ignore_label} is left out. Give the labels that it was trained with."
+        )
+
+
 def _compared(images, labels, calibration, size, channels):
     """The pictures to compare on, and in words where they come from."""
     if images is not None:
@@ -440,9 +483,11 @@ def _write(name, precision, graph, path, calibration):
             else:
                 images = calibration.spread(MOST_CALIBRATION) if precision == "int8" else None
                 tflite.write(graph, path, precision, images)
-        except ValueError:
+        except (ValueError, OSError):
             raise
         except Exception as error:
+            if _disk_is_full(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             error.add_note(f"The converter of {name} printed:\n{printed()[-2000:]}")
             raise
 

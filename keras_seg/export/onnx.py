@@ -12,6 +12,8 @@ import importlib.util
 import keras
 import numpy as np
 
+from keras_seg.export.origin import name_operators
+
 OPSET = 17
 
 
@@ -304,15 +306,13 @@ def _refuse_unknown_operators(proto, graph):
     """tf2onnx reports success and writes a file with operators that exist nowhere."""
     import onnx
 
-    unknown = sorted(
-        {
-            node.op_type
-            for node in proto.graph.node
-            if not onnx.defs.has(node.op_type, OPSET, node.domain)
-        }
-    )
+    unknown = [
+        (node.op_type, node.name)
+        for node in proto.graph.node
+        if not onnx.defs.has(node.op_type, OPSET, node.domain)
+    ]
     if unknown:
         raise ValueError(
-            f"ONNX has no operator for {', '.join(unknown)} of the model {graph.model.name!r}. "
-            "Replace the layer that uses it, or leave 'onnx' out of `formats`."
+            f"ONNX has no operator for {name_operators(unknown, graph.model)} of the model "
+            f"{graph.model.name!r}. Replace the layer, or leave 'onnx' out of `formats`."
         )

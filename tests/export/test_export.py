@@ -210,7 +210,11 @@ def test_the_manifest_says_everything(exported):
     assert LabelTable.from_json(found["classes"]).names == ("red", "green", "blue")
     expected = {"height": 65, "width": 49, "channels": 3, "range": [0, 255], "order": "RGB"}
     assert found["input"] | expected == found["input"]
-    assert found["output"] == {"name": "logits", "dtype": "float32", "shape": [1, *SIZE, 3]}
+    expected = {"name": "logits", "dtype": "float32", "shape": [1, *SIZE, 3]}
+    assert (
+        found["output"] | expected == found["output"]
+        and "(1, h, w, K)" in found["output"]["meaning"]
+    )
     assert tuple(found["files"]) == NAMES
     assert {p.name for p in report.folder.iterdir()} == {*NAMES, "manifest.json"}
     for name, entry in found["files"].items():
@@ -301,7 +305,8 @@ def test_labels_as_output(model, tmp_path):
         progress=False,
     )
     assert report.ok, str(report)
-    assert report.manifest["output"] == {"name": "labels", "dtype": "int32", "shape": [1, *SIZE]}
+    expected = {"name": "labels", "dtype": "int32", "shape": [1, *SIZE]}
+    assert report.manifest["output"] | expected == report.manifest["output"]
     image = images[:1].astype("float32")
     expected = model(image, training=False)["logits"].numpy().argmax(-1)
     session = onnxruntime.InferenceSession(str(tmp_path / "files" / "model.onnx"))
@@ -518,24 +523,6 @@ def test_models_that_cannot_be_exported(model, tmp_path):
 def test_an_exported_file_is_no_source(exported, tmp_path):
     with pytest.raises(ValueError, match="is not a Keras model that returns logits"):
         export(exported[0].folder / "model.onnx", tmp_path / "files", size=SIZE, quantize=())
-
-
-@keras.saving.register_keras_serializable("tests")
-class ArgmaxPool(layers.Layer):
-    def call(self, x):
-        return tf.nn.max_pool_with_argmax(x, 2, 1, "SAME").output
-
-
-def test_operators_that_a_format_lacks_are_named(tmp_path):
-    options = dict(size=(16, 16), quantize=(), progress=False)
-    image = keras.Input((None, None, 4), name="image")
-    pool = keras.Model(image, layers.Conv2D(2, 1)(ArgmaxPool()(image)), name="pool")
-    with pytest.raises(ValueError, match="no builtin operator for tf.MaxPoolWithArgmax"):
-        export(pool, tmp_path / "files", formats="tflite", **options)
-    erfinv = keras.ops.erfinv(layers.Conv2D(2, 1)(image))
-    with pytest.raises(ValueError, match="ONNX has no operator for Erfinv"):
-        export(keras.Model(image, erfinv), tmp_path / "files", formats="onnx", **options)
-    assert not list(tmp_path.iterdir())
 
 
 def test_other_backends_and_missing_packages(model, tmp_path, monkeypatch):
