@@ -592,7 +592,7 @@ def test_the_python_of_the_guide(exported, model, monkeypatch):
     monkeypatch.chdir(report.folder)
     guide = (ROOT / "export" / "README.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     expected = model(images[:1], training=False)["logits"].numpy()[0].argmax(-1)
     scope = {"image": images[0].astype("uint8"), "np": np}
     exec(blocks[0].replace("files/phone/", ""), scope)
@@ -607,6 +607,9 @@ def test_the_python_of_the_guide(exported, model, monkeypatch):
     assert len(seen) == 3
     for found in seen:
         np.testing.assert_array_equal(found, expected)
+    exec(blocks[2], scope)
+    assert scope["names"] == ["red", "green", "blue"]
+    assert scope["colors"] == TABLE.colors.tolist()
 
 
 @pytest.mark.parametrize("size", range(190, 210))
