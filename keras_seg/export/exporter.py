@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from keras_seg.export import manifest, onnx, parity, saved_model, targets, tflite
+from keras_seg.export import manifest, onnx, onnx_dynamic, parity, saved_model, targets, tflite
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
@@ -82,6 +82,7 @@ def export(
     output="logits",
     confidence=False,
     target="cpu",
+    dynamic=(),
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
@@ -123,6 +124,9 @@ def export(
         target: what the `.tflite` files shall run on as a whole, checked from the files, see
             `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
             accelerators, for the files in int8 (others then need to run on the CPU only).
+        dynamic: what the `.onnx` file leaves open, of "batch" (any number of images) and "size"
+            (any height and width that the network takes); the file is also run at two other
+            shapes then. Files of one shape are faster.
         progress: print one line for each step on standard error.
 
     Returns:
@@ -144,6 +148,12 @@ def export(
     if target not in targets.TARGETS:
         raise unknown_name("target", target, targets.TARGETS)
     _check_target(target, formats, quantize, output)
+    dynamic = _chosen("dynamic dimension", dynamic, onnx_dynamic.DYNAMIC)
+    if dynamic and "onnx" not in formats:
+        raise ValueError(
+            f"dynamic={dynamic!r} is about the .onnx file, and formats={formats!r} makes none. Add "
+            "'onnx', or leave dynamic out."
+        )
     if not isinstance(confidence, bool):
         raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
@@ -192,7 +202,7 @@ def export(
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
-                _write(name, precision, graph, temporary / name, calibration)
+                _write(name, precision, graph, temporary / name, calibration, dynamic)
                 if _format(name) == "tflite":
                     targets.check(temporary / name, target, precision, model)
                 files[name] = {
@@ -201,6 +211,12 @@ def export(
                     "precision": precision,
                 }
                 say(f"{files[name]['bytes'] / 1e6:.2f} MB")
+        if dynamic:
+            with steps.step("model.onnx at other shapes"), silence():
+                shapes = onnx_dynamic.check(
+                    temporary / "model.onnx", graph, dynamic, parity.run_all(graph, graph.model)
+                )
+            files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
         operators = _operators(temporary, files)
         compared = {"keras, as trained": (runner, "half")} if half else {}
         for name, entry in files.items():
@@ -396,13 +412,13 @@ def _format(name):
     return {".tflite": "tflite", ".onnx": "onnx"}.get(pathlib.Path(name).suffix, "saved_model")
 
 
-def _write(name, precision, graph, path, calibration):
+def _write(name, precision, graph, path, calibration, dynamic):
     with silence() as printed:
         try:
             if _format(name) == "saved_model":
                 saved_model.write(graph, path)
             elif _format(name) == "onnx":
-                onnx.write(graph, path)
+                onnx.write(graph, path, dynamic)
             else:
                 images = calibration.spread(MOST_CALIBRATION) if precision == "int8" else None
                 tflite.write(graph, path, precision, images)

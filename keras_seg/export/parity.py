@@ -40,8 +40,8 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, enlarge=None):
             than a point of mean IoU; None where there is nothing to judge by (int8 without labels,
             a model in half precision).
     """
-    reference = _runner(graph, graph.model)
-    runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
+    reference = run_all(graph, graph.model)
+    runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
     }
@@ -66,8 +66,8 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, enlarge=None):
     return rows
 
 
-def _runner(graph, model):
-    """image -> {name: array}, of a file or of a Keras model followed by the graph's head."""
+def run_all(graph, model):
+    """images -> {name: array}, of a file or of a Keras model followed by the graph's head."""
     runner = load_runner(model)
     if runner.kind != "keras":
         return runner.run_all

@@ -470,7 +470,7 @@ def test_bad_calibration_shows_as_low(model, tmp_path):
 
 
 def test_a_failure_leaves_nothing_behind(model, tmp_path, monkeypatch, capfd):
-    def fail(graph, path):
+    def fail(graph, path, dynamic):
         path.write_bytes(b"half")
         print("what the converter had to say")
         raise RuntimeError("converter died")
