@@ -1,7 +1,6 @@
 """ONNX files for any number of images and any size: what they need beyond a fixed graph."""
 
 import contextlib
-import functools
 
 import numpy as np
 
@@ -33,42 +32,48 @@ def plain_convolutions():
 
     convolution, depthwise = tf.nn.convolution, tf.nn.depthwise_conv2d
 
-    def padded(call, kernel, strides, padding, dilations):
-        """The raw operator `call`, or None where the usual one is as good."""
-        strides, dilations = _pair(strides), _pair(dilations)
-        if padding != "SAME" and dilations == (1, 1):
+    def pads(kernel, strides, padding, dilations):
+        """Zeros to add on (N, H, W, C), or None where TensorFlow's own way is as good."""
+        if (padding, dilations) == ("VALID", (1, 1)) or (padding == "SAME" and strides != (1, 1)):
             return None
-        if padding == "SAME" and strides != (1, 1):
-            return None
-        pads = []
+        lost = [0, 0]
         if padding == "SAME":
-            totals = [(n - 1) * d for n, d in zip(kernel.shape[:2], dilations, strict=True)]
-            pads = [0, 0, *(p for n in totals for p in (n // 2, n - n // 2)), 0, 0]
-        return call(
-            filter=kernel,
-            strides=[1, *strides, 1],
-            padding="EXPLICIT" if pads else padding,
-            explicit_paddings=pads,
-            dilations=[1, *dilations, 1],
-        )
+            lost = [(n - 1) * d for n, d in zip(kernel.shape[:2], dilations, strict=True)]
+        return [(0, 0), *((n // 2, n - n // 2) for n in lost), (0, 0)]
 
     def convolve(input, filters, strides=None, padding="VALID", data_format=None, dilations=None):
+        steps, rates = _pair(strides), _pair(dilations)
+        zeros = None
         if data_format in (None, "NHWC") and len(input.shape) == 4:
-            operator = functools.partial(tf.raw_ops.Conv2D, input=input)
-            found = padded(operator, filters, strides, padding, dilations)
-            if found is not None:
-                return found
-        return convolution(input, filters, strides, padding, data_format, dilations)
+            zeros = pads(filters, steps, padding, rates)
+        if zeros is None:
+            return convolution(input, filters, strides, padding, data_format, dilations)
+        # tf2onnx makes one operator of the two, and would lose paddings of the convolution's own.
+        if np.any(zeros):
+            input = tf.pad(input, zeros)
+        return tf.raw_ops.Conv2D(
+            input=input,
+            filter=filters,
+            strides=[1, *steps, 1],
+            padding="VALID",
+            dilations=[1, *rates, 1],
+        )
 
     def convolve_depthwise(
         input, filter, strides, padding, data_format=None, dilations=None, name=None
     ):
-        if data_format in (None, "NHWC"):
-            operator = functools.partial(tf.raw_ops.DepthwiseConv2dNative, input=input)
-            found = padded(operator, filter, strides, padding, dilations)
-            if found is not None:
-                return found
-        return depthwise(input, filter, strides, padding, data_format, dilations, name)
+        steps, rates = _pair(strides), _pair(dilations)
+        zeros = pads(filter, steps, padding, rates) if data_format in (None, "NHWC") else None
+        if zeros is None:
+            return depthwise(input, filter, strides, padding, data_format, dilations, name)
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=input,
+            filter=filter,
+            strides=[1, *steps, 1],
+            padding="EXPLICIT",
+            explicit_paddings=np.ravel(zeros).tolist(),
+            dilations=[1, *rates, 1],
+        )
 
     tf.nn.convolution, tf.nn.depthwise_conv2d = convolve, convolve_depthwise
     try:
