@@ -339,6 +339,15 @@ def _add_export(sub, formats=FORMATS):
         choices=["cpu", "gpu-delegate", "nnapi-int8"],
         help="what the .tflite files must run on as a whole (cpu)",
     )
+    sub.set_defaults(dynamic=[])
+    if "onnx" in formats:
+        sub.add_argument(
+            "--dynamic",
+            nargs="+",
+            default=[],
+            choices=["batch", "size"],
+            help="what the .onnx file leaves open: batch (any number of images), size",
+        )
     sub.add_argument(
         "--bounds",
         nargs="+",
@@ -905,6 +914,7 @@ def _export(options):
                 output=options.output_kind,
                 confidence=options.confidence,
                 target=options.target,
+                dynamic=tuple(options.dynamic),
                 bounds=bounds,
                 data_name=options.data_name,
                 licence=options.licence,

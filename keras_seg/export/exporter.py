@@ -9,7 +9,16 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_seg.export import manifest, metadata, onnx, parity, saved_model, targets, tflite
+from keras_seg.export import (
+    manifest,
+    metadata,
+    onnx,
+    onnx_dynamic,
+    parity,
+    saved_model,
+    targets,
+    tflite,
+)
 from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
@@ -103,6 +112,7 @@ def export(
     output="logits",
     confidence=False,
     target="cpu",
+    dynamic=(),
     bounds=DEFAULT_BOUNDS,
     data_name=None,
     licence=None,
@@ -147,6 +157,9 @@ def export(
         target: what the `.tflite` files shall run on as a whole, checked from the files, see
             `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
             accelerators, for the files in int8 (others then need to run on the CPU only).
+        dynamic: what the `.onnx` file leaves open, of "batch" (any number of images) and "size"
+            (any height and width that the network takes); the file is also run at two other
+            shapes then. Files of one shape are faster.
         bounds: the `Bounds` that every file is held to; None states the figures without judging.
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
@@ -171,6 +184,12 @@ def export(
     if target not in targets.TARGETS:
         raise unknown_name("target", target, targets.TARGETS)
     _check_target(target, formats, quantize, output)
+    dynamic = _chosen("dynamic dimension", dynamic, onnx_dynamic.DYNAMIC)
+    if dynamic and "onnx" not in formats:
+        raise ValueError(
+            f"dynamic={dynamic!r} is about the .onnx file, and formats={formats!r} makes none. Add "
+            "'onnx', or leave dynamic out."
+        )
     if not isinstance(confidence, bool):
         raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
@@ -254,12 +273,18 @@ def export(
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
-                _write(name, precision, graph, temporary / name, calibration)
+                _write(name, precision, graph, temporary / name, calibration, dynamic)
                 files[name] = {"format": _format(name), "precision": precision}
                 if files[name]["format"] == "tflite":
                     targets.check(temporary / name, target, precision, model)
                     metadata.describe_tflite(temporary / name, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
+        if dynamic:
+            with steps.step("model.onnx at other shapes"), silence():
+                shapes = onnx_dynamic.check(
+                    temporary / "model.onnx", graph, dynamic, parity.run_all(graph, graph.model)
+                )
+            files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
         operators = _operators(temporary, files)
         compared = {"keras, as trained": (runner, "half")} if half else {}
         for name, entry in files.items():
@@ -473,13 +498,13 @@ def _format(name):
     return {".tflite": "tflite", ".onnx": "onnx"}.get(pathlib.Path(name).suffix, "saved_model")
 
 
-def _write(name, precision, graph, path, calibration):
+def _write(name, precision, graph, path, calibration, dynamic):
     with silence() as printed:
         try:
             if _format(name) == "saved_model":
                 saved_model.write(graph, path)
             elif _format(name) == "onnx":
-                onnx.write(graph, path)
+                onnx.write(graph, path, dynamic)
             else:
                 images = calibration.spread(MOST_CALIBRATION) if precision == "int8" else None
                 tflite.write(graph, path, precision, images)

@@ -47,7 +47,7 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
             has any.
     """
     network = load_runner(graph.part(graph.model))
-    runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
+    runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
     }
@@ -72,8 +72,8 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
     return rows
 
 
-def _runner(graph, model):
-    """image -> {name: array}, of a file or of a Keras model followed by the graph's head."""
+def run_all(graph, model):
+    """images -> {name: array}, of a file or of a Keras model followed by the graph's head."""
     runner = load_runner(model)
     if runner.kind != "keras":
         return runner.run_all

@@ -431,7 +431,7 @@ def test_pictures_keep_image_and_label_together():
 
 
 def test_a_failure_leaves_nothing_behind(model, tmp_path, monkeypatch, capfd):
-    def fail(graph, path):
+    def fail(graph, path, dynamic):
         path.write_bytes(b"half")
         print("what the converter had to say")
         raise RuntimeError("converter died")
