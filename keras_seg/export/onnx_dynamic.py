@@ -4,6 +4,8 @@ import contextlib
 
 import numpy as np
 
+from keras_seg.export.bounds import DEFAULT_BOUNDS
+
 # The axes that may stay open, and the names of their dimensions in the file.
 DYNAMIC = ("batch", "size")
 # Pixels to add to the height and width, for sizes that divide in no way, and for those that must.
@@ -206,8 +208,6 @@ def check(path, graph, dynamic, reference):
         ValueError: if the file fails, or computes something else, or the model takes no other size.
     """
     import onnxruntime
-
-    from keras_seg.export.bounds import DEFAULT_BOUNDS
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
