@@ -167,6 +167,22 @@ class StaticGraph:
         exact = found[best] <= _SAME_LOGITS
         return {"resize": best if exact else None, "difference": found[best]}
 
+    def logits_shape(self):
+        """(1, h, w, K) of the model's own logits."""
+        if self.output in ("logits", "probabilities"):
+            return self.output_shape
+        return tuple(_single(self.model.compute_output_shape(self.input_shape)))
+
+    def probabilities(self, image):
+        """The model's probabilities (1, h, w, K) as a part of another graph."""
+        import tensorflow as tf
+
+        if self.output == "probabilities":
+            return self.function(image)["probabilities"]
+        if self.output == "logits":
+            return tf.nn.softmax(self.function(image)["logits"])
+        return tf.nn.softmax(_single(self.model(image, training=False)))
+
     def head(self, logits):
         """{name: tensor} of what the file returns for the network's output."""
         import tensorflow as tf
@@ -188,8 +204,9 @@ class StaticGraph:
 
 
 def _single(output):
-    """The tensor of a model that returns one, or a list of one."""
-    return output[0] if isinstance(output, list | tuple) else output
+    """The tensor, or the shape, of a model that returns one, or a list of one."""
+    listed = isinstance(output, list) or (isinstance(output, tuple) and len(output) == 1)
+    return output[0] if listed else output
 
 
 def _first_largest(logits):
