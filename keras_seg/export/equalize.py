@@ -183,7 +183,10 @@ class _Graph:
                 more = [(layer, first)]
             elif isinstance(layer, _HOMOGENEOUS) or _is_relu(layer):
                 more = [] if 0 not in places else self.takers(node.outputs[0], first)
-            elif isinstance(layer, layers.Concatenate) and layer.axis in (-1, len(tensor.shape) - 1):
+            elif isinstance(layer, layers.Concatenate) and layer.axis in (
+                -1,
+                len(tensor.shape) - 1,
+            ):
                 more = []
                 for place in places:
                     before = sum(given.shape[-1] for given in inputs[:place])
@@ -245,7 +248,7 @@ def _affine(layer):
 
 
 def _scaled(layer, factor, offset):
-    """Weights with which a convolution returns `factor` times what it returns now, plus `offset`."""
+    """Weights of a convolution that returns `factor` times what `layer` returns, plus `offset`."""
     kernel, *bias = layer.get_weights()
     if isinstance(layer, layers.DepthwiseConv2D):  # (h, w, in, multiplier)
         kernel = kernel * factor.reshape(kernel.shape[2:])
@@ -324,5 +327,7 @@ def _ranges(model, tensors, images):
     found = None
     for image in images:
         values = [keras.ops.convert_to_numpy(v) for v in measure.predict_on_batch(image)]
-        found = values if found is None else [np.maximum(*p) for p in zip(found, values, strict=True)]
+        found = (
+            values if found is None else [np.maximum(*p) for p in zip(found, values, strict=True)]
+        )
     return found

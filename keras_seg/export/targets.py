@@ -242,9 +242,23 @@ def _nnapi(operation):
 
 
 def _layer(operation, layers):
-    """The layer that an operator comes from: a converter keeps the path in the tensors' names."""
-    for tensor in (*operation.outputs, *operation.inputs):
-        for name in tensor.name.split(";"):
+    names = (tensor.name for tensor in (*operation.outputs, *operation.inputs))
+    found = layer_of(names, layers)
+    return f"the layer {found!r}" if found else f"the output {operation.outputs[0].name!r}"
+
+
+def layer_of(names, layers):
+    """The layer that something in a file comes from: a converter keeps the path in the names.
+
+    Args:
+        names: of tensors or nodes, the likeliest first.
+        layers: the names of the model's layers.
+
+    Returns:
+        "LAYER", for one in another layer "OUTER/LAYER", or None.
+    """
+    for joined in names:
+        for name in joined.split(";"):
             found = []
             for part in name.split("/"):
                 # A second call of a layer, and every call of some, is numbered.
@@ -252,8 +266,8 @@ def _layer(operation, layers):
                 if known:
                     found.append(known)
             if found:
-                return f"the layer {'/'.join(found)!r}"
-    return f"the output {operation.outputs[0].name!r}"
+                return "/".join(found)
+    return None
 
 
 def _tensor(tensor, types, model):
