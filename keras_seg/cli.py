@@ -315,6 +315,13 @@ def _add_export(sub, formats=FORMATS):
     sub.add_argument(
         "--calibration", metavar="FOLDER", help="images whose ranges set the integers' scales"
     )
+    sub.add_argument(
+        "--fallback",
+        type=int,
+        metavar="N",
+        help="at most so many groups of layers may stay in float in int8 and qdq files, those that "
+        "cost most; 0 for none (8 where there are labels)",
+    )
     _add_data(sub, required=False)
     _add_held_out(sub)
     sub.add_argument(
@@ -910,6 +917,7 @@ def _export(options):
                 options.output,
                 formats=tuple(options.formats),
                 quantize=_quantize(options),
+                fallback=options.fallback,
                 size=tuple(options.size) if options.size else None,
                 output=options.output_kind,
                 confidence=options.confidence,

@@ -241,13 +241,9 @@ def _nnapi(operation):
 
 
 def _layer(operation, layers):
-    """The layer that an operator comes from: a converter keeps the path in the tensors' names."""
-    for tensor in (*operation.outputs, *operation.inputs):
-        for name in tensor.name.split(";"):
-            found = layer_of(name, layers)
-            if found:
-                return f"the layer {found!r}"
-    return f"the output {operation.outputs[0].name!r}"
+    names = (tensor.name for tensor in (*operation.outputs, *operation.inputs))
+    found = layer_of(names, layers)
+    return f"the layer {found!r}" if found else f"the output {operation.outputs[0].name!r}"
 
 
 def _tensor(tensor, types, model):
