@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from keras_seg.export import manifest, onnx, parity, saved_model, tflite
+from keras_seg.export import manifest, onnx, parity, saved_model, targets, tflite
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
@@ -23,7 +23,7 @@ from keras_seg.utils import (
 
 FORMATS = ("saved_model", "tflite", "onnx")
 QUANTIZE = ("float16", "int8")
-OUTPUTS = ("logits", "labels")
+OUTPUTS = ("logits", "logits_lowres", "probabilities", "labels")
 
 # More calibration images change the measured ranges little and cost a run of the network each.
 MOST_CALIBRATION = 200
@@ -80,15 +80,17 @@ def export(
     labels=None,
     table=None,
     output="logits",
+    confidence=False,
+    target="cpu",
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
 
     The files take one image, float32 (1, H, W, C) in plain pixels 0..255 (RGB), under the name
-    `image`; preprocessing is part of them. They return `logits`, float32 (1, h, w, K), or `labels`,
-    int32 (1, h, w). Auxiliary outputs are left out; a model in mixed precision is converted in
-    float32 with the same weights. Every file is loaded again in its own runtime and compared with
-    the Keras model on the images; the result is in the report and in `manifest.json`.
+    `image`; preprocessing is part of them. They return what `output` names. Auxiliary outputs are
+    left out; a model in mixed precision is converted in float32 with the same weights. Every file
+    is loaded again in its own runtime and compared with the Keras model on the images; the result
+    is in the report and in `manifest.json`.
 
     Args:
         model_or_path: a `keras.Model`, a `.keras` file, or a training run's folder (`best.keras`;
@@ -109,7 +111,18 @@ def export(
             data set brings its own.
         table: `keras_seg.data.LabelTable` of the classes. Default: from the run's manifest, else
             numbered classes.
-        output: "logits" or "labels".
+        output: what the files return, and the name of that output.
+            "logits": float32 (1, h, w, K), as the model does.
+            "logits_lowres": those before the network's last enlargement (layer `logits_low`), many
+            times smaller and faster; `manifest.json` says the shape, and under `output.resize` how
+            to enlarge them as the network does.
+            "probabilities": their softmax.
+            "labels": int32 (1, h, w), of equal logits the first class. For `target`
+            "gpu-delegate" they are whole numbers in float32, which a GPU can return.
+        confidence: add the output `confidence`, float32 (1, h, w): the largest probability.
+        target: what the `.tflite` files shall run on as a whole, checked from the files, see
+            `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
+            accelerators, for the files in int8 (others then need to run on the CPU only).
         progress: print one line for each step on standard error.
 
     Returns:
@@ -120,13 +133,19 @@ def export(
 
     Raises:
         ValueError: for a wrong argument, a folder that cannot be written or holds something else,
-            a size that the model cannot take, an operator that a format does not have, a missing
-            package, or a backend other than TensorFlow. No file is left behind.
+            a size that the model cannot take, an operator that a format or the target does not
+            have (the layer is named), an output that the model does not have, a missing package,
+            or a backend other than TensorFlow. No file is left behind.
     """
     formats = _chosen("format", formats, FORMATS)
     quantize = _chosen("quantization", quantize, QUANTIZE) if "tflite" in formats else ()
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
+    if target not in targets.TARGETS:
+        raise unknown_name("target", target, targets.TARGETS)
+    _check_target(target, formats, quantize, output)
+    if not isinstance(confidence, bool):
+        raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     if "int8" in quantize and calibration is None:
         raise ValueError(
             "int8 needs images to measure the ranges on: calibration=..., a folder, list, array or "
@@ -161,11 +180,21 @@ def export(
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         with steps.step("graph"), silence():
-            graph = StaticGraph(model, size, runner.channels, output)
+            graph = StaticGraph(
+                model,
+                size,
+                runner.channels,
+                output,
+                confidence=confidence,
+                float_labels=target == "gpu-delegate",
+            )
+            lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
                 _write(name, precision, graph, temporary / name, calibration)
+                if _format(name) == "tflite":
+                    targets.check(temporary / name, target, precision, model)
                 files[name] = {
                     **manifest.describe_file(temporary / name),
                     "format": _format(name),
@@ -178,14 +207,15 @@ def export(
             compared[name] = (temporary / name, entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
-                model if half else runner,
+                graph,
                 compared,
                 pictures,
                 num_classes=runner.num_classes,
                 ignore_label=table.ignore_label,
+                enlarge=lowres.get("resize"),
             )
         ok = all(row["verdict"] != "FAIL" for row in rows)
-        warnings = _warnings(source, operators, rows)
+        warnings = _warnings(source, operators, rows, lowres)
         content = {
             "keras_seg_manifest": 1,
             "kind": "export",
@@ -209,9 +239,12 @@ def export(
             },
             "output": {
                 "name": output,
-                "dtype": "float32" if output == "logits" else "int32",
+                "dtype": graph.dtype,
                 "shape": list(graph.output_shape),
+                **lowres,
             },
+            **_confidence(graph),
+            "target": target,
             "files": files,
             "operators": operators,
             "parity": {
@@ -266,6 +299,25 @@ def _target(folder):
             "Move them away, or give another folder."
         )
     return folder
+
+
+def _check_target(target, formats, quantize, output):
+    if target != "cpu" and "tflite" not in formats:
+        raise ValueError(
+            f"target={target!r} is about .tflite files, and formats={formats!r} makes none. Add "
+            "'tflite', or leave target out."
+        )
+    integers = [precision for precision in quantize if precision in targets.INTEGERS]
+    if target == "nnapi-int8" and not integers:
+        raise ValueError(
+            "target='nnapi-int8' is for 8-bit accelerators: add 'int8' to `quantize` and give "
+            "calibration=..., images to measure the ranges on."
+        )
+    if target == "gpu-delegate" and output == "labels" and integers:
+        raise ValueError(
+            f"For target='gpu-delegate' labels are float32, which {', '.join(integers)} would "
+            "round to other labels. Leave it out, quantize=('float16',), or use output='logits'."
+        )
 
 
 def _check_tools(formats):
@@ -372,8 +424,20 @@ def _operators(folder, files):
     return found
 
 
-def _warnings(source, operators, rows):
+def _confidence(graph):
+    if "confidence" not in graph.outputs:
+        return {}
+    shape = list(graph.shapes["confidence"])
+    return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
+
+
+def _warnings(source, operators, rows, lowres):
     found = []
+    if lowres and lowres["resize"] is None:
+        found.append(
+            "the network enlarges its logits by more than a plain resize (it pads, crops or "
+            "convolves), so that a Predictor cannot place those at low resolution in the image."
+        )
     if source == "made-up pictures":
         found.append(
             "compared on made-up pictures; give images=... (and labels=...) for figures that count."
@@ -384,7 +448,7 @@ def _warnings(source, operators, rows):
         slow = sorted(op for op in counts if op in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"))
         if slow:
             found.append(f"{name} has {', '.join(slow)}: a dilated convolution was not folded.")
-        foreign = sorted(set(counts) - tflite.GPU_DELEGATE)
+        foreign = sorted(set(counts) - targets.GPU_DELEGATE)
         if foreign:
             found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
     low = [row["file"] for row in rows if row["verdict"] == "low"]

@@ -5,9 +5,14 @@ A static batch lets the converters fold dilated convolutions and batch normalisa
 """
 
 import keras
+import numpy as np
+
+from keras_seg.inference.resize import resize
 
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+# Rounding of a resize is below 1e-6 of the logits' deviation, the wrong kind of it above 1e-2.
+_SAME_LOGITS = 1e-3
 
 
 def half_precision(model):
@@ -56,36 +61,44 @@ def _without_half(value, key=None):
 
 
 class StaticGraph:
-    """`model` from (1, H, W, C) float32 pixels to logits (1, h, w, K) or int32 labels (1, h, w).
+    """`model` in inference mode, from (1, H, W, C) float32 pixels to what a file returns.
 
-    Raises ValueError if the model cannot take this size.
+    Args:
+        model: a Keras model of one image that returns logits.
+        size: (H, W).
+        channels: C.
+        output: what the graph returns, and the name of that output:
+            - "logits": (1, h, w, K) as the model gives them.
+            - "logits_lowres": those before the last enlargement, of the layer `logits_low`.
+            - "probabilities": the softmax of the logits.
+            - "labels": (1, h, w), the first of the classes with the largest logit.
+        confidence: also return `confidence`, float32 (1, h, w): the largest probability.
+        float_labels: labels as whole float32 numbers, made without ARG_MAX, which a phone's GPU
+            does not have. Otherwise they are int32.
+
+    Raises:
+        ValueError: if the model cannot take this size, or has no such output.
 
     Attributes:
         model: the Keras model.
+        network: the Keras model of which `head` takes the output: `model`, or its part up to
+            `logits_low`.
         input_shape: (1, H, W, C).
-        output: "logits" or "labels", also the name of the graph's output.
-        function: the `tf.function`.
+        output: as given.
+        outputs: the names of what is returned, `output` first.
+        shapes: {name: shape}.
+        function: the `tf.function`, which returns a dict.
         concrete: its trace for `input_shape`.
     """
 
-    def __init__(self, model, size, channels, output):
-        import tensorflow as tf
-
+    def __init__(self, model, size, channels, output, *, confidence=False, float_labels=False):
         self.model = model
-        self.input_shape = (1, *size, channels)
         self.output = output
-        signature = [tf.TensorSpec(self.input_shape, tf.float32, name="image")]
-        self.function = tf.function(
-            lambda image: {output: self.head(model(image, training=False))},
-            input_signature=signature,
-            autograph=False,
-        )
-        try:
-            self.concrete = self.function.get_concrete_function()
-        except (TypeError, ValueError, tf.errors.OpError) as error:
-            raise ValueError(
-                f"The model {model.name!r} cannot take images of {size[0]} x {size[1]}: {error}"
-            ) from error
+        self.network = self.part(model)
+        self.input_shape = (1, *size, channels)
+        self.outputs = (output, "confidence") if confidence else (output,)
+        self.float_labels = float_labels
+        self.function, self.concrete = self.trace(self.input_shape)
         calls = {op.type for op in self.concrete.graph.get_operations()} & _PYTHON
         if calls:
             raise ValueError(
@@ -93,21 +106,126 @@ class StaticGraph:
                 "which no file can hold. A CRF-RNN with bilateral='lattice' does so: build it with "
                 "bilateral='exact' and the same weights, or export the network before the CRF."
             )
-        shape = self.concrete.structured_outputs[output].shape.as_list()
+        found = self.concrete.structured_outputs
+        self.shapes = {name: tuple(found[name].shape.as_list()) for name in self.outputs}
+        shape = list(self.output_shape)
         if None in shape or min(shape) < 1:
             raise ValueError(
                 f"The model {model.name!r} returns {output} of shape {shape} for images of "
                 f"{size[0]} x {size[1]}; every number must be known and at least 1."
             )
-        self.output_shape = tuple(shape)
 
-    def head(self, logits):
-        """What the file returns for the model's output."""
+    @property
+    def output_shape(self):
+        """The shape of the first output."""
+        return self.shapes[self.output]
+
+    @property
+    def dtype(self):
+        """The type of the first output, "float32" or "int32"."""
+        return "int32" if self.output == "labels" and not self.float_labels else "float32"
+
+    def trace(self, shape):
+        """(`tf.function`, its trace) for images of a shape in which None stands for any number."""
         import tensorflow as tf
 
-        if isinstance(logits, list | tuple):
-            logits = logits[0]
-        if self.output == "labels":
+        function = tf.function(
+            lambda image: self.head(self.network(image, training=False)),
+            input_signature=[tf.TensorSpec(shape, tf.float32, name="image")],
+            autograph=False,
+        )
+        try:
+            return function, function.get_concrete_function()
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            size = " x ".join("any" if n is None else str(n) for n in shape[1:3])
+            raise ValueError(
+                f"The model {self.model.name!r} cannot take images of {size}: {error}"
+            ) from error
+
+    def part(self, model):
+        """The part of `model`, this one or one of the same layers, that `head` follows."""
+        return _low_resolution(model) if self.output == "logits_lowres" else model
+
+    def enlargement(self, image):
+        """How to enlarge `logits_lowres` as the network does, found by trying on an image.
+
+        Returns:
+            {"resize": "half_pixel", "align_corners" or None, "difference": number}: the resize of
+            `keras_seg.inference` that gives the network's logits; None where neither does, because
+            the network pads, crops or enlarges in another way. The difference is the root of the
+            mean square, relative to the logits' standard deviation.
+        """
+        low, logits = (
+            keras.ops.convert_to_numpy(_single(network(image, training=False)))[0]
+            for network in (self.network, self.model)
+        )
+        found = {}
+        for sampling in ("half_pixel", "align_corners"):
+            difference = resize(low, logits.shape[:2], sampling) - logits
+            found[sampling] = float(np.sqrt((difference**2).mean()) / max(logits.std(), 1e-12))
+        best = min(found, key=found.get)
+        exact = found[best] <= _SAME_LOGITS
+        return {"resize": best if exact else None, "difference": found[best]}
+
+    def logits_shape(self):
+        """(1, h, w, K) of the model's own logits."""
+        if self.output in ("logits", "probabilities"):
+            return self.output_shape
+        return tuple(_single(self.model.compute_output_shape(self.input_shape)))
+
+    def probabilities(self, image):
+        """The model's probabilities (1, h, w, K) as a part of another graph."""
+        import tensorflow as tf
+
+        if self.output == "probabilities":
+            return self.function(image)["probabilities"]
+        if self.output == "logits":
+            return tf.nn.softmax(self.function(image)["logits"])
+        return tf.nn.softmax(_single(self.model(image, training=False)))
+
+    def head(self, logits):
+        """{name: tensor} of what the file returns for the network's output."""
+        import tensorflow as tf
+
+        logits = _single(logits)
+        found = {self.output: logits}
+        if self.output == "probabilities" or len(self.outputs) > 1:
+            probabilities = tf.nn.softmax(logits)
+        if self.output == "probabilities":
+            found["probabilities"] = probabilities
+        if self.output == "labels" and self.float_labels:
+            found["labels"] = _first_largest(logits)
+        elif self.output == "labels":
             # keras.ops.argmax converts to neither TFLite nor ONNX; this is one operator in both.
-            return tf.argmax(logits, axis=-1, output_type=tf.int32)
-        return logits
+            found["labels"] = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        if "confidence" in self.outputs:
+            found["confidence"] = tf.reduce_max(probabilities, axis=-1)
+        return found
+
+
+def _single(output):
+    """The tensor, or the shape, of a model that returns one, or a list of one."""
+    listed = isinstance(output, list) or (isinstance(output, tuple) and len(output) == 1)
+    return output[0] if listed else output
+
+
+def _first_largest(logits):
+    """argmax over the last axis as float32, of maxima and comparisons: the first of equal ones."""
+    import tensorflow as tf
+
+    count = logits.shape[-1]
+    largest = tf.cast(logits == tf.reduce_max(logits, axis=-1, keepdims=True), "float32")
+    # Class k scores count - k, so that of several largest logits the first class wins.
+    scores = largest * tf.range(count, 0, -1, dtype="float32")
+    return count - tf.reduce_max(scores, axis=-1)
+
+
+def _low_resolution(model):
+    """The part of `model` up to its layer `logits_low`, sharing the weights."""
+    if "logits_low" not in [layer.name for layer in model.layers]:
+        raise ValueError(
+            f"The model {model.name!r} has no layer 'logits_low': its logits are not enlarged at "
+            "the end, or it names no such layer. It has the outputs logits, probabilities and "
+            "labels."
+        )
+    return keras.Model(model.input, model.get_layer("logits_low").output, name=model.name)

@@ -37,7 +37,7 @@ def write(graph, path):
     _inputs_to_initializers(proto, kernels)
     _fold_constants(proto)
     _merge_into_convolutions(proto)
-    _name_output(proto, graph)
+    _name_outputs(proto, graph)
     del proto.graph.value_info[:]
     _refuse_unknown_operators(proto, graph)
     try:
@@ -62,7 +62,7 @@ def _convert(graph):
     import tensorflow as tf
     import tf2onnx
 
-    model = graph.model
+    model = graph.network
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     split = len(model.trainable_variables)
     kernels = {f"kernel_{i}": i for i, v in enumerate(variables) if len(v.shape) >= 2}
@@ -77,7 +77,8 @@ def _convert(graph):
         for index, array in zip(kernels.values(), arrays, strict=True):
             values[index] = array
         logits, _ = model.stateless_call(values[:split], values[split:], image, training=False)
-        return graph.head(logits)
+        found = graph.head(logits)
+        return [found[name] for name in graph.outputs]
 
     # Keras wraps grouped convolutions in a function compiled by XLA, which tf2onnx cannot open.
     # "Eagerly" only means that functions inside of the traced one dissolve into it.
@@ -283,20 +284,20 @@ def _replace(proto, nodes, values):
     proto.graph.initializer.extend(tensors)
 
 
-def _name_output(proto, graph):
-    """Call the output what it is, and give it its fixed shape."""
+def _name_outputs(proto, graph):
+    """Call the outputs what they are, and give them their shapes."""
     import onnx
 
-    (output,) = proto.graph.output
-    for node in proto.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == output.name:
-                    names[index] = graph.output
-    kind = output.type.tensor_type.elem_type
-    output.CopyFrom(
-        onnx.helper.make_tensor_value_info(graph.output, kind, list(graph.output_shape))
-    )
+    for output, wanted in zip(proto.graph.output, graph.outputs, strict=True):
+        for node in proto.graph.node:
+            for names in (node.input, node.output):
+                for index, name in enumerate(names):
+                    if name == output.name:
+                        names[index] = wanted
+        kind = output.type.tensor_type.elem_type
+        output.CopyFrom(
+            onnx.helper.make_tensor_value_info(wanted, kind, list(graph.shapes[wanted]))
+        )
 
 
 def _refuse_unknown_operators(proto, graph):

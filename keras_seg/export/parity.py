@@ -1,8 +1,10 @@
 """The proof: each file loaded again in its own runtime and compared with the Keras model."""
 
+import keras
 import numpy as np
 
 from keras_seg.inference import load_runner
+from keras_seg.inference.resize import resize
 from keras_seg.metrics import confusion_matrix, scores
 
 # What a float32 file must reach. A float16 file rounds its weights, so only its labels are held to
@@ -12,21 +14,25 @@ MIN_AGREEMENT = 0.999
 MAX_IOU_LOSS = 0.01
 
 
-def compare(reference, files, pictures, *, num_classes, ignore_label):
+def compare(graph, files, pictures, *, num_classes, ignore_label, enlarge=None):
     """Run the Keras model and every file on the same images.
 
     Args:
-        reference: the Keras model that the files were made from, in float32.
-        files: {name: (path, precision)}; either model may be all that `load_runner` takes.
+        graph: the `StaticGraph` that the files were made from; its Keras network followed by its
+            head is what they are compared with.
+        files: {name: (path, precision)}; a path may also be a runner of a Keras model.
         pictures: `Pictures`.
         num_classes: K.
         ignore_label: the label that is not counted.
+        enlarge: for logits at low resolution: "half_pixel" or "align_corners", how they are brought
+            to the labels' size; None: the mean IoU is not computed.
 
     Returns:
         One dict a row, the Keras model first:
         file, precision;
-        difference: largest absolute difference of the logits divided by the standard deviation of
-            the Keras model's logits; None for a file of labels;
+        difference: largest absolute difference of the logits (or probabilities) divided by the
+            standard deviation of the Keras model's; None for a file of labels;
+        confidence_difference: largest absolute difference of the confidence, None without one;
         agreement: share of pixels with the same label;
         mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
             has any;
@@ -34,22 +40,25 @@ def compare(reference, files, pictures, *, num_classes, ignore_label):
             than a point of mean IoU; None where there is nothing to judge by (int8 without labels,
             a model in half precision).
     """
-    reference = load_runner(reference)
-    runners = {name: load_runner(path) for name, (path, _) in files.items()}
-    tallies = {name: _Tally(num_classes, ignore_label) for name in ["keras", *files]}
+    reference = _runner(graph, graph.model)
+    runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
+    tallies = {
+        name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
+    }
     spread = _Spread()
     for index in range(len(pictures)):
         image, label = pictures[index]
-        expected = reference.run(image)
-        spread.add(expected)
+        expected = reference(image)
+        spread.add(expected[graph.output])
         tallies["keras"].add(expected, expected, label)
         for name, runner in runners.items():
-            tallies[name].add(runner.run(image), expected, label)
+            tallies[name].add(runner(image), expected, label)
 
     deviation = spread.deviation()
     keras_iou = tallies["keras"].scores()["mean_iou"]
     rows = [{"file": "keras", "precision": "float32", **tallies["keras"].row(deviation, keras_iou)}]
     rows[0] |= {"difference": None, "agreement": None, "mean_iou_change": None, "verdict": None}
+    rows[0]["confidence_difference"] = None
     for name, (_, precision) in files.items():
         row = {"file": name, "precision": precision}
         row |= tallies[name].row(deviation, keras_iou)
@@ -57,10 +66,25 @@ def compare(reference, files, pictures, *, num_classes, ignore_label):
     return rows
 
 
+def _runner(graph, model):
+    """image -> {name: array}, of a file or of a Keras model followed by the graph's head."""
+    runner = load_runner(model)
+    if runner.kind != "keras":
+        return runner.run_all
+    network = load_runner(graph.part(runner.model))
+
+    def run(image):
+        found = graph.head(keras.ops.convert_to_tensor(network.run(image)))
+        return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in found.items()}
+
+    return run
+
+
 def _verdict(row):
     agree = row["agreement"] >= MIN_AGREEMENT
     if row["precision"] == "float32":
-        close = row["difference"] is None or row["difference"] <= MAX_DIFFERENCE
+        differences = (row["difference"], row["confidence_difference"])
+        close = all(value is None or value <= MAX_DIFFERENCE for value in differences)
         return "ok" if agree and close else "FAIL"
     if row["precision"] == "float16":
         return "ok" if agree else "FAIL"
@@ -72,25 +96,33 @@ def _verdict(row):
 class _Tally:
     """What is added up for one file, image by image."""
 
-    def __init__(self, num_classes, ignore_label):
+    def __init__(self, graph, num_classes, ignore_label, enlarge):
+        self._output, self._enlarge = graph.output, enlarge
         self._num_classes, self._ignore_label = num_classes, ignore_label
-        self._largest, self._equal, self._pixels = 0.0, 0, 0
+        self._equal, self._pixels = 0, 0
+        self._largest = {name: 0.0 for name in graph.outputs if name != "labels"}
         self._matrix = None
 
-    def add(self, output, expected, label):
-        labels = output
-        if output.dtype.kind == "f":
+    def add(self, outputs, expected, label):
+        for name in self._largest:
             # A NaN stays: max(NaN, x) of NumPy is NaN, and NaN passes no bound.
-            self._largest = np.maximum(self._largest, np.abs(output - expected).max())
-            labels = output.argmax(-1)
-        else:
-            self._largest = None
-        self._equal += int((labels == expected.argmax(-1)).sum())
+            difference = np.abs(outputs[name] - expected[name]).max()
+            self._largest[name] = np.maximum(self._largest[name], difference)
+        output = outputs[self._output]
+        labels = self._labels(output)
+        self._equal += int((labels == self._labels(expected[self._output])).sum())
         self._pixels += labels.size
+        if self._output == "logits_lowres" and self._enlarge is None:
+            return
         if label is not None:
+            if self._output == "logits_lowres":
+                labels = resize(output[0], label.shape, self._enlarge).argmax(-1)[None]
             label = _centre(label, labels.shape[1:])
             matrix = confusion_matrix(label, labels[0], self._num_classes, self._ignore_label)
             self._matrix = matrix if self._matrix is None else self._matrix + matrix
+
+    def _labels(self, output):
+        return output.astype("int32") if self._output == "labels" else output.argmax(-1)
 
     def scores(self):
         if self._matrix is None or not self._matrix.any():
@@ -101,8 +133,11 @@ class _Tally:
     def row(self, deviation, keras_iou):
         found = self.scores()
         change = None if keras_iou is None else found["mean_iou"] - keras_iou
+        largest = self._largest.get(self._output)
+        confidence = self._largest.get("confidence")
         return {
-            "difference": None if self._largest is None else float(self._largest / deviation),
+            "difference": None if largest is None else float(largest / deviation),
+            "confidence_difference": None if confidence is None else float(confidence),
             "agreement": self._equal / self._pixels,
             "mean_iou": found["mean_iou"],
             "mean_iou_change": change,

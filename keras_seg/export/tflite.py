@@ -3,19 +3,9 @@
 import collections
 import re
 
-PRECISIONS = ("float32", "float16", "int8")
+from keras_seg.export.signature import add_signature
 
-# Operators that the GPU delegate accepts (tensorflow/lite/tools/versioning/gpu_compatibility.cc);
-# the converter's own analysis says "compatible" to everything.
-GPU_DELEGATE = frozenset(
-    """ABS ADD AVERAGE_POOL_2D BATCH_MATMUL CAST CONCATENATION CONV_2D CUMSUM DEPTHWISE_CONV_2D
-    DEPTH_TO_SPACE DEQUANTIZE DIV ELU EQUAL EXP FULLY_CONNECTED GATHER GELU GREATER GREATER_EQUAL
-    HARD_SWISH LEAKY_RELU LESS LESS_EQUAL LOG LOGISTIC LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL
-    NEG NOT_EQUAL ONE_HOT PACK PAD POW PRELU QUANTIZE REDUCE_MAX REDUCE_MIN REDUCE_PROD RELU RELU6
-    RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SELECT SELECT_V2 SLICE SOFTMAX
-    SPACE_TO_DEPTH SPLIT SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TANH TILE TRANSPOSE
-    TRANSPOSE_CONV""".split()
-)
+PRECISIONS = ("float32", "float16", "int8")
 
 
 def write(graph, path, precision="float32", calibration=None):
@@ -58,7 +48,7 @@ def write(graph, path, precision="float32", calibration=None):
             f"{graph.model.name!r}. Replace the layer that uses it, or leave 'tflite' out of "
             "`formats`."
         ) from error
-    path.write_bytes(content)
+    path.write_bytes(add_signature(content, graph.outputs))
 
 
 def operators(path):

@@ -124,7 +124,12 @@ class Options:
         self.rule = usual["rule"] if rule is None else rule
         self.average = usual["average"] if average is None else average
         self.sampling = usual["sampling"] if sampling is None else sampling
-        self.align_corners = usual["align_corners"] if align_corners is None else align_corners
+        self.align_corners = align_corners
+        lowres = predictor.lowres_sampling()
+        if align_corners is None:
+            self.align_corners = usual["align_corners"]
+            if lowres is not None:
+                self.align_corners = lowres == "align_corners"
         self.scales = tuple(np.atleast_1d(scales).tolist())
         self.base_size, self.flip, self.weighting = base_size, flip, weighting
         self.stride = stride
@@ -175,8 +180,14 @@ class Options:
                 )
         elif size_divisor is not None:
             raise ValueError("size_divisor belongs to mode='whole'.")
-        if self.average != "probabilities" and predictor.runner.outputs_labels:
-            raise ValueError(f"{name} returns labels; there are no logits to average.")
+        output = predictor.runner.output
+        if self.average != "probabilities" and output in ("labels", "probabilities"):
+            raise ValueError(f"{name} returns {output}; there are no logits to average.")
+        if self.mode == "tile" and output == "logits_lowres":
+            raise ValueError(
+                f"mode='tile' is for maps that are smaller because their border was cut off; "
+                f"{name} returns logits of the whole window at low resolution. Use mode='slide'."
+            )
         if crf is not None and predictor.runner.outputs_labels:
             raise ValueError(
                 f"{name} returns labels, but a CRF refines probabilities: use the "

@@ -70,7 +70,8 @@ class Predictor:
     sampling: how pictures, and finished scores at another size, are resized: "antialias" (default),
         "half_pixel", "align_corners" or "legacy", see `resize`.
     align_corners: whether scores smaller than what the network saw are enlarged corner on corner
-        (networks with sizes 8k+1) instead of at half-pixel centres (default).
+        (networks with sizes 8k+1) instead of at half-pixel centres (default). For a file of logits
+        at low resolution the manifest beside it says how the network does it.
     crf: None, or a dense CRF that refines the probabilities at the image's own size, after all
         averaging: the name of a preset, such as "deeplab", or a `keras_seg.crf.DenseCRF`. It sees
         all channels of the image as colours. `probabilities` then returns its marginals.
@@ -81,7 +82,8 @@ class Predictor:
     rows, so that those of a large picture need not exist as a whole: 40 megapixels are labelled
     within 2 GiB beyond the model. `probabilities`, and a CRF, hold all (H, W, K).
 
-    A file that returns labels instead of logits votes with its label for each pixel.
+    A file that returns labels instead of logits votes with its label for each pixel; one that
+    returns probabilities has them averaged as they are.
 
     Safe to use from several threads.
 
@@ -127,8 +129,10 @@ class Predictor:
 
     def logits(self, images):
         """The network's own output, float32 (N, h, w, K), for images (N, H, W, C) in 0..255."""
-        if self.runner.outputs_labels:
-            raise ValueError(f"{self.runner.name} returns labels, not logits; use predict().")
+        if self.runner.output in ("labels", "probabilities"):
+            raise ValueError(
+                f"{self.runner.name} returns {self.runner.output}, not logits; use predict()."
+            )
         return self.runner.run(images)
 
     def probabilities(self, image, **options):
@@ -335,14 +339,32 @@ class Predictor:
             output = np.eye(self.num_classes, dtype="float32")[output]
         size = images.shape[1:3]
         if options.mode != "tile" and output.shape[1:3] != size:
-            self._check_subsampled(output.shape[1:3], size)
+            if self.runner.output != "logits_lowres":
+                self._check_subsampled(output.shape[1:3], size)
             sampling = "align_corners" if options.align_corners else "half_pixel"
             output = np.stack([resize(scores, size, sampling) for scores in output])
         elif not output.flags.writeable:
             output = output.copy()
-        if options.average != "probabilities" or self.runner.outputs_labels:
+        if options.average != "probabilities" or self.runner.output in ("labels", "probabilities"):
             return output
         return softmax(output)
+
+    def lowres_sampling(self):
+        """How the network itself enlarges the logits that a file returns at low resolution.
+
+        None for files that return something else, and where no manifest says it. Raises ValueError
+        where it does not by a plain resize.
+        """
+        found = self._manifest.get("output", {})
+        if self.runner.output != "logits_lowres" or "resize" not in found:
+            return None
+        if found["resize"] is None:
+            raise ValueError(
+                f"{self.runner.name} returns logits at low resolution, which its network does not "
+                "enlarge by a plain resize (see its manifest.json): to know where they lie takes "
+                "the network. Use a file exported with logits, probabilities or labels."
+            )
+        return found["resize"]
 
     def _check_labels(self, labels):
         if labels.min() < 0 or labels.max() >= self.num_classes:

@@ -158,8 +158,10 @@ class ProposalPredictor(Predictor):
         combine="mean",
     ):
         super().__init__(model_or_path, table=table, num_threads=num_threads)
-        if self.runner.outputs_labels:
-            raise ValueError(f"{self.runner.name} returns labels; proposals need scores.")
+        if self.runner.output in ("labels", "probabilities"):
+            raise ValueError(
+                f"{self.runner.name} returns {self.runner.output}; proposals need logits."
+            )
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
         if combine not in COMBINATIONS:
@@ -173,9 +175,11 @@ class ProposalPredictor(Predictor):
                 f"{ensemble.runner.name} returns {ensemble.num_classes} classes, "
                 f"{self.runner.name} {self.num_classes}; an ensemble needs the same."
             )
-        if ensemble is not None and combine == "product" and ensemble.runner.outputs_labels:
+        product = ensemble is not None and combine == "product"
+        if product and ensemble.runner.output in ("labels", "probabilities"):
             raise ValueError(
-                f"{ensemble.runner.name} returns labels; combine='product' needs logits."
+                f"{ensemble.runner.name} returns {ensemble.runner.output}; combine='product' needs "
+                "logits."
             )
         self._propose = _proposer(proposals)
         self._count, self._least, self._enlarge = count, least, enlarge

@@ -21,6 +21,8 @@ from keras_seg.layers import inference_model
 from keras_seg.utils import unknown_name
 
 _SUFFIXES = (".keras", ".tflite", ".onnx")
+# What the main output of a file may be called, see `Runner.output`; the first that it has counts.
+OUTPUTS = ("logits", "logits_lowres", "probabilities", "labels")
 
 
 def load_runner(model_or_path, *, num_threads=None):
@@ -34,7 +36,7 @@ def load_runner(model_or_path, *, num_threads=None):
 
     Raises:
         ValueError: if there is no model there, it is damaged, or it is not a segmentation network
-            (one image (N,H,W,C) in, one map of logits (N,H,W,K) or of integer labels out).
+            (one image (N,H,W,C) in, one map of logits or probabilities (N,H,W,K) or of labels out).
     """
     if num_threads is None:
         num_threads = _cores()
@@ -112,16 +114,23 @@ class Runner(abc.ABC):
         input_size: (H, W) that every image must have, or None where any size runs.
         channels: the number of image channels C.
         num_classes: K; None if the file returns labels (it does not say how many there are).
-        outputs_labels: True if `run` returns integer labels instead of logits.
+        output: what `run` returns: "logits"; "logits_lowres", those before the network's last
+            enlargement, of the whole image; "probabilities", their softmax; or "labels".
+        outputs_labels: True if that is "labels".
+        has_confidence: True if `run_all` also returns the largest probability of each pixel.
     """
 
     kind = None
 
-    def __init__(self, name, path, input_shape, output_shape, *, outputs_labels=False):
+    def __init__(
+        self, name, path, input_shape, output_shape, *, output="logits", has_confidence=False
+    ):
         """Check the shapes (None where unknown) that a subclass has read from its file."""
         self.name = str(name)
         self.path = path
-        self.outputs_labels = outputs_labels
+        self.output = output
+        self.outputs_labels = outputs_labels = output == "labels"
+        self.has_confidence = has_confidence
         if len(input_shape) != 4 or not input_shape[3]:
             raise ValueError(
                 f"{self.name} takes an input of shape {tuple(input_shape)}; a segmentation network "
@@ -148,18 +157,23 @@ class Runner(abc.ABC):
                 self.num_classes = self.run(np.zeros((1, *size, self.channels))).shape[3]
 
     def run(self, images):
-        """Logits of images, in inference mode.
+        """What the file is for, its `output`, for images: logits, probabilities or labels.
 
         Args:
             images: (N, H, W, C), plain pixels 0..255 of any numeric type.
 
         Returns:
-            float32 logits (N, h, w, K). (h, w) is (H, W) for every network that returns logits at
-            the size of its input. A file with `outputs_labels` returns int32 labels (N, h, w).
+            float32 logits or probabilities (N, h, w, K). (h, w) is (H, W) for every network that
+            returns logits at the size of its input; "logits_lowres" are smaller. A file with
+            `outputs_labels` returns int32 labels (N, h, w).
 
         Raises:
             ValueError: if the images' shape is not what the network takes.
         """
+        return self.run_all(images)[self.output]
+
+    def run_all(self, images):
+        """{name: array} of `run` and, where `has_confidence`, float32 "confidence" (N, h, w)."""
         images = np.asarray(images)
         self._check(images.shape)
         images = np.ascontiguousarray(images, "float32")
@@ -170,8 +184,8 @@ class Runner(abc.ABC):
             part = images[start : start + self.batch]
             fill = np.repeat(part[-1:], self.batch - len(part), axis=0)
             result = self._finish(self._call(np.concatenate([part, fill])))
-            parts.append(result[: len(part)])
-        return np.concatenate(parts)
+            parts.append({name: array[: len(part)] for name, array in result.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _check(self, shape):
         height, width = self.input_size or ("H", "W")
@@ -184,15 +198,22 @@ class Runner(abc.ABC):
                 "image, or let a Predictor do it (whole image or sliding window)."
             )
 
-    def _finish(self, output):
-        output = np.asarray(output)
-        if not self.outputs_labels:
-            return output.astype("float32", copy=False)
-        return (output[..., 0] if output.ndim == 4 else output).astype("int32", copy=False)
+    def _finish(self, outputs):
+        found = {}
+        for name, output in zip((self.output, "confidence"), outputs, strict=False):
+            output = np.asarray(output)
+            if name == "labels":
+                output = output[..., 0] if output.ndim == 4 else output
+                # Labels of a graph for GPUs are whole numbers in floating point, near enough.
+                output = np.rint(output) if output.dtype.kind == "f" else output
+                found[name] = output.astype("int32", copy=False)
+            else:
+                found[name] = output.astype("float32", copy=False)
+        return found
 
     @abc.abstractmethod
     def _call(self, images):
-        """The raw output of float32 images with the batch size that the file takes."""
+        """The raw outputs, the main one first, of float32 images as many as the file takes."""
 
 
 class KerasRunner(Runner):
@@ -211,14 +232,14 @@ class KerasRunner(Runner):
         self._graph = None
         if keras.backend.backend() == "tensorflow":
             self._graph = _trace(self.model)
-        labels = keras.backend.is_int_dtype(output.dtype)
-        super().__init__(name, path, self.model.input.shape, output.shape, outputs_labels=labels)
+        kind = "labels" if keras.backend.is_int_dtype(output.dtype) else "logits"
+        super().__init__(name, path, self.model.input.shape, output.shape, output=kind)
 
     def _call(self, images):
         if self._graph is not None:
-            return self._call_graph(images)
+            return [self._call_graph(images)]
         with self._lock:
-            return _first(self.model.predict_on_batch(images))
+            return [_first(self.model.predict_on_batch(images))]
 
     def _call_graph(self, images):
         import tensorflow as tf
@@ -259,18 +280,23 @@ class SavedModelRunner(Runner):
         inputs = self._signature.structured_input_signature[1]
         outputs = self._signature.structured_outputs
         self._input = _only_input(path, list(inputs))
-        self._output = _pick_output(path, list(outputs))
-        spec, result = inputs[self._input], outputs[self._output]
+        self._outputs = _pick_outputs(path, list(outputs))
+        spec, result = inputs[self._input], outputs[self._outputs[0]]
         self._dtype = spec.dtype.as_numpy_dtype
         super().__init__(
-            path, path, _shape(spec), _shape(result), outputs_labels=result.dtype.is_integer
+            path,
+            path,
+            _shape(spec),
+            _shape(result),
+            output=_output_kind(self._outputs[0], result.dtype.is_integer, _shape(result)),
+            has_confidence=len(self._outputs) > 1,
         )
 
     def _call(self, images):
         import tensorflow as tf
 
-        images = tf.constant(_as_pixels(images, self._dtype))
-        return self._signature(**{self._input: images})[self._output].numpy()
+        found = self._signature(**{self._input: tf.constant(_as_pixels(images, self._dtype))})
+        return [found[name].numpy() for name in self._outputs]
 
 
 class TFLiteRunner(Runner):
@@ -288,25 +314,36 @@ class TFLiteRunner(Runner):
         inputs = self._interpreter.get_input_details()
         _only_input(path, [detail["name"] for detail in inputs])
         self._in = inputs[0]
-        self._out = self._pick(path)
+        outputs = self._pick(path)
+        self._outs = list(outputs.values())
         shape = [None if n < 0 else int(n) for n in self._in["shape_signature"]]
         # A file converted with an unknown size says -1 there; only then may the input be resized.
         self._resizable = None in shape
-        labels = np.issubdtype(self._out["dtype"], np.integer) and not _is_quantised(self._out)
-        output = [None if n < 0 else int(n) for n in self._out["shape_signature"]]
-        super().__init__(path, path, shape, output or None, outputs_labels=labels)
+        main = self._outs[0]
+        output = [None if n < 0 else int(n) for n in main["shape_signature"]]
+        integer = np.issubdtype(main["dtype"], np.integer) and not _is_quantised(main)
+        super().__init__(
+            path,
+            path,
+            shape,
+            output or None,
+            output=_output_kind(next(iter(outputs)), integer, output),
+            has_confidence=len(self._outs) > 1,
+        )
 
     def _pick(self, path):
+        """{name: detail} of the outputs, the main one first."""
         outputs = self._interpreter.get_output_details()
-        if len(outputs) == 1:
-            return outputs[0]
         # Tensor names in the file are the converter's own; the signature has the model's names.
         signatures = list(self._interpreter.get_signature_list())
+        if not signatures and len(outputs) == 1:
+            return {outputs[0]["name"]: outputs[0]}
         if not signatures:
             raise ValueError(f"{path} has {len(outputs)} outputs without names; one is expected.")
         named = self._interpreter.get_signature_runner(signatures[0]).get_output_details()
-        index = named[_pick_output(path, list(named))]["index"]
-        return next(detail for detail in outputs if detail["index"] == index)
+        details = {detail["index"]: detail for detail in outputs}
+        names = _pick_outputs(path, list(named))
+        return {name: details[named[name]["index"]] for name in names}
 
     def _call(self, images):
         with self._lock:
@@ -317,8 +354,8 @@ class TFLiteRunner(Runner):
                 interpreter.allocate_tensors()
             interpreter.set_tensor(self._in["index"], _quantise(images, self._in))
             interpreter.invoke()
-            output = interpreter.get_tensor(self._out["index"])
-        return output if self.outputs_labels else _dequantise(output, self._out)
+            outputs = [interpreter.get_tensor(detail["index"]) for detail in self._outs]
+        return [_dequantise(*pair) for pair in zip(outputs, self._outs, strict=True)]
 
 
 class OnnxRunner(Runner):
@@ -346,21 +383,23 @@ class OnnxRunner(Runner):
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
         self._input = _only_input(path, list(inputs))
-        self._output = _pick_output(path, list(outputs))
-        node, result = inputs[self._input], outputs[self._output]
+        self._outputs = _pick_outputs(path, list(outputs))
+        node, result = inputs[self._input], outputs[self._outputs[0]]
         self._dtype = _ONNX_TYPES.get(node.type)
         if self._dtype is None:
             raise ValueError(f"{path} takes an input of type {node.type}; expected pixels.")
+        shape = _static(result.shape) if result.shape else None
         super().__init__(
             path,
             path,
             _static(node.shape),
-            _static(result.shape) if result.shape else None,
-            outputs_labels="int" in result.type,
+            shape,
+            output=_output_kind(self._outputs[0], "int" in result.type, shape),
+            has_confidence=len(self._outputs) > 1,
         )
 
     def _call(self, images):
-        return self._session.run([self._output], {self._input: _as_pixels(images, self._dtype)})[0]
+        return self._session.run(self._outputs, {self._input: _as_pixels(images, self._dtype)})
 
 
 _ONNX_TYPES = {
@@ -444,13 +483,24 @@ def _only_input(path, names):
     return names[0]
 
 
-def _pick_output(path, names):
+def _pick_outputs(path, names):
+    """The name of the main output, and "confidence" behind it where there is one."""
     if len(names) == 1:
-        return names[0]
-    for name in ("logits", "labels"):
-        if name in names:
-            return name
-    raise ValueError(f"{path} has the outputs {names}; one must be called 'logits' or 'labels'.")
+        return names
+    main = next((name for name in OUTPUTS if name in names), None)
+    if main is None:
+        raise ValueError(
+            f"{path} has the outputs {names}; one must be called {', '.join(OUTPUTS[:-1])} or "
+            f"{OUTPUTS[-1]}."
+        )
+    return [main, "confidence"] if "confidence" in names else [main]
+
+
+def _output_kind(name, integer, shape):
+    """What an output is, by its name and type: files of other makers call their logits anything."""
+    if integer or (name == "labels" and shape and len(shape) == 3):
+        return "labels"
+    return name if name in ("logits_lowres", "probabilities") else "logits"
 
 
 def _is_quantised(detail):

@@ -17,11 +17,12 @@ class FakeRunner(Runner):
     def __init__(self, function, classes=3, channels=3, size=(None, None), labels=False):
         self.function, self.seen = function, []
         output = (None, *size) if labels else (None, *size, classes)
-        super().__init__("fake", None, (None, *size, channels), output, outputs_labels=labels)
+        kind = "labels" if labels else "logits"
+        super().__init__("fake", None, (None, *size, channels), output, output=kind)
 
     def _call(self, images):
         self.seen.append(images)
-        return self.function(images)
+        return [self.function(images)]
 
 
 @pytest.fixture
