@@ -45,7 +45,8 @@ def count_macs(model_or_path, size=None):
     import tensorflow as tf
 
     signatures = tf.saved_model.load(str(path)).signatures
-    return of_graph(next(iter(signatures.values())).graph)
+    name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+    return of_graph(signatures[name].graph)
 
 
 def of_graph(graph):
