@@ -184,7 +184,7 @@ def full_network(name):
 def exported(model, folder, size, images, formats, quantize):
     """{file: its figures} of one export."""
     from keras_seg import utils
-    from keras_seg.export import count_macs, export, targets
+    from keras_seg.export import Bounds, count_macs, export, targets
 
     report = export(
         model,
@@ -194,6 +194,7 @@ def exported(model, folder, size, images, formats, quantize):
         quantize=quantize,
         calibration=images,
         images=images,
+        bounds=None,
         progress=False,
     )
     rows = {row["file"]: row for row in report.rows}
@@ -204,24 +205,26 @@ def exported(model, folder, size, images, formats, quantize):
             "bytes": entry["bytes"],
             "precision": entry["precision"],
             "difference": row["difference"],
+            "mean_difference": row["mean_difference"],
             "agreement": row["agreement"],
-            "verdict": row["verdict"],
+            "clear_agreement": row["clear_agreement"],
+            "verdict": Bounds().judge(row)[0],
             "operators": report.manifest["operators"].get(name),
         }
         with utils.silence():
             files[name]["macs"] = count_macs(folder / name, size)
         if name.endswith(".tflite"):
             files[name]["targets"] = {
-                target: refusal(targets, folder / name, target, entry["precision"], model)
+                target: refusal(targets, folder / name, target, entry["precision"])
                 for target in targets.TARGETS
             }
     return files
 
 
-def refusal(targets, path, target, precision, model):
+def refusal(targets, path, target, precision):
     """Why a target cannot run the file as a whole; None if it can."""
     try:
-        targets.check(path, target, precision, model)
+        targets.check(path, target, precision)
     except ValueError as error:
         return str(error)
 

@@ -1,44 +1,16 @@
 """Write a trained model as TFLite (LiteRT) files and compare each with the Keras model.
 
-    python export/to_tflite.py runs/photos --size 256 256 --output files/phone
+    python export/to_tflite.py runs/photos --size 256 256 --data photos/ --output files/phone
     python export/to_tflite.py best.keras --size 256 256 --quantize float16 int8 \\
         --calibration photos/images --images photos/held_out --output files/phone
 
-Exit status: 0, 1 when a float file does not compute what the Keras model computes, 2 for bad input.
+The options are those of `keras-seg export`. Exit status: 0; 1 when a file is outside of the bounds,
+in which case nothing is written; 2 for bad input.
 """
 
-import argparse
-import os
 import sys
 
-parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-)
-parser.add_argument("model", help="a .keras file or a training run's folder")
-parser.add_argument("--output", required=True, help="new folder for *.tflite and manifest.json")
-parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="size of the image")
-parser.add_argument("--quantize", nargs="*", default=["float16"], choices=["float16", "int8"])
-parser.add_argument("--calibration", metavar="FOLDER", help="about 100 images, for int8")
-parser.add_argument("--images", metavar="FOLDER", help="images to compare on")
-parser.add_argument("--returns", default="logits", choices=["logits", "labels"])
-
 if __name__ == "__main__":
-    options = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter
-    from keras_seg.export import export  # after --help: it loads TensorFlow
+    from keras_seg.cli import export_script
 
-    try:
-        report = export(
-            options.model,
-            options.output,
-            formats=("tflite",),
-            size=options.size,
-            quantize=options.quantize,
-            calibration=options.calibration,
-            images=options.images,
-            output=options.returns,
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    print(report)
-    sys.exit(0 if report.ok else 1)
+    sys.exit(export_script(__doc__, ["tflite"]))

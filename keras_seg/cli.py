@@ -81,7 +81,9 @@ examples:
 examples:
   keras-seg export runs/photos --data photos/ --size 256 256 --output files/
   keras-seg export best.keras --calibration photos/images --formats tflite --size 256 256 \\
-      --quantize int8 --output files/""",
+      --quantize int8 --output files/
+  keras-seg export runs/photos --data photos/ --size 256 256 --output-kind labels --confidence \\
+      --bounds mean_iou_loss=0.01 --output files/""",
     "benchmark": """\
 examples:
   keras-seg benchmark files/
@@ -100,6 +102,16 @@ examples:
 }
 
 
+FORMATS = ("saved_model", "tflite", "onnx")
+# The files that `keras-seg export --quantize` adds, and their formats.
+QUANTIZED = {
+    "float16": "tflite",
+    "dynamic": "tflite",
+    "int8": "tflite",
+    "int16x8": "tflite",
+    "uint8": "tflite",
+    "qdq": "onnx",
+}
 # Those of `keras_seg.losses` that train a network on their own, with their default arguments.
 LOSSES = {
     "cross_entropy": "CrossEntropy",
@@ -121,7 +133,10 @@ CLASS_WEIGHTS = ("median_frequency", "inverse", "balanced", "inverse_mean", "ene
 
 def main(arguments=None):
     """Run one subcommand; returns the exit status: 0, 1 when a check failed, 2 for bad input."""
-    options = _parser().parse_args(arguments)
+    return _run(_parser().parse_args(arguments))
+
+
+def _run(options):
     _import_quietly()
     try:
         return options.run(options) or 0
@@ -255,33 +270,7 @@ def _parser():
     _add_procedure(sub)
 
     sub = command("export", _export, "write SavedModel, TFLite and ONNX files and prove them right")
-    sub.add_argument("model", help="run folder or .keras file")
-    sub.add_argument("--output", required=True, metavar="FOLDER", help="where the files go")
-    sub.add_argument(
-        "--size", nargs=2, type=int, metavar=("H", "W"), help="input size of the files"
-    )
-    sub.add_argument(
-        "--formats",
-        nargs="+",
-        default=["saved_model", "tflite", "onnx"],
-        choices=["saved_model", "tflite", "onnx"],
-    )
-    sub.add_argument(
-        "--quantize",
-        nargs="*",
-        default=["float16", "int8"],
-        choices=["float16", "int8"],
-        help="further TFLite files (float16 int8); int8 needs --data or --calibration",
-    )
-    sub.add_argument("--output-kind", default="logits", choices=["logits", "labels"])
-    sub.add_argument(
-        "--calibration", metavar="FOLDER", help="images whose ranges set the int8 scales"
-    )
-    _add_data(sub, required=False)
-    _add_held_out(sub)
-    sub.add_argument(
-        "--images", type=int, default=16, metavar="N", help="images to compare on (16)"
-    )
+    _add_export(sub)
 
     sub = command("benchmark", _benchmark, "time files of any kinds side by side, in turns")
     sub.add_argument(
@@ -324,6 +313,67 @@ def _parser():
     )
     sub.add_argument("--output", required=True, metavar="FILE", help="the .keras file to write")
     return parser
+
+
+def _add_export(sub, formats=FORMATS):
+    """The options of `keras-seg export`, and of the scripts in export/ for their formats."""
+    sub.add_argument("model", help="run folder or .keras file")
+    sub.add_argument("--output", required=True, metavar="FOLDER", help="where the files go")
+    sub.add_argument(
+        "--size", nargs=2, type=int, metavar=("H", "W"), help="input size of the files"
+    )
+    if len(formats) > 1:
+        sub.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
+    else:
+        sub.set_defaults(formats=list(formats))
+    quantized = [name for name, kind in QUANTIZED.items() if kind in formats]
+    if quantized:
+        sub.add_argument(
+            "--quantize",
+            nargs="*",
+            default=None,
+            choices=quantized,
+            metavar="NAME",
+            help=f"further files: {', '.join(quantized)} (float16, and int8 with --data or "
+            "--calibration, which all but float16 and dynamic need)",
+        )
+    sub.add_argument(
+        "--calibration", metavar="FOLDER", help="images whose ranges set the integers' scales"
+    )
+    _add_data(sub, required=False)
+    _add_held_out(sub)
+    sub.add_argument(
+        "--images",
+        default="16",
+        metavar="N|FOLDER",
+        help="images to compare on: so many of --data (16), or those in a folder",
+    )
+    sub.add_argument("--labels", metavar="FOLDER", help="masks of the --images in a folder")
+    sub.add_argument(
+        "--output-kind",
+        default="logits",
+        choices=["logits", "logits_lowres", "probabilities", "labels"],
+        help="what the files return (logits)",
+    )
+    sub.add_argument(
+        "--confidence", action="store_true", help="return the largest probability as well"
+    )
+    sub.add_argument(
+        "--target",
+        default="cpu",
+        choices=["cpu", "gpu-delegate", "nnapi-int8"],
+        help="what the .tflite files must run on as a whole (cpu)",
+    )
+    sub.add_argument(
+        "--bounds",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the files must reach, such as mean_iou_loss=0.01: difference, mean_difference, "
+        "agreement, mean_iou_loss, tie; none: state the figures, judge nothing",
+    )
+    sub.add_argument("--data-name", metavar="TEXT", help="what the model was trained on")
+    sub.add_argument("--licence", metavar="TEXT", help="the terms of that data")
 
 
 def _add_network(sub):
@@ -647,7 +697,7 @@ def _parse_mask_value(text):
 def _quickstart(options):
     from keras_seg.quickstart import quickstart
 
-    return quickstart(options.folder, epochs=options.epochs)
+    return _exporting(lambda: quickstart(options.folder, epochs=options.epochs))
 
 
 def _models(options):
@@ -849,42 +899,92 @@ def _tune_crf(options):
     print(f"The best: --crf {options.crf}{given} {chosen}")
 
 
+def _exporting(run):
+    """Run what exports; status 1, with the table, for files that are outside of the bounds."""
+    from keras_seg.export import ExportError
+
+    try:
+        run()
+    except ExportError as error:
+        print(error)
+        return 1
+
+
 def _export(options):
     from keras_seg import inference
-    from keras_seg.export import export
+    from keras_seg.export import Bounds, export
+    from keras_seg.export.exporter import free_folder
 
+    bounds = Bounds.parse(options.bounds)
+    free_folder(options.output)  # before any image is read
     runner = inference.load_runner(options.model)
     options.channels = options.channels or runner.channels
-    report = export(
-        runner,
-        options.output,
-        formats=tuple(options.formats),
-        quantize=tuple(options.quantize),
-        size=tuple(options.size) if options.size else None,
-        output=options.output_kind,
-        **_export_images(options),
+    return _exporting(
+        lambda: print(
+            export(
+                runner,
+                options.output,
+                formats=tuple(options.formats),
+                quantize=_quantize(options),
+                size=tuple(options.size) if options.size else None,
+                output=options.output_kind,
+                confidence=options.confidence,
+                target=options.target,
+                bounds=bounds,
+                data_name=options.data_name,
+                licence=options.licence,
+                **_export_images(options),
+            )
+        )
     )
-    print(report)
-    return 0 if report.ok else 1
+
+
+def _quantize(options):
+    """The further files: by default those that can be made of what is given."""
+    chosen = getattr(options, "quantize", ())
+    if chosen is None:
+        chosen = ("float16", "int8") if options.data or options.calibration else ("float16",)
+    return tuple(chosen)
 
 
 def _export_images(options):
     """Calibration images, and images with labels to compare on, as the options name them."""
     from keras_seg import data
+    from keras_seg.export.pictures import labels_beside
 
     found = {}
+    count = int(options.images) if options.images.isdigit() else 0
+    if count < 1 and not pathlib.Path(options.images).is_dir():
+        raise ValueError(f"--images takes a number of images or a folder, got {options.images!r}.")
+    if options.labels and count:
+        raise ValueError("--labels are masks of images in a folder: give --images FOLDER as well.")
     if options.data:
         train_data, val_data = _train_and_val(options, options.split)
         found["calibration"] = [train_data[i].image for i in _spread(len(train_data), 64)]
-        samples = [val_data[i] for i in _spread(len(val_data), options.images)]
-        found["images"] = [sample.image for sample in samples]
-        found["labels"] = [sample.label for sample in samples]
+        samples = [val_data[i] for i in _spread(len(val_data), count)] if count else []
+        if samples:
+            found["images"] = [sample.image for sample in samples]
+            found["labels"] = [sample.label for sample in samples]
+    if not count:
+        found["images"] = options.images
+        if options.labels:
+            found["labels"] = labels_beside(options.images, options.labels)
     if options.calibration:
         paths = data.list_images(options.calibration)
         found["calibration"] = [
             data.read_image(paths[i], options.channels) for i in _spread(len(paths), 64)
         ]
     return found
+
+
+def export_script(description, formats, arguments=None):
+    """What the scripts in export/ run: `keras-seg export` for one format, with its status."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _add_export(parser, formats)
+    parser.set_defaults(run=_export, command="export")
+    return _run(parser.parse_args(arguments))
 
 
 def _benchmark(options):

@@ -3,7 +3,7 @@
 import pathlib
 
 from keras_seg import data, inference, losses, models, training, utils
-from keras_seg.export import export
+from keras_seg.export import Bounds, export
 
 SIZE = (64, 64)
 TRAIN_IMAGES, VAL_IMAGES = 384, 48
@@ -24,9 +24,8 @@ Now with your own images:
 def quickstart(folder="quickstart", epochs=None):
     """Train a slim U-Net on synthetic shapes, write overlays, export every format, print the proof.
 
-    Returns the exit status: 0, or 1 when an exported file does not compute what Keras computes.
-
     Raises:
+        ExportError: when an exported file does not compute what Keras computes.
         ValueError: if `folder` cannot be written.
     """
     folder = utils.writable_folder(pathlib.Path(folder))
@@ -57,7 +56,9 @@ def quickstart(folder="quickstart", epochs=None):
     inference.predict_folder(predictor, folder / "shapes" / "val" / "images", pictures)
 
     print("4/4  Exporting, and running each file on the same pictures.")
-    samples = [val_data[i] for i in range(16)]
+    samples = [val_data[i] for i in range(VAL_IMAGES)]
+    # On few small pictures, after two minutes of training, half a point of mean IoU is noise.
+    bounds = Bounds(mean_iou_loss=0.02)
     report = export(
         result.folder,
         folder / "files",
@@ -65,8 +66,8 @@ def quickstart(folder="quickstart", epochs=None):
         calibration=[train_data[i].image for i in range(64)],
         images=[sample.image for sample in samples],
         labels=[sample.label for sample in samples],
+        bounds=bounds,
     )
     print(report)
     print(f"\nLook at {pictures}, and at the training in {folder / 'run' / 'previews'}.")
     print(NEXT)
-    return 0 if report.ok else 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_seg import backbones, data, inference, metrics, models, training, utils
 from keras_seg import weights as weight_files
-from keras_seg.export import export
+from keras_seg.export import Bounds, export
 
 
 def options(
@@ -382,6 +382,9 @@ def export_and_score(result, train_data, val_data, size, *, calibration=64, **pr
 
     Returns:
         dict file name -> scores, the Keras model's under "keras".
+
+    Raises:
+        ExportError: if a float file does not compute what the Keras model computes.
     """
     folder = pathlib.Path(result.folder)
     count = min(calibration, len(train_data))
@@ -393,6 +396,8 @@ def export_and_score(result, train_data, val_data, size, *, calibration=64, **pr
         calibration=[train_data[i * len(train_data) // count].image for i in range(count)],
         images=[sample.image for sample in samples],
         labels=[sample.label for sample in samples],
+        # The mean IoU that counts is that of all of `val_data`, below.
+        bounds=Bounds(mean_iou_loss=None),
     )
     print(report)
     paths = {"keras": folder} | {path.name: path for path in report.files}

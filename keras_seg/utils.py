@@ -150,14 +150,19 @@ def writable_folder(path):
     return path
 
 
-def sha256(path):
-    """Hexadecimal SHA-256 of a file, or of a folder's file names and contents in sorted order."""
+def sha256(path, leave_out=None):
+    """Hexadecimal SHA-256 of a file, or of a folder's file names and contents in sorted order.
+
+    leave_out: the name of a folder in the folder that does not count.
+    """
     path = pathlib.Path(path)
     if path.is_dir():
         total = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            total.update(file.relative_to(path).as_posix().encode())
-            total.update(sha256(file).encode())
+            name = file.relative_to(path)
+            if name.parts[0] != leave_out:
+                total.update(name.as_posix().encode())
+                total.update(sha256(file).encode())
         return total.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

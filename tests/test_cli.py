@@ -260,7 +260,7 @@ def test_export_and_evaluate_a_file(run, photos, tmp_path, capsys):
     out = tmp_path / "files"
     arguments = ["export", str(run), "--data", str(photos), "--output", str(out)]
     quick = ["--formats", "tflite", "--quantize", "int8"]
-    assert main([*arguments, "--size", "64", "64", *quick]) == 0
+    assert main([*arguments, "--size", "64", "64", *quick, "--bounds", "none"]) == 0
     assert "model_int8.tflite" in capsys.readouterr().out
     file = str(out / "model_int8.tflite")
     assert main(["evaluate", file, "--data", str(photos), "--split", "val"]) == 0

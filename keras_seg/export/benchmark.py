@@ -25,7 +25,8 @@ from keras_seg.export.macs import count_macs
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
 from keras_seg.inference import find_model, load_runner
-from keras_seg.utils import check_counts, counts, sha256, unknown_name
+from keras_seg.inference.manifest import checked_manifest
+from keras_seg.utils import check_counts, counts, unknown_name
 
 RUNTIMES = {
     "keras": "TensorFlow, tf.function",
@@ -183,7 +184,7 @@ def benchmark(
             for name, path in paths.items():
                 row = {"file": name, "runtime": RUNTIMES[found[name]["kind"]], "threads": count}
                 row |= summary(times[name])
-                row |= {"ratio": row["median"] / base, "bytes": _bytes(path)}
+                row |= {"ratio": row["median"] / base, "bytes": manifest.size(path)}
                 rows.append(row | {"peak_memory": memory[name], "macs": macs[name]})
     return BenchmarkReport(
         rows, size, baseline, source, load, _cores(), {**manifest.versions(), **_machine()}
@@ -247,13 +248,7 @@ def _check_file(path):
     """Raise ValueError for a file that cannot be run, before any process starts."""
     if not path.exists():
         raise ValueError(f"There is no file {path}, which the {manifest.NAME} beside it lists.")
-    described = (manifest.read(path.parent) or {}).get("files")
-    entry = described.get(path.name) if isinstance(described, dict) else None
-    if entry is not None and sha256(path) != entry["sha256"]:
-        raise ValueError(
-            f"{path} is not the file that {manifest.NAME} beside it describes: its SHA-256 is "
-            "another. It was damaged or changed; export it again."
-        )
+    checked_manifest(path)
     packages, install = _PACKAGES[_kind(path)]
     if not any(map(importlib.util.find_spec, packages)):
         raise ValueError(
@@ -317,11 +312,6 @@ def _write_images(images, size, channels, folder):
     file = os.path.join(folder, "images.npy")
     np.save(file, np.concatenate(list(pictures.spread(MOST_IMAGES))))
     return file, source
-
-
-def _bytes(path):
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _machine():

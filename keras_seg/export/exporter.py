@@ -6,7 +6,8 @@ import pathlib
 
 import keras
 
-from keras_seg.export import manifest, onnx, parity, saved_model, targets, tflite
+from keras_seg.export import manifest, metadata, onnx, parity, saved_model, targets, tflite
+from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
@@ -23,7 +24,13 @@ from keras_seg.utils import (
 
 FORMATS = ("saved_model", "tflite", "onnx")
 QUANTIZE = ("float16", "int8")
-OUTPUTS = ("logits", "logits_lowres", "probabilities", "labels")
+# What the files may return, and what that means.
+OUTPUTS = {
+    "logits": "logits (1, h, w, K); the class of a pixel is the index of its largest",
+    "logits_lowres": "logits (1, h, w, K) before the network's last enlargement",
+    "probabilities": "probabilities (1, h, w, K) of the classes",
+    "labels": "labels (1, h, w): the class of each pixel",
+}
 
 # More calibration images change the measured ranges little and cost a run of the network each.
 MOST_CALIBRATION = 200
@@ -39,16 +46,18 @@ class ExportReport:
         files: their paths.
         rows: one dict for the Keras model and for each file, see `keras_seg.export.parity.compare`.
         manifest: the content of manifest.json.
-        ok: False if a float32 or float16 file does not agree with the Keras model.
+        ok: whether every file is within the bounds; None with `bounds=None`.
         warnings: what a user should know, in sentences.
+        broken: which bounds are broken, and by how much, in sentences.
     """
 
     folder: pathlib.Path
     files: tuple
     rows: list
     manifest: dict
-    ok: bool
+    ok: bool | None
     warnings: tuple
+    broken: tuple = ()
 
     def __str__(self):
         found = self.manifest
@@ -59,13 +68,22 @@ class ExportReport:
         title = f"{found['model']['name']}, {size}, on {images} images ({source})"
         lines = [title, parity.table(self.rows, sizes)]
         lines += [f"note: {warning}" for warning in self.warnings]
-        if not self.ok:
-            lines.append(
-                "FAIL: a file does not compute what the Keras model computes (bounds: difference "
-                f"{parity.MAX_DIFFERENCE:g} of the logits' deviation for float32, and "
-                f"{parity.MIN_AGREEMENT:.1%} equal labels)."
-            )
+        lines += [f"FAIL: {sentence}" for sentence in self.broken]
+        failed = [row["precision"] for row in self.rows if row["verdict"] == "FAIL"]
+        lines += [f"to do: {advice(precision)}" for precision in dict.fromkeys(failed)]
         return "\n".join(lines)
+
+
+class ExportError(ValueError):
+    """A file is outside of the bounds, so that nothing was written. Its text is the whole table.
+
+    Attributes:
+        report: the `ExportReport` of what would have been written.
+    """
+
+    def __init__(self, report):
+        self.report = report
+        super().__init__(f"{report}\nNothing was written to {report.folder}.")
 
 
 def export(
@@ -82,6 +100,9 @@ def export(
     output="logits",
     confidence=False,
     target="cpu",
+    bounds=DEFAULT_BOUNDS,
+    data_name=None,
+    licence=None,
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
@@ -123,15 +144,18 @@ def export(
         target: what the `.tflite` files shall run on as a whole, checked from the files, see
             `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
             accelerators, for the files in int8 (others then need to run on the CPU only).
+        bounds: the `Bounds` that every file is held to; None states the figures without judging.
+        data_name: what the model was trained on, for the manifest and the files' metadata. Default:
+            from the run's manifest, else not stated.
+        licence: the terms of that data, to which the files may be bound, likewise.
         progress: print one line for each step on standard error.
 
     Returns:
-        `ExportReport`. `report.ok` is False if a float32 file differs by more than 1e-3 of the
-        logits' standard deviation, or a float32 or float16 file has less than 99.9 % of its labels
-        equal to the Keras model's; the files are written all the same, and the manifest says so
-        (`parity.ok`). For int8 the figures are stated, "low" if it loses over a point of mean IoU.
+        `ExportReport`; printed, it is the table of every file's figures.
 
     Raises:
+        ExportError: if a file breaks one of the `bounds`; it holds the report. An export is written
+            whole or not at all: an earlier one in the folder stays as it was.
         ValueError: for a wrong argument, a folder that cannot be written or holds something else,
             a size that the model cannot take, an operator that a format or the target does not
             have (the layer is named), an output that the model does not have, a missing package,
@@ -154,7 +178,9 @@ def export(
         )
     if labels is not None and images is None:
         raise ValueError("labels were given without images; give both.")
-    folder = _target(folder)
+    if bounds is not None and not isinstance(bounds, Bounds):
+        raise ValueError(f"bounds must be a keras_seg.export.Bounds or None, got {bounds!r}.")
+    folder = free_folder(folder)
     _check_tools(formats)
 
     runner = load_runner(model_or_path)
@@ -189,33 +215,6 @@ def export(
                 float_labels=target == "gpu-delegate",
             )
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
-        files = {}
-        for name, precision in _files(formats, quantize):
-            with steps.step(name) as say:
-                _write(name, precision, graph, temporary / name, calibration)
-                if _format(name) == "tflite":
-                    targets.check(temporary / name, target, precision, model)
-                files[name] = {
-                    **manifest.describe_file(temporary / name),
-                    "format": _format(name),
-                    "precision": precision,
-                }
-                say(f"{files[name]['bytes'] / 1e6:.2f} MB")
-        operators = _operators(temporary, files)
-        compared = {"keras, as trained": (runner, "half")} if half else {}
-        for name, entry in files.items():
-            compared[name] = (temporary / name, entry["precision"])
-        with steps.step(f"comparing on {len(pictures)} images"), silence():
-            rows = parity.compare(
-                graph,
-                compared,
-                pictures,
-                num_classes=runner.num_classes,
-                ignore_label=table.ignore_label,
-                enlarge=lowres.get("resize"),
-            )
-        ok = all(row["verdict"] != "FAIL" for row in rows)
-        warnings = _warnings(source, operators, rows, lowres)
         content = {
             "keras_seg_manifest": 1,
             "kind": "export",
@@ -226,6 +225,7 @@ def export(
                 **_origin(runner.path),
             },
             "classes": table.to_json(),
+            "data": _data(runner.path, data_name, licence),
             "input": {
                 "name": "image",
                 "dtype": "float32",
@@ -241,30 +241,61 @@ def export(
                 "name": output,
                 "dtype": graph.dtype,
                 "shape": list(graph.output_shape),
+                "meaning": OUTPUTS[output],
                 **lowres,
             },
             **_confidence(graph),
             "target": target,
-            "files": files,
+            "versions": manifest.versions(),
+        }
+        files = {}
+        for name, precision in _files(formats, quantize):
+            with steps.step(name) as say:
+                _write(name, precision, graph, temporary / name, calibration)
+                files[name] = {"format": _format(name), "precision": precision}
+                if files[name]["format"] == "tflite":
+                    targets.check(temporary / name, target, precision, model)
+                    metadata.describe_tflite(temporary / name, content, graph.outputs)
+                say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
+        operators = _operators(temporary, files)
+        compared = {"keras, as trained": (runner, "half")} if half else {}
+        for name, entry in files.items():
+            compared[name] = (temporary / name, entry["precision"])
+        with steps.step(f"comparing on {len(pictures)} images"), silence():
+            rows = parity.compare(
+                graph,
+                compared,
+                pictures,
+                num_classes=runner.num_classes,
+                ignore_label=table.ignore_label,
+                tie=(bounds or DEFAULT_BOUNDS).tie,
+                enlarge=lowres.get("resize"),
+            )
+        broken = _judge(rows, files, bounds)
+        ok = None if bounds is None else not broken
+        warnings = _warnings(source, operators, content["data"], lowres)
+        content |= {
             "operators": operators,
             "parity": {
                 "ok": ok,
                 "images": len(pictures),
                 "source": source,
-                "bounds": {
-                    "difference": parity.MAX_DIFFERENCE,
-                    "agreement": parity.MIN_AGREEMENT,
-                    "mean_iou_loss": parity.MAX_IOU_LOSS,
-                },
+                "bounds": bounds,
                 "rows": rows,
             },
             "warnings": list(warnings),
-            "versions": manifest.versions(),
         }
+        for name, entry in files.items():
+            metadata.pack(temporary / name, entry, content)
+            entry |= manifest.describe_file(temporary / name)
+        content["files"] = files
         write_json(temporary / manifest.NAME, content)
         content = read_json(temporary / manifest.NAME)  # as a reader of the file will see it
-    paths = tuple(folder / name for name in files)
-    return ExportReport(folder, paths, rows, content, ok, warnings)
+        paths = tuple(folder / name for name in files)
+        report = ExportReport(folder, paths, rows, content, ok, warnings, broken)
+        if broken:
+            raise ExportError(report)
+    return report
 
 
 def _chosen(kind, names, known):
@@ -277,8 +308,11 @@ def _chosen(kind, names, known):
     return tuple(name for name in known if name in names)
 
 
-def _target(folder):
-    """`folder` as an absolute path, proved to be writable and free for an export."""
+def free_folder(folder):
+    """`folder` as an absolute path, proved to be writable and free for an export.
+
+    Raises ValueError where it is not.
+    """
     folder = pathlib.Path(folder).absolute()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Cannot export to {folder}: it is a file. Give the name of a folder.")
@@ -424,6 +458,17 @@ def _operators(folder, files):
     return found
 
 
+def _judge(rows, files, bounds):
+    """Give every row its verdict; returns what is broken, in sentences."""
+    broken = ()
+    for row in rows:
+        row["verdict"] = None
+        if bounds is not None and row["file"] in files:
+            row["verdict"], sentences = bounds.judge(row)
+            broken += sentences
+    return broken
+
+
 def _confidence(graph):
     if "confidence" not in graph.outputs:
         return {}
@@ -431,7 +476,7 @@ def _confidence(graph):
     return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
 
 
-def _warnings(source, operators, rows, lowres):
+def _warnings(source, operators, data, lowres):
     found = []
     if lowres and lowres["resize"] is None:
         found.append(
@@ -442,6 +487,15 @@ def _warnings(source, operators, rows, lowres):
         found.append(
             "compared on made-up pictures; give images=... (and labels=...) for figures that count."
         )
+    missing = [
+        f"{key}=..."
+        for key, value in (("data_name", data["name"]), ("licence", data["licence"]))
+        if not value
+    ]
+    if missing:
+        found.append(
+            f"training data or licence are not stated in the files; give {', '.join(missing)}."
+        )
     for name, counts in operators.items():
         if not name.endswith(".tflite"):
             continue
@@ -451,14 +505,15 @@ def _warnings(source, operators, rows, lowres):
         foreign = sorted(set(counts) - targets.GPU_DELEGATE)
         if foreign:
             found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
-    low = [row["file"] for row in rows if row["verdict"] == "low"]
-    if low:
-        found.append(
-            f"{', '.join(low)} loses more than {parity.MAX_IOU_LOSS:.0%} of mean IoU; calibrate "
-            "with more images like those to come, or use the float16 file."
-        )
     return tuple(found)
 
 
 def _origin(path):
     return {} if path is None else {"file": path.name, "sha256": sha256(path)}
+
+
+def _data(path, name, licence):
+    """{"name", "licence"} of the training data, None where neither argument nor run says it."""
+    run = (manifest.read(path.parent) if path is not None else None) or {}
+    found = run.get("data") or {}
+    return {"name": name or found.get("name"), "licence": licence or found.get("licence")}

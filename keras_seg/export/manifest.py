@@ -5,8 +5,8 @@ import pathlib
 
 from keras_seg import utils
 from keras_seg.data import LabelTable
+from keras_seg.inference.manifest import NAME
 
-NAME = "manifest.json"
 CONVERTERS = ("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -39,7 +39,12 @@ def versions():
     return found
 
 
+def size(path):
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files)
+
+
 def describe_file(path):
     """{"bytes", "sha256"} of a file, or of a folder: see `keras_seg.utils.sha256`."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return {"bytes": sum(p.stat().st_size for p in files), "sha256": utils.sha256(path)}
+    return {"bytes": size(path), "sha256": utils.sha256(path)}

@@ -7,14 +7,18 @@ from keras_seg.inference import load_runner
 from keras_seg.inference.resize import resize
 from keras_seg.metrics import confusion_matrix, scores
 
-# What a float32 file must reach. A float16 file rounds its weights, so only its labels are held to
-# a bound; int8 is judged by the mean IoU, which needs labels.
-MAX_DIFFERENCE = 1e-3
-MIN_AGREEMENT = 0.999
-MAX_IOU_LOSS = 0.01
+# What says nothing of the Keras model itself.
+_COMPARED = (
+    "difference",
+    "mean_difference",
+    "confidence_difference",
+    "agreement",
+    "clear_agreement",
+    "mean_iou_change",
+)
 
 
-def compare(graph, files, pictures, *, num_classes, ignore_label, enlarge=None):
+def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=None):
     """Run the Keras model and every file on the same images.
 
     Args:
@@ -24,23 +28,25 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, enlarge=None):
         pictures: `Pictures`.
         num_classes: K.
         ignore_label: the label that is not counted.
+        tie: a pixel is away from ties if the Keras network's two largest logits differ by more than
+            this many standard deviations of the picture's logits.
         enlarge: for logits at low resolution: "half_pixel" or "align_corners", how they are brought
             to the labels' size; None: the mean IoU is not computed.
 
     Returns:
         One dict a row, the Keras model first:
         file, precision;
-        difference: largest absolute difference of the logits (or probabilities) divided by the
-            standard deviation of the Keras model's; None for a file of labels;
+        difference, mean_difference: largest and mean absolute difference of the logits (or
+            probabilities) divided by the standard deviation of the Keras model's; None for a file
+            of labels;
         confidence_difference: largest absolute difference of the confidence, None without one;
         agreement: share of pixels with the same label;
+        clear_agreement: the same among pixels away from ties, None where there are none;
+        clear: the share of pixels away from ties;
         mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
-            has any;
-        verdict: "ok" or "FAIL" by the bounds of this module; "low" for an int8 file that loses more
-            than a point of mean IoU; None where there is nothing to judge by (int8 without labels,
-            a model in half precision).
+            has any.
     """
-    reference = _runner(graph, graph.model)
+    network = load_runner(graph.part(graph.model))
     runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
@@ -48,21 +54,21 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, enlarge=None):
     spread = _Spread()
     for index in range(len(pictures)):
         image, label = pictures[index]
-        expected = reference(image)
+        logits = network.run(image)
+        expected = _head(graph, logits)
         spread.add(expected[graph.output])
-        tallies["keras"].add(expected, expected, label)
+        clear = _away_from_ties(logits, tie)
+        tallies["keras"].add(expected, expected, clear, label)
         for name, runner in runners.items():
-            tallies[name].add(runner(image), expected, label)
+            tallies[name].add(runner(image), expected, clear, label)
 
     deviation = spread.deviation()
     keras_iou = tallies["keras"].scores()["mean_iou"]
     rows = [{"file": "keras", "precision": "float32", **tallies["keras"].row(deviation, keras_iou)}]
-    rows[0] |= {"difference": None, "agreement": None, "mean_iou_change": None, "verdict": None}
-    rows[0]["confidence_difference"] = None
+    rows[0] |= dict.fromkeys(_COMPARED)
     for name, (_, precision) in files.items():
         row = {"file": name, "precision": precision}
-        row |= tallies[name].row(deviation, keras_iou)
-        rows.append(row | {"verdict": _verdict(row)})
+        rows.append(row | tallies[name].row(deviation, keras_iou))
     return rows
 
 
@@ -72,25 +78,20 @@ def _runner(graph, model):
     if runner.kind != "keras":
         return runner.run_all
     network = load_runner(graph.part(runner.model))
-
-    def run(image):
-        found = graph.head(keras.ops.convert_to_tensor(network.run(image)))
-        return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in found.items()}
-
-    return run
+    return lambda image: _head(graph, network.run(image))
 
 
-def _verdict(row):
-    agree = row["agreement"] >= MIN_AGREEMENT
-    if row["precision"] == "float32":
-        differences = (row["difference"], row["confidence_difference"])
-        close = all(value is None or value <= MAX_DIFFERENCE for value in differences)
-        return "ok" if agree and close else "FAIL"
-    if row["precision"] == "float16":
-        return "ok" if agree else "FAIL"
-    if row["precision"] == "int8" and row["mean_iou_change"] is not None:
-        return "ok" if row["mean_iou_change"] >= -MAX_IOU_LOSS else "low"
-    return None
+def _head(graph, logits):
+    found = graph.head(keras.ops.convert_to_tensor(logits))
+    return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in found.items()}
+
+
+def _away_from_ties(logits, tie):
+    """Where (N, h, w) the two largest of (N, h, w, K) logits differ by more than `tie` says."""
+    if logits.shape[-1] == 1:
+        return np.ones(logits.shape[:-1], bool)
+    second, first = np.moveaxis(np.partition(logits, -2, axis=-1)[..., -2:], -1, 0)
+    return first - second > tie * logits.std(dtype="float64")
 
 
 class _Tally:
@@ -99,19 +100,26 @@ class _Tally:
     def __init__(self, graph, num_classes, ignore_label, enlarge):
         self._output, self._enlarge = graph.output, enlarge
         self._num_classes, self._ignore_label = num_classes, ignore_label
-        self._equal, self._pixels = 0, 0
-        self._largest = {name: 0.0 for name in graph.outputs if name != "labels"}
+        self._equal, self._pixels, self._clear_equal, self._clear = 0, 0, 0, 0
+        floats = [name for name in graph.outputs if name != "labels"]
+        self._largest, self._sum = dict.fromkeys(floats, 0.0), dict.fromkeys(floats, 0.0)
+        self._values = 0
         self._matrix = None
 
-    def add(self, outputs, expected, label):
+    def add(self, outputs, expected, clear, label):
         for name in self._largest:
             # A NaN stays: max(NaN, x) of NumPy is NaN, and NaN passes no bound.
-            difference = np.abs(outputs[name] - expected[name]).max()
-            self._largest[name] = np.maximum(self._largest[name], difference)
+            difference = np.abs(outputs[name] - expected[name])
+            self._largest[name] = np.maximum(self._largest[name], difference.max())
+            self._sum[name] += difference.sum(dtype="float64")
         output = outputs[self._output]
         labels = self._labels(output)
-        self._equal += int((labels == self._labels(expected[self._output])).sum())
-        self._pixels += labels.size
+        equal = labels == self._labels(expected[self._output])
+        self._values += output.size
+        self._equal += int(equal.sum())
+        self._pixels += equal.size
+        self._clear_equal += int(equal[clear].sum())
+        self._clear += int(clear.sum())
         if self._output == "logits_lowres" and self._enlarge is None:
             return
         if label is not None:
@@ -132,15 +140,19 @@ class _Tally:
 
     def row(self, deviation, keras_iou):
         found = self.scores()
-        change = None if keras_iou is None else found["mean_iou"] - keras_iou
-        largest = self._largest.get(self._output)
+        logits = self._output in self._largest
         confidence = self._largest.get("confidence")
         return {
-            "difference": None if largest is None else float(largest / deviation),
+            "difference": float(self._largest[self._output] / deviation) if logits else None,
+            "mean_difference": (
+                float(self._sum[self._output] / self._values / deviation) if logits else None
+            ),
             "confidence_difference": None if confidence is None else float(confidence),
             "agreement": self._equal / self._pixels,
+            "clear_agreement": self._clear_equal / self._clear if self._clear else None,
+            "clear": self._clear / self._pixels,
             "mean_iou": found["mean_iou"],
-            "mean_iou_change": change,
+            "mean_iou_change": None if keras_iou is None else found["mean_iou"] - keras_iou,
             "iou": found["iou"],
         }
 
@@ -170,19 +182,19 @@ def _centre(label, size):
 
 def table(rows, sizes):
     """The rows as text. `sizes`: {file: bytes}."""
-    lines = [
-        f"{'file':<24}{'MB':>8}{'max diff/std':>14}{'same label':>12}{'mean IoU':>10}{'change':>9}"
-    ]
+    columns = (
+        ("max diff", "difference", ".1e"),
+        ("mean diff", "mean_difference", ".1e"),
+        ("same label", "agreement", ".3%"),
+        ("not ties", "clear_agreement", ".3%"),
+        ("mean IoU", "mean_iou", ".4f"),
+        ("change", "mean_iou_change", "+.4f"),
+    )
+    lines = [f"{'file':<21}{'MB':>8}" + "".join(f"{title:>11}" for title, *_ in columns)]
     for row in rows:
         megabytes = f"{sizes[row['file']] / 1e6:.2f}" if row["file"] in sizes else ""
-        lines.append(
-            f"{row['file']:<24}{megabytes:>8}"
-            f"{_number(row['difference'], '.1e'):>14}"
-            f"{_number(row['agreement'], '.3%'):>12}"
-            f"{_number(row['mean_iou'], '.4f'):>10}"
-            f"{_number(row['mean_iou_change'], '+.4f'):>9}"
-            f"  {row['verdict'] or ''}".rstrip()
-        )
+        values = "".join(f"{_number(row[name], form):>11}" for _, name, form in columns)
+        lines.append(f"{row['file']:<21}{megabytes:>8}{values}  {row['verdict'] or ''}".rstrip())
     return "\n".join(lines)
 
 

@@ -91,6 +91,26 @@ class Pictures:
         return pixels
 
 
+def labels_beside(images, labels):
+    """The label maps of a folder of images, from a folder of masks with the same file stems.
+
+    Returns:
+        A list of integer maps (h, w), in the order of the images.
+
+    Raises:
+        ValueError: if one of the folders holds none, or an image has no mask.
+    """
+    from keras_seg.data import read_mask
+
+    masks = {path.stem: path for path in _list_images(labels, "labels")}
+    paths = _list_images(images, "images")
+    missing = [path.name for path in paths if path.stem not in masks]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"{labels} has no mask for {missing[0]}{more} of {images}.")
+    return [read_mask(masks[path.stem]) for path in paths]
+
+
 def fit(pixels, size, *, nearest=False):
     """Scale (h, w) or (h, w, C) until it covers `size`, in proportion, and cut at the centre."""
     height, width = pixels.shape[:2]

@@ -90,7 +90,7 @@ def read(path):
     return inputs, found
 
 
-def check(path, target, precision, model):
+def check(path, target, precision, model=None):
     """Raise ValueError, with operators and layers, for a file that `target` cannot run as a whole.
 
     Args:
@@ -98,13 +98,16 @@ def check(path, target, precision, model):
         target: one of `TARGETS`.
         precision: of the file; "nnapi-int8" is for "int8" and "uint8", other files then need to
             run on the CPU only.
-        model: the Keras model that it was made from, for the names of its layers.
+        model: the Keras model that it was made from, for the names of its layers, where it is
+            at hand.
     """
     if target == "nnapi-int8" and precision not in ("int8", "uint8"):
         target = "cpu"
     rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
     inputs, operations = read(path)
-    layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+    layers = set()
+    if model is not None:
+        layers = {layer.name for layer in model._flatten_layers(include_self=False)}
     found = []
     for tensor in inputs if target == "gpu-delegate" else ():
         if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
@@ -119,8 +122,9 @@ def check(path, target, precision, model):
     found = list(dict.fromkeys(found))  # a layer may have the same operator many times
     listed = found[:_MOST_NAMED]
     more = f"; and {len(found) - len(listed)} more" if len(found) > len(listed) else ""
+    of_model = f" of the model {model.name!r}" if model is not None else ""
     raise ValueError(
-        f"{path.name} of the model {model.name!r} cannot run on the target {target!r} as a whole: "
+        f"{path.name}{of_model} cannot run on the target {target!r} as a whole: "
         f"{'; '.join(listed)}{more}. Replace these layers, or choose another target "
         f"({', '.join(TARGETS)}) or output."
     )

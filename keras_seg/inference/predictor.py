@@ -16,7 +16,6 @@ from keras_seg.inference.resize import (
 )
 from keras_seg.inference.runners import load_runner
 from keras_seg.inference.windows import OverlapTile, SlidingWindow, pad_to_multiple, pair
-from keras_seg.utils import read_json
 
 # The input of the U-Net paper (Figure 2), used by mode="tile" where the network does not fix one.
 _UNET_TILE = 572
@@ -89,8 +88,8 @@ class Predictor:
 
     Args:
         model_or_path: what `load_runner` takes.
-        table: the classes' `LabelTable`. Default: the one in `manifest.json` beside the file, else
-            numbered classes with the PASCAL VOC colours.
+        table: the classes' `LabelTable`. Default: the one in the manifest beside the file or
+            packed in it, else numbered classes with the PASCAL VOC colours.
         num_threads: threads for `.tflite` and `.onnx` files; None for all cores.
 
     Attributes: `runner`, `table`, `num_classes`, `channels`, `input_size` (None or a fixed (H, W)).
@@ -103,7 +102,7 @@ class Predictor:
         self.runner = load_runner(model_or_path, num_threads=num_threads)
         self.channels = self.runner.channels
         self.input_size = self.runner.input_size
-        self._manifest = _read_manifest(self.runner.path)
+        self._manifest = self.runner.manifest
         self._tile_outputs = {}
         if table is None and "classes" in self._manifest:
             table = LabelTable.from_json(self._manifest["classes"])
@@ -429,20 +428,6 @@ class Predictor:
 
     def _output_size(self, size):
         return self.runner.run(np.zeros((1, *size, self.channels), "uint8")).shape[1:3]
-
-
-def _read_manifest(path):
-    """Our manifest that lies beside a model file, or in or beside a SavedModel folder; else {}.
-
-    Browser applications and others have files of the same name.
-    """
-    if path is None:
-        return {}
-    for folder in (path, path.parent):
-        if (folder / "manifest.json").is_file():
-            found = read_json(folder / "manifest.json")
-            return found if isinstance(found, dict) and "keras_seg_manifest" in found else {}
-    return {}
 
 
 def _check_range(image):

@@ -17,6 +17,7 @@ import zipfile
 import keras
 import numpy as np
 
+from keras_seg.inference.manifest import checked_manifest
 from keras_seg.layers import inference_model
 from keras_seg.utils import unknown_name
 
@@ -35,8 +36,9 @@ def load_runner(model_or_path, *, num_threads=None):
             this process may use. TensorFlow's and JAX's own thread pools are left as they are.
 
     Raises:
-        ValueError: if there is no model there, it is damaged, or it is not a segmentation network
-            (one image (N,H,W,C) in, one map of logits or probabilities (N,H,W,K) or of labels out).
+        ValueError: if there is no model there, it is damaged, it is an exported file that is not
+            the one its manifest describes, or it is not a segmentation network (one image (N,H,W,C)
+            in, one map of logits or probabilities (N,H,W,K) or of labels out).
     """
     if num_threads is None:
         num_threads = _cores()
@@ -47,6 +49,13 @@ def load_runner(model_or_path, *, num_threads=None):
     if isinstance(model_or_path, keras.Model):
         return KerasRunner(model_or_path)
     path = find_model(model_or_path)
+    manifest = checked_manifest(path)
+    runner = _open(path, num_threads)
+    runner.manifest = manifest
+    return runner
+
+
+def _open(path, num_threads):
     if path.is_dir():
         return SavedModelRunner(path)
     if path.suffix == ".keras":
@@ -110,6 +119,7 @@ class Runner(abc.ABC):
         kind: "keras", "saved_model", "tflite" or "onnx".
         name: the file's path, or the Keras model's name; for messages.
         path: the file, or None for a model in memory.
+        manifest: what `checked_manifest` says of the file, {} where there is none.
         batch: images that a file takes at once, or None for any number; `run` takes any.
         input_size: (H, W) that every image must have, or None where any size runs.
         channels: the number of image channels C.
@@ -128,6 +138,7 @@ class Runner(abc.ABC):
         """Check the shapes (None where unknown) that a subclass has read from its file."""
         self.name = str(name)
         self.path = path
+        self.manifest = {}
         self.output = output
         self.outputs_labels = outputs_labels = output == "labels"
         self.has_confidence = has_confidence

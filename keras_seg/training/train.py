@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_seg import losses
-from keras_seg.data import Augment, LabelTable
+from keras_seg.data import Augment, LabelTable, list_datasets
 from keras_seg.inference import Predictor, evaluate
 from keras_seg.layers import inference_model
 from keras_seg.metrics import MeanIoU, confusion_matrix, scores
@@ -295,6 +295,7 @@ def train(
             settings=settings,
             seed=seed,
             classes=table.to_json(),
+            data=_origin(train_data),
             class_weights=weights,
             input={
                 "height": model.input.shape[1],
@@ -780,6 +781,15 @@ def _final_scores(model, val_data, targets, table, folder, progress, procedure, 
     result = {**result, "epoch": progress["best_epoch"] or progress["epoch"]}
     write_json(folder / METRICS, result)
     return result
+
+
+def _origin(train_data):
+    """{"name", "licence"} of published training data; both None of the user's own."""
+    name = getattr(train_data, "layout", None)
+    for layout in list_datasets():
+        if layout.name == name and layout.licence:
+            return {"name": layout.title, "licence": layout.licence}
+    return {"name": None, "licence": None}
 
 
 def _files(folder):

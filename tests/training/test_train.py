@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import types
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from small_run import CLASSES, SIZE, Samples, StopAfter, network, run
 
 from keras_seg import data, losses
 from keras_seg.training.checkpoint import BEST, LAST, PREVIOUS, read_progress
+from keras_seg.training.train import _origin
 
 
 def weights(model):
@@ -87,6 +89,9 @@ def test_the_manifest_says_what_was_done(finished):
         "epoch": result.best_epoch,
     }
     assert found["files"][BEST]["bytes"] == (folder / BEST).stat().st_size
+    assert found["data"] == {"name": None, "licence": None}  # drawn here, published by nobody
+    published = _origin(types.SimpleNamespace(layout="dsb2018"))
+    assert published["licence"] == "CC0" and "2018" in published["name"]
 
 
 def test_the_result_is_the_best_epoch(finished):
