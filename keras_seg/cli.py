@@ -359,6 +359,16 @@ def _add_export(sub, formats=FORMATS):
         "--confidence", action="store_true", help="return the largest probability as well"
     )
     sub.add_argument(
+        "--benchmark",
+        type=int,
+        default=5,
+        metavar="N",
+        help="runs of each file, in turns, for its time (5); 0: no times",
+    )
+    sub.add_argument(
+        "--peak-memory", action="store_true", help="measure each file's, some seconds a file"
+    )
+    sub.add_argument(
         "--target",
         default="cpu",
         choices=["cpu", "gpu-delegate", "nnapi-int8"],
@@ -933,6 +943,8 @@ def _export(options):
                 bounds=bounds,
                 data_name=options.data_name,
                 licence=options.licence,
+                benchmark=options.benchmark,
+                peak_memory=options.peak_memory,
                 **_export_images(options),
             )
         )

@@ -6,6 +6,7 @@ meets all of them alike, and no runtime's threads, caches or memory stand in ano
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import json
@@ -21,7 +22,7 @@ import time
 import numpy as np
 
 from keras_seg.export import manifest
-from keras_seg.export.macs import count_macs
+from keras_seg.export.macs import count_macs, of_graph
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
 from keras_seg.inference import find_model, load_runner
@@ -41,6 +42,7 @@ _PACKAGES = {
     "tflite": (("ai_edge_litert", "tensorflow"), "ai-edge-litert"),
     "onnx": (("onnxruntime",), "keras-seg[export]"),
 }
+_TENSORFLOW = ("keras", "saved_model")
 MOST_IMAGES = 16
 
 
@@ -217,11 +219,58 @@ def summary(seconds):
     }
 
 
-def timed(runner, image):
-    """Seconds of one `runner.run(image)`."""
+def timed(call):
+    """Seconds that a function of no arguments takes."""
     start = time.perf_counter()
-    runner.run(image)
+    call()
     return time.perf_counter() - start
+
+
+def measure_export(graph, runners, image, runs, memory):
+    """What the manifest of an export says of the cost of each file, measured in this process.
+
+    Args:
+        graph: the `StaticGraph` that the files were made from.
+        runners: {name: `Runner`} of the files.
+        image: (1, H, W, C).
+        runs: counted calls of each, in turns after an uncounted one; 0 measures no time.
+        memory: whether to start a process for each file that tells its peak memory.
+
+    Returns:
+        {name: {"macs", "latency": {"runtime", "threads", "median", "minimum", ...}, see
+        `BenchmarkReport`, "peak_memory"}}, with that of the Keras model, as a `tf.function`, under
+        "keras"; without what was not measured.
+    """
+    import tensorflow as tf
+
+    whole = of_graph(graph.concrete.graph)
+    kinds = {"keras": "keras"} | {name: runner.kind for name, runner in runners.items()}
+    found = {
+        name: {"macs": whole if kind in _TENSORFLOW else count_macs(runners[name].path)}
+        for name, kind in kinds.items()
+    }
+    if runs:
+        tensor = tf.constant(image)
+
+        def keras_run():
+            return [output.numpy() for output in graph.function(tensor).values()]
+
+        calls = {"keras": keras_run} | {
+            name: functools.partial(runner.run_all, image) for name, runner in runners.items()
+        }
+        calls = {name: functools.partial(timed, call) for name, call in calls.items()}
+        for name, seconds in interleaved(calls, runs).items():
+            about = {"runtime": RUNTIMES[kinds[name]], "threads": _cores()}
+            found[name]["latency"] = about | summary(seconds)
+    if memory:
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "images.npy")
+            np.save(file, image)
+            for name, runner in runners.items():
+                with _Worker(runner.path, _cores()) as worker:
+                    worker.ask("load")
+                    found[name] |= worker.ask("first", file=file)
+    return found
 
 
 # --- files ---
@@ -338,7 +387,7 @@ class _Worker:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        if _kind(path) in ("keras", "saved_model"):
+        if _kind(path) in _TENSORFLOW:
             environment["KERAS_BACKEND"] = "tensorflow"
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from keras_seg.export.benchmark import _serve; _serve()"],
@@ -403,11 +452,12 @@ def _serve():
                 }
             elif order["ask"] == "first":
                 images = np.load(order["file"])
-                runner.run(images[:1])
+                runner.run_all(images[:1])
                 peak = _peak()
                 answer = {"peak_memory": None if start is None else peak - start - images.nbytes}
             elif order["ask"] == "run":
-                answer = {"seconds": timed(runner, images[turn % len(images)][None])}
+                image = images[turn % len(images)][None]
+                answer = {"seconds": timed(functools.partial(runner.run_all, image))}
                 turn += 1
             else:
                 answer = {"macs": count_macs(getattr(runner, "model", path), order["size"])}
@@ -422,7 +472,7 @@ def _serve():
 def _prepare(path, threads):
     """Import the runtime, and limit TensorFlow's threads; the others are told as they load."""
     kind = _kind(path)
-    if kind in ("keras", "saved_model"):
+    if kind in _TENSORFLOW:
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -237,3 +237,42 @@ def test_peak_memory_is_that_of_this_process_alone():
     del held
     module._resident()
     assert module._peak() - start < 25e6
+
+
+# --- in the manifest of an export ---
+
+
+def test_an_export_states_what_its_files_cost(files):
+    found = json.loads((files / "files" / "manifest.json").read_text("utf-8"))
+    for name, runtime in (("model.tflite", "LiteRT"), ("model.onnx", "onnxruntime")):
+        entry = found["files"][name]
+        assert entry["macs"] == found["model"]["macs"] == 16 * 24 * 4 * (27 + 36 + 32)
+        latency = entry["latency"]
+        assert (latency["runtime"], latency["runs"]) == (runtime, 5)
+        assert latency["threads"] >= 1 and 0 < latency["minimum"] <= latency["median"] < 1
+    assert "tf.function" in found["model"]["latency"]["runtime"]
+
+
+def test_the_table_of_an_export_has_times_as_ratios(tmp_path):
+    options = {"formats": ("onnx",), "quantize": (), "progress": False}
+    report = export(network(), tmp_path / "timed", benchmark=2, **options)
+    head, keras_row, onnx_row = str(report).splitlines()[1:4]
+    assert head.endswith("time") and keras_row.split()[-1] == "1.00"
+    model, onnx = report.manifest["model"], report.manifest["files"]["model.onnx"]
+    ratio = onnx["latency"]["median"] / model["latency"]["median"]
+    assert f" {ratio:.2f}  ok" in onnx_row and onnx["latency"]["runs"] == 2
+
+    report = export(network(), tmp_path / "untimed", benchmark=False, **options)
+    assert "time" not in str(report)
+    assert "latency" not in report.manifest["files"]["model.onnx"]
+    with pytest.raises(ValueError, match="benchmark must be a whole number of at least 0, got -1"):
+        export(network(), tmp_path / "wrong", benchmark=-1, **options)
+
+
+@pytest.mark.slow
+def test_an_export_measures_peak_memory_when_asked(tmp_path):
+    net = network(filters=1024)  # 38 MB of weights
+    report = export(
+        net, tmp_path / "out", formats=("tflite",), quantize=(), peak_memory=True, progress=False
+    )
+    assert 38e6 < report.manifest["files"]["model.tflite"]["peak_memory"] < 1e9
