@@ -21,6 +21,7 @@ from keras_seg.export import (
     tflite,
 )
 from keras_seg.export import quantize as quantization
+from keras_seg.export.benchmark import measure_export
 from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
@@ -28,6 +29,7 @@ from keras_seg.export.progress import Progress
 from keras_seg.inference import load_runner
 from keras_seg.utils import (
     atomic_path,
+    check_counts,
     read_json,
     sha256,
     silence,
@@ -47,6 +49,7 @@ OUTPUTS = {
 }
 
 MOST_COMPARED = 16
+RUNS = 5  # of each file, for the times in the manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +79,11 @@ class ExportReport:
         size = f"{found['input']['height']} x {found['input']['width']}"
         images = found["parity"]["images"]
         source = found["parity"]["source"]
+        files = {"keras": found["model"], **found["files"]}
         sizes = {name: entry["bytes"] for name, entry in found["files"].items()}
+        times = {name: e["latency"]["median"] for name, e in files.items() if "latency" in e}
         title = f"{found['model']['name']}, {size}, on {images} images ({source})"
-        lines = [title, parity.table(self.rows, sizes)]
+        lines = [title, parity.table(self.rows, sizes, times)]
         lines += [f"note: {warning}" for warning in self.warnings]
         lines += [f"FAIL: {sentence}" for sentence in self.broken]
         failed = [row["precision"] for row in self.rows if row["verdict"] == "FAIL"]
@@ -117,6 +122,8 @@ def export(
     bounds=DEFAULT_BOUNDS,
     data_name=None,
     licence=None,
+    benchmark=True,
+    peak_memory=False,
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
@@ -177,6 +184,10 @@ def export(
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
         licence: the terms of that data, to which the files may be bound, likewise.
+        benchmark: how many times each file runs, in turns, for its time in the table (as a ratio to
+            the Keras model's) and in the manifest. True: 5; False: its time is not measured.
+        peak_memory: whether to measure each file's as well, see
+            `keras_seg.export.BenchmarkReport`, which costs a process of some seconds for each.
         progress: print one line for each step on standard error.
 
     Returns:
@@ -220,6 +231,8 @@ def export(
         raise ValueError("labels were given without images; give both.")
     if bounds is not None and not isinstance(bounds, Bounds):
         raise ValueError(f"bounds must be a keras_seg.export.Bounds or None, got {bounds!r}.")
+    runs = RUNS * benchmark if isinstance(benchmark, bool) else benchmark
+    check_counts(0, benchmark=runs)
     folder = free_folder(folder)
     _check_tools(formats)
 
@@ -319,8 +332,10 @@ def export(
             files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
         operators = _operators(temporary, files)
         compared = {"keras, as trained": (runner, "half")} if half else {}
+        with silence():
+            opened = {name: load_runner(temporary / name) for name in files}
         for name, entry in files.items():
-            compared[name] = (temporary / name, entry["precision"])
+            compared[name] = (opened[name], entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
                 graph,
@@ -331,6 +346,10 @@ def export(
                 tie=(bounds or DEFAULT_BOUNDS).tie,
                 enlarge=lowres.get("resize"),
             )
+        with steps.step("measuring cost"), silence():
+            costs = measure_export(graph, opened, pictures[0][0], runs, peak_memory)
+        for name, entry in {"keras": content["model"], **files}.items():
+            entry |= costs[name]
         broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
         warnings = _warnings(source, operators, content["data"], lowres, quantized)

@@ -188,7 +188,7 @@ class Runner(abc.ABC):
         images = np.asarray(images)
         self._check(images.shape)
         images = np.ascontiguousarray(images, "float32")
-        if self.batch is None:
+        if self.batch in (None, len(images)):
             return self._finish(self._call(images))
         parts = []
         for start in range(0, len(images), self.batch):
