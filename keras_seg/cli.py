@@ -340,6 +340,13 @@ def _add_export(sub, formats=FORMATS):
     sub.add_argument(
         "--calibration", metavar="FOLDER", help="images whose ranges set the integers' scales"
     )
+    sub.add_argument(
+        "--fallback",
+        type=int,
+        metavar="N",
+        help="at most so many groups of layers may stay in float in int8 and qdq files, those that "
+        "cost most; 0 for none (8 where there are labels)",
+    )
     _add_data(sub, required=False)
     _add_held_out(sub)
     sub.add_argument(
@@ -374,6 +381,15 @@ def _add_export(sub, formats=FORMATS):
         choices=["cpu", "gpu-delegate", "nnapi-int8"],
         help="what the .tflite files must run on as a whole (cpu)",
     )
+    sub.set_defaults(dynamic=[])
+    if "onnx" in formats:
+        sub.add_argument(
+            "--dynamic",
+            nargs="+",
+            default=[],
+            choices=["batch", "size"],
+            help="what the .onnx file leaves open: batch (any number of images), size",
+        )
     sub.add_argument(
         "--bounds",
         nargs="+",
@@ -936,10 +952,12 @@ def _export(options):
                 options.output,
                 formats=tuple(options.formats),
                 quantize=_quantize(options),
+                fallback=options.fallback,
                 size=tuple(options.size) if options.size else None,
                 output=options.output_kind,
                 confidence=options.confidence,
                 target=options.target,
+                dynamic=tuple(options.dynamic),
                 bounds=bounds,
                 data_name=options.data_name,
                 licence=options.licence,

@@ -1,12 +1,26 @@
 """`export`: from one Keras model to files for other runtimes, whole or not at all."""
 
+import contextlib
 import dataclasses
+import errno
+import functools
 import os
 import pathlib
 
 import keras
+import numpy as np
 
-from keras_seg.export import manifest, metadata, onnx, parity, saved_model, targets, tflite
+from keras_seg.export import (
+    manifest,
+    metadata,
+    onnx,
+    onnx_dynamic,
+    parity,
+    saved_model,
+    targets,
+    tflite,
+)
+from keras_seg.export import quantize as quantization
 from keras_seg.export.benchmark import measure_export
 from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
@@ -25,7 +39,7 @@ from keras_seg.utils import (
 )
 
 FORMATS = ("saved_model", "tflite", "onnx")
-QUANTIZE = ("float16", "int8")
+QUANTIZE = tuple(quantization.FORMATS)
 # What the files may return, and what that means.
 OUTPUTS = {
     "logits": "logits (1, h, w, K); the class of a pixel is the index of its largest",
@@ -34,8 +48,6 @@ OUTPUTS = {
     "labels": "labels (1, h, w): the class of each pixel",
 }
 
-# More calibration images change the measured ranges little and cost a run of the network each.
-MOST_CALIBRATION = 200
 MOST_COMPARED = 16
 RUNS = 5  # of each file, for the times in the manifest
 
@@ -97,14 +109,16 @@ def export(
     *,
     formats=FORMATS,
     size=None,
-    quantize=QUANTIZE,
+    quantize=("float16", "int8"),
     calibration=None,
+    fallback=None,
     images=None,
     labels=None,
     table=None,
     output="logits",
     confidence=False,
     target="cpu",
+    dynamic=(),
     bounds=DEFAULT_BOUNDS,
     data_name=None,
     licence=None,
@@ -125,14 +139,26 @@ def export(
             its `manifest.json` has the classes).
         folder: a new or empty folder, or an earlier export, which is then replaced. Nothing appears
             there before everything is done. Files: `saved_model/`, `model.tflite`,
-            `model_float16.tflite`, `model_int8.tflite`, `model.onnx`, `manifest.json`.
+            `model_float16.tflite` and what else `quantize` names, `model.onnx`, `manifest.json`.
         formats: of "saved_model", "tflite", "onnx".
         size: (H, W) of the image. Default: the model's own fixed size.
-        quantize: further TFLite files, of "float16" (weights) and "int8" (weights and activations;
-            input and output stay float).
-        calibration: images for "int8", about 100 like those to come: a folder, a list of files or
-            arrays (H, W, C), an array (N, H, W, C), or a data set of `keras_seg.data`. At most 200,
-            evenly spread, are used.
+        quantize: further files, of "float16" (TFLite; weights), "dynamic" (TFLite; int8 weights,
+            activations rounded as they come), "int8" (TFLite; weights and activations; input and
+            output stay float), "int16x8" (TFLite; int8 weights, int16 activations), "uint8"
+            (TFLite; "int8" without any float: uint8 pixels in, uint8 labels or int8 logits out),
+            "qdq" (ONNX; `model_int8.onnx`, weights and activations int8). Those whose format is not
+            in `formats` are left out. What is new in the network for int8: see
+            `keras_seg.export.equalize`.
+        calibration: images to measure the ranges of activations on ("int8", "int16x8", "uint8",
+            "qdq"), about 100 like those to come: a folder, a list of files or arrays (H, W, C), an
+            array (N, H, W, C), or a data set of `keras_seg.data`. At most 200, evenly spread, are
+            used.
+        fallback: whether layers of "int8" and "qdq" may stay in float where int8 alone costs more
+            than `bounds.mean_iou_loss`, those that were measured to cost most: True, or how many
+            groups of neighbouring operators at most (True: 8). Judged on at most 16 of `images` by
+            mean IoU, without labels by the share of labels away from ties that change. Default:
+            where `images` have labels. The report and `manifest.json` (`quantization`) say which
+            layers stay in float and what each costs in int8.
         images: images to compare on, given likewise; all of them are used. Default: 16 of
             `calibration`, or made-up pictures of shapes.
         labels: integer maps (H, W), one for each of `images`, for the mean IoU of every file. A
@@ -151,6 +177,9 @@ def export(
         target: what the `.tflite` files shall run on as a whole, checked from the files, see
             `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
             accelerators, for the files in int8 (others then need to run on the CPU only).
+        dynamic: what the `.onnx` file leaves open, of "batch" (any number of images) and "size"
+            (any height and width that the network takes); the file is also run at two other
+            shapes then. Files of one shape are faster.
         bounds: the `Bounds` that every file is held to; None states the figures without judging.
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
@@ -173,20 +202,31 @@ def export(
             or a backend other than TensorFlow. No file is left behind.
     """
     formats = _chosen("format", formats, FORMATS)
-    quantize = _chosen("quantization", quantize, QUANTIZE) if "tflite" in formats else ()
+    quantize = _chosen("quantization", quantize, QUANTIZE)
+    quantize = tuple(name for name in quantize if quantization.FORMATS[name] in formats)
     if output not in OUTPUTS:
         raise unknown_name("output", output, OUTPUTS)
     if target not in targets.TARGETS:
         raise unknown_name("target", target, targets.TARGETS)
     _check_target(target, formats, quantize, output)
+    dynamic = _chosen("dynamic dimension", dynamic, onnx_dynamic.DYNAMIC)
+    if dynamic and "onnx" not in formats:
+        raise ValueError(
+            f"dynamic={dynamic!r} is about the .onnx file, and formats={formats!r} makes none. Add "
+            "'onnx', or leave dynamic out."
+        )
     if not isinstance(confidence, bool):
         raise ValueError(f"confidence must be True or False, got {confidence!r}.")
-    if "int8" in quantize and calibration is None:
+    calibrated = [name for name in quantize if name in quantization.CALIBRATED]
+    if calibrated and calibration is None:
+        others = tuple(name for name in quantize if name not in calibrated)
         raise ValueError(
-            "int8 needs images to measure the ranges on: calibration=..., a folder, list, array or "
-            "data set of about 100 images like those the model will see. Without int8: "
-            "quantize=('float16',)."
+            f"{', '.join(calibrated)} needs images to measure the ranges on: calibration=..., a "
+            "folder, list, array or data set of about 100 images like those the model will see. "
+            f"Without {', '.join(calibrated)}: quantize={others!r}."
         )
+    if fallback is not None and (not isinstance(fallback, int) or fallback < 0):
+        raise ValueError(f"fallback must be True, False or a number of layers, got {fallback!r}.")
     if labels is not None and images is None:
         raise ValueError("labels were given without images; give both.")
     if bounds is not None and not isinstance(bounds, Bounds):
@@ -214,10 +254,10 @@ def export(
         else Pictures(calibration, size, runner.channels, "calibration")
     )
     pictures, source = _compared(images, labels, calibration, size, runner.channels)
+    _check_ids(pictures[0][1], runner, table)
 
     steps = Progress(progress)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with _whole(folder) as temporary:
         with steps.step("graph"), silence():
             graph = StaticGraph(
                 model,
@@ -261,15 +301,35 @@ def export(
             "target": target,
             "versions": manifest.versions(),
         }
+        network, quantized = graph, {}
+        if calibrated:
+            with steps.step("equalising") as say, silence():
+                network, count = quantization.prepared(graph, calibration)
+                say(f"{count} layers")
+            quantized = {"equalised_layers": count, "files": {}}
+        measure = _measure(fallback, quantize, graph, pictures, runner, table, bounds)
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
-                _write(name, precision, graph, temporary / name, calibration)
+                of = network if precision in calibrated else graph
+                _write(name, precision, of, temporary / name, calibration, dynamic)
+                if measure is not None and precision in quantization.WITH_FALLBACK:
+                    with silence():
+                        path = temporary / name
+                        quantized["files"][name] = measure(of, path, precision, calibration)
                 files[name] = {"format": _format(name), "precision": precision}
+                if precision == "uint8":
+                    files[name]["input_dtype"] = "uint8"
                 if files[name]["format"] == "tflite":
                     targets.check(temporary / name, target, precision, model)
                     metadata.describe_tflite(temporary / name, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
+        if dynamic:
+            with steps.step("model.onnx at other shapes"), silence():
+                shapes = onnx_dynamic.check(
+                    temporary / "model.onnx", graph, dynamic, parity.run_all(graph, graph.model)
+                )
+            files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
         operators = _operators(temporary, files)
         compared = {"keras, as trained": (runner, "half")} if half else {}
         with silence():
@@ -292,8 +352,9 @@ def export(
             entry |= costs[name]
         broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
-        warnings = _warnings(source, operators, content["data"], lowres)
+        warnings = _warnings(source, operators, content["data"], lowres, quantized)
         content |= {
+            "quantization": quantized,
             "operators": operators,
             "parity": {
                 "ok": ok,
@@ -352,6 +413,33 @@ def free_folder(folder):
             "Move them away, or give another folder."
         )
     return folder
+
+
+@contextlib.contextmanager
+def _whole(folder):
+    """A new folder that becomes `folder` on success; no trace of it after an error."""
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            yield temporary
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: the files do not fit in {folder.parent}. Nothing is left there of "
+            "this export; make room, or give a folder on another disk",
+        ) from error
+
+
+def _disk_is_full(error):
+    """Whether TensorFlow says so, in its own words, while it writes a SavedModel."""
+    import tensorflow as tf
+
+    # Of ENOSPC, EDQUOT and EFBIG.
+    kinds = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError)
+    words = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return isinstance(error, kinds) and any(word in str(error) for word in words)
 
 
 def _check_target(target, formats, quantize, output):
@@ -422,6 +510,19 @@ def _checked_table(table, runner):
     return table
 
 
+def _check_ids(label, runner, table):
+    """Raise ValueError if the first label map has ids that are none of the model's classes."""
+    if label is None:
+        return
+    ids = np.setdiff1d(label, [*range(runner.num_classes), table.ignore_label])
+    if ids.size:
+        raise ValueError(
+            f"labels[0] has the ids {', '.join(map(str, ids[:6]))}; {runner.name} returns "
+            f"{runner.num_classes} classes, 0 to {runner.num_classes - 1}, and "
+            f"{table.ignore_label} is left out. Give the labels that it was trained with."
+        )
+
+
 def _compared(images, labels, calibration, size, channels):
     """The pictures to compare on, and in words where they come from."""
     if images is not None:
@@ -440,28 +541,34 @@ def _files(formats, quantize):
     if "tflite" in formats:
         yield "model.tflite", "float32"
     for precision in quantize:
-        yield f"model_{precision}.tflite", precision
+        if quantization.FORMATS[precision] == "tflite":
+            yield f"model_{precision}.tflite", precision
     if "onnx" in formats:
         yield "model.onnx", "float32"
+    if "qdq" in quantize:
+        yield "model_int8.onnx", "qdq"
 
 
 def _format(name):
     return {".tflite": "tflite", ".onnx": "onnx"}.get(pathlib.Path(name).suffix, "saved_model")
 
 
-def _write(name, precision, graph, path, calibration):
+def _write(name, precision, graph, path, calibration, dynamic):
     with silence() as printed:
         try:
             if _format(name) == "saved_model":
                 saved_model.write(graph, path)
+            elif precision in quantization.CALIBRATED:
+                quantization.write(graph, path, precision, calibration)
             elif _format(name) == "onnx":
-                onnx.write(graph, path)
+                onnx.write(graph, path, dynamic)
             else:
-                images = calibration.spread(MOST_CALIBRATION) if precision == "int8" else None
-                tflite.write(graph, path, precision, images)
-        except ValueError:
+                tflite.write(graph, path, precision)
+        except (ValueError, OSError):
             raise
         except Exception as error:
+            if _disk_is_full(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             error.add_note(f"The converter of {name} printed:\n{printed()[-2000:]}")
             raise
 
@@ -488,6 +595,44 @@ def _judge(rows, files, bounds):
     return broken
 
 
+def _measure(fallback, quantize, graph, pictures, runner, table, bounds):
+    """The function that leaves layers of a file in float, or None where none shall be."""
+    if fallback is not None and not fallback:
+        return None
+    if not set(quantize) & set(quantization.WITH_FALLBACK):
+        return None
+    bounds = bounds or DEFAULT_BOUNDS
+    loss = quantization.Loss(
+        graph,
+        pictures,
+        num_classes=runner.num_classes,
+        ignore_label=table.ignore_label,
+        tie=bounds.tie,
+    )
+    if fallback is None and loss.measure != "mean_iou":
+        return None
+    bound = DEFAULT_BOUNDS.mean_iou_loss if bounds.mean_iou_loss is None else bounds.mean_iou_loss
+    most = {} if fallback in (None, True) else {"most": fallback}
+    return functools.partial(quantization.with_fallback, loss=loss, bound=bound, **most)
+
+
+def _said_of(name, entry):
+    """Sentences on what `quantize.with_fallback` did to a file."""
+    unit = {"mean_iou": "of mean IoU", "labels": "of the labels"}[entry["measure"]]
+    loss, whole, bound = (f"{entry[key]:.2%}" for key in ("loss", "loss_int8", "bound"))
+    if entry["float_layers"]:
+        each = ", ".join(f"{f['layer']} ({f['cost']:.2%})" for f in entry["float_layers"])
+        yield (
+            f"{name}: int8 throughout loses {whole} {unit}, and {loss} with these layers and what "
+            f"reads them in float (what each would cost in int8): {each}."
+        )
+    if not entry["within"]:
+        yield (
+            f"{name} loses {loss} {unit}, more than {bound}, and no layers in float were found "
+            "that bring it below."
+        )
+
+
 def _confidence(graph):
     if "confidence" not in graph.outputs:
         return {}
@@ -495,8 +640,10 @@ def _confidence(graph):
     return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
 
 
-def _warnings(source, operators, data, lowres):
+def _warnings(source, operators, data, lowres, quantized):
     found = []
+    for name, entry in quantized.get("files", {}).items():
+        found += _said_of(name, entry)
     if lowres and lowres["resize"] is None:
         found.append(
             "the network enlarges its logits by more than a plain resize (it pads, crops or "

@@ -7,10 +7,21 @@ can still merge them and move the transposes out of the network.
 """
 
 import collections
+import contextlib
 import importlib.util
 
 import keras
 import numpy as np
+
+from keras_seg.export.onnx_dynamic import (
+    name_dimensions,
+    open_shape,
+    plain_convolutions,
+    refused,
+    resize_open_batch,
+    rounding_down,
+)
+from keras_seg.export.origin import name_operators
 
 OPSET = 17
 
@@ -21,16 +32,29 @@ def missing_packages():
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
-def write(graph, path):
-    """Write the `StaticGraph` as an `.onnx` file: `image` (1, H, W, C) -> `logits` or `labels`.
+def write(graph, path, dynamic=()):
+    """Write the `StaticGraph` as an `.onnx` file: `image` (1, H, W, C) -> the graph's outputs.
+
+    With `dynamic`, of "batch" and "size", the file takes any number of images, or of any height and
+    width, at once; the dimensions are called `batch`, `height` and `width`.
 
     Raises:
-        ValueError: if the model uses operators that ONNX does not have, or the file fails the full
-            check of the `onnx` package.
+        ValueError: if the model uses operators that ONNX does not have, the file fails the full
+            check of the `onnx` package, or the model cannot be traced with an open size.
     """
+    if not dynamic:
+        _write(graph, path, ())
+        return
+    try:
+        _write(graph, path, dynamic)
+    except Exception as error:  # tf2onnx's errors share no base class
+        raise refused(graph, dynamic, str(error)) from error
+
+
+def _write(graph, path, dynamic):
     import onnx
 
-    proto, kernels = _convert(graph)
+    proto, kernels = _convert(graph, open_shape(graph.input_shape, dynamic))
     _erfc_to_erf(proto)
     _resize_to_sizes(proto)
     _shapes_to_initializers(proto)
@@ -38,6 +62,8 @@ def write(graph, path):
     _fold_constants(proto)
     _merge_into_convolutions(proto)
     _name_outputs(proto, graph)
+    if dynamic:
+        name_dimensions(proto, dynamic)
     del proto.graph.value_info[:]
     _refuse_unknown_operators(proto, graph)
     try:
@@ -57,7 +83,7 @@ def operators(path):
     return dict(sorted(collections.Counter(names).items()))
 
 
-def _convert(graph):
+def _convert(graph, shape):
     """tf2onnx's ModelProto with the kernels as inputs, and {input name: kernel}."""
     import tensorflow as tf
     import tf2onnx
@@ -66,7 +92,7 @@ def _convert(graph):
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     split = len(model.trainable_variables)
     kernels = {f"kernel_{i}": i for i, v in enumerate(variables) if len(v.shape) >= 2}
-    signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
+    signature = [tf.TensorSpec(shape, tf.float32, name="image")]
     signature += [
         tf.TensorSpec(variables[i].shape, variables[i].dtype, name=name)
         for name, i in kernels.items()
@@ -84,12 +110,15 @@ def _convert(graph):
     # "Eagerly" only means that functions inside of the traced one dissolve into it.
     eagerly = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
+    plain = plain_convolutions() if None in shape else contextlib.nullcontext()
     try:
-        proto, _ = tf2onnx.convert.from_function(
-            tf.function(call, input_signature=signature, autograph=False),
-            input_signature=signature,
-            opset=OPSET,
-        )
+        with plain:
+            proto, _ = tf2onnx.convert.from_function(
+                tf.function(call, input_signature=signature, autograph=False),
+                input_signature=signature,
+                opset=OPSET,
+                custom_op_handlers=rounding_down(),
+            )
     finally:
         tf.config.run_functions_eagerly(eagerly)
     return proto, {name: keras.ops.convert_to_numpy(variables[i]) for name, i in kernels.items()}
@@ -125,11 +154,13 @@ def _resize_to_sizes(proto):
 
     sizes = {}
     for node in proto.graph.node:
-        if node.op_type != "Resize" or len(node.input) < 3 or not node.input[2]:
-            continue
+        if node.op_type != "Resize" or len(node.input) != 3:
+            continue  # the others have sizes already
         del proto.graph.value_info[:]
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         shape = _shape(inferred, node.input[0])
+        if shape is None and resize_open_batch(proto, node, inferred):
+            continue
         if shape is None:
             raise ValueError(f"The ONNX graph does not tell the size of {node.input[0]}.")
         factors = _constant(inferred, node.input[2])
@@ -304,15 +335,13 @@ def _refuse_unknown_operators(proto, graph):
     """tf2onnx reports success and writes a file with operators that exist nowhere."""
     import onnx
 
-    unknown = sorted(
-        {
-            node.op_type
-            for node in proto.graph.node
-            if not onnx.defs.has(node.op_type, OPSET, node.domain)
-        }
-    )
+    unknown = [
+        (node.op_type, node.name)
+        for node in proto.graph.node
+        if not onnx.defs.has(node.op_type, OPSET, node.domain)
+    ]
     if unknown:
         raise ValueError(
-            f"ONNX has no operator for {', '.join(unknown)} of the model {graph.model.name!r}. "
-            "Replace the layer that uses it, or leave 'onnx' out of `formats`."
+            f"ONNX has no operator for {name_operators(unknown, graph.model)} of the model "
+            f"{graph.model.name!r}. Replace the layer, or leave 'onnx' out of `formats`."
         )

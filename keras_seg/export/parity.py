@@ -47,7 +47,7 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
             has any.
     """
     network = load_runner(graph.part(graph.model))
-    runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
+    runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
     }
@@ -57,7 +57,7 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
         logits = network.run(image)
         expected = _head(graph, logits)
         spread.add(expected[graph.output])
-        clear = _away_from_ties(logits, tie)
+        clear = away_from_ties(logits, tie)
         tallies["keras"].add(expected, expected, clear, label)
         for name, runner in runners.items():
             tallies[name].add(runner(image), expected, clear, label)
@@ -72,8 +72,8 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
     return rows
 
 
-def _runner(graph, model):
-    """image -> {name: array}, of a file or of a Keras model followed by the graph's head."""
+def run_all(graph, model):
+    """images -> {name: array}, of a file or of a Keras model followed by the graph's head."""
     runner = load_runner(model)
     if runner.kind != "keras":
         return runner.run_all
@@ -86,7 +86,7 @@ def _head(graph, logits):
     return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in found.items()}
 
 
-def _away_from_ties(logits, tie):
+def away_from_ties(logits, tie):
     """Where (N, h, w) the two largest of (N, h, w, K) logits differ by more than `tie` says."""
     if logits.shape[-1] == 1:
         return np.ones(logits.shape[:-1], bool)
@@ -125,7 +125,7 @@ class _Tally:
         if label is not None:
             if self._output == "logits_lowres":
                 labels = resize(output[0], label.shape, self._enlarge).argmax(-1)[None]
-            label = _centre(label, labels.shape[1:])
+            label = centre(label, labels.shape[1:])
             matrix = confusion_matrix(label, labels[0], self._num_classes, self._ignore_label)
             self._matrix = matrix if self._matrix is None else self._matrix + matrix
 
@@ -174,7 +174,7 @@ class _Spread:
         return max(self._squares / self._count - mean**2, 1e-24) ** 0.5
 
 
-def _centre(label, size):
+def centre(label, size):
     """The centre of a label map, for a network that returns a smaller map than its input."""
     top, left = ((n - m) // 2 for n, m in zip(label.shape, size, strict=True))
     return label[top : top + size[0], left : left + size[1]]

@@ -15,10 +15,11 @@ analyzer finds every file compatible, so the rules are written down here:
   own NPU delegates were made after the same list.)
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
+
+from keras_seg.export.origin import layer_names, layer_of
 
 TARGETS = ("cpu", "gpu-delegate", "nnapi-int8")
 
@@ -105,9 +106,7 @@ def check(path, target, precision, model=None):
         target = "cpu"
     rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
     inputs, operations = read(path)
-    layers = set()
-    if model is not None:
-        layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+    layers = set() if model is None else layer_names(model)
     found = []
     for tensor in inputs if target == "gpu-delegate" else ():
         if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
@@ -242,18 +241,9 @@ def _nnapi(operation):
 
 
 def _layer(operation, layers):
-    """The layer that an operator comes from: a converter keeps the path in the tensors' names."""
-    for tensor in (*operation.outputs, *operation.inputs):
-        for name in tensor.name.split(";"):
-            found = []
-            for part in name.split("/"):
-                # A second call of a layer, and every call of some, is numbered.
-                known = next((p for p in (part, re.sub(r"_\d+$", "", part)) if p in layers), None)
-                if known:
-                    found.append(known)
-            if found:
-                return f"the layer {'/'.join(found)!r}"
-    return f"the output {operation.outputs[0].name!r}"
+    names = (tensor.name for tensor in (*operation.outputs, *operation.inputs))
+    found = layer_of(names, layers)
+    return f"the layer {found!r}" if found else f"the output {operation.outputs[0].name!r}"
 
 
 def _tensor(tensor, types, model):

@@ -1,11 +1,16 @@
-"""TFLite (LiteRT): for Android, iOS and microcontrollers. float32, float16 weights, or int8."""
+"""TFLite (LiteRT): for Android, iOS and microcontrollers, in float32 and in fewer bits."""
 
 import collections
 import re
 
+import numpy as np
+
+from keras_seg.export.origin import name_operators
 from keras_seg.export.signature import add_signature
 
-PRECISIONS = ("float32", "float16", "int8")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
+# The pictures that int8 and uint8 files take have this range; both then round it alike.
+_PIXELS = (0.0, 255.0)
 
 
 def write(graph, path, precision="float32", calibration=None):
@@ -14,54 +19,119 @@ def write(graph, path, precision="float32", calibration=None):
     Args:
         graph: a `StaticGraph`.
         path: the file.
-        precision: "float32"; "float16" (weights only: half the size, computes in float32 where
-            there is no float16); "int8" (weights and activations). The input is float32 pixels and
-            the output float32 logits, or int32 labels, for each of them.
-        calibration: for "int8", float32 images (1, H, W, C) from which the ranges are measured.
+        precision: what is rounded. But for "uint8", the input is float32 pixels and the output what
+            the graph returns, float32 or int32.
+            "float32": nothing. "float16": weights: half the size, computes in float32 where there
+            is no float16. "dynamic": weights in int8; activations are rounded as they come, by the
+            range of each picture. "int8": weights and activations, by measured ranges. "int16x8":
+            weights in int8, activations in int16. "uint8": as "int8", and no float is left: takes
+            uint8 pixels as they are (step 1, zero 0) and returns labels in uint8 (int32 with more
+            than 256 classes), and anything else in int8, with the step and the zero in the file.
+        calibration: for "int8", "int16x8" and "uint8", float32 images (1, H, W, C) from which the
+            ranges are measured.
 
     Raises:
         ValueError: if the model uses operators that TFLite does not have.
     """
+    path.write_bytes(add_signature(_convert(graph, precision, calibration), graph.outputs))
+
+
+def converter_of(graph, precision="float32", calibration=None):
+    """TensorFlow's converter, set up for `write`."""
     import tensorflow as tf
 
+    function, concrete = graph.function, graph.concrete
+    if precision in ("int8", "uint8"):
+        function, concrete = _on_whole_pixels(graph, small_labels=precision == "uint8")
     # The second argument keeps the variables alive. Given a tf.function there, the converter makes
     # them constants first: dilated convolutions and batch normalisation then fold into plain
     # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read
     # it back, and every weight would stay a variable.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.concrete], graph.function)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
+    builtins = tf.lite.OpsSet.TFLITE_BUILTINS
+    converter.target_spec.supported_ops = [builtins]
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
+    if precision in ("int8", "uint8"):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if precision == "int16x8":
+        wide = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [wide, builtins]  # the second: ARG_MAX has no int16
+    if precision in ("int8", "int16x8", "uint8"):
         converter.representative_dataset = lambda: ([image] for image in calibration)
+    if precision == "uint8":
+        converter.inference_input_type = tf.uint8
+        if graph.outputs != ("labels",):
+            converter.inference_output_type = tf.int8
+    return converter
+
+
+def _on_whole_pixels(graph, small_labels):
+    """The graph's function and trace with the range of the pixels written down, 0..255.
+
+    Measured, it would depend on the pictures, and a step of 0.98 would take pixels apart.
+    """
+    import tensorflow as tf
+
+    def call(image):
+        found = graph.function(tf.quantization.fake_quant_with_min_max_args(image, *_PIXELS))
+        if small_labels and "labels" in found and graph.network.output.shape[-1] <= 256:
+            found["labels"] = tf.cast(found["labels"], tf.uint8)
+        return found
+
+    signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
+    function = tf.function(call, input_signature=signature, autograph=False)
+    return function, function.get_concrete_function()
+
+
+def _convert(graph, precision, calibration):
     try:
-        content = converter.convert()
+        return converter_of(graph, precision, calibration).convert()
     except Exception as error:  # the converter's errors share no base class
-        missing = sorted(set(re.findall(r"^\s*(tf\.\w+)", str(error), re.MULTILINE)))
+        missing = set(re.findall(r"^\s*tf\.(\w+)", str(error), re.MULTILINE))
         if not missing:
             raise
+        operators = [(kind, path) for kind, path in graph.operations() if kind in missing]
+        # An operator that the converter made itself is in no layer's graph.
+        operators += [(kind, None) for kind in missing - {kind for kind, _ in operators}]
         raise ValueError(
-            f"TFLite has no builtin operator for {', '.join(missing)} of the model "
-            f"{graph.model.name!r}. Replace the layer that uses it, or leave 'tflite' out of "
+            f"TFLite has no builtin operator for {name_operators(operators, graph.model)} of the "
+            f"model {graph.model.name!r}. Replace the layer, or leave 'tflite' out of "
             "`formats`."
         ) from error
-    path.write_bytes(add_signature(content, graph.outputs))
 
 
 def operators(path):
     """{operator: how often} of a `.tflite` file, before any delegate rewrites the graph."""
+    names = (op["op_name"] for op in _interpreter(model_path=str(path))._get_ops_details())
+    return dict(sorted(collections.Counter(names).items()))
+
+
+def values(content, image):
+    """{tensor: value as float32} of all that a file computes for one image (1, H, W, C)."""
+    interpreter = _interpreter(model_content=content, experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    found = {}
+    for operation in interpreter._get_ops_details():
+        for index in operation["outputs"]:
+            detail = interpreter._get_tensor_details(index, 0)
+            value = interpreter.get_tensor(index).astype("float32")
+            scale, zero = detail["quantization"]
+            found[detail["name"]] = (value - zero) * np.float32(scale) if scale else value
+    return found
+
+
+def _interpreter(**options):
+    """An interpreter without delegates."""
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
         import tensorflow as tf
 
         Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
-    interpreter = Interpreter(
-        model_path=str(path),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    names = (op["op_name"] for op in interpreter._get_ops_details())
-    return dict(sorted(collections.Counter(names).items()))
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(experimental_op_resolver_type=plain, **options)

@@ -120,7 +120,8 @@ def test_an_earlier_export_stays(ramp, tmp_path, monkeypatch):
 def test_bad_calibration_breaks_the_bound(ramp, tmp_path):
     """Black images measure no range: int8 then loses, and is judged only where labels say so."""
     net = linear((-1, 1), (100, -100))
-    options = dict(quantize="int8", calibration=np.zeros((2, *SIZE, 1), "uint8"))
+    black = np.zeros((2, *SIZE, 1), "uint8")
+    options = dict(quantize="int8", calibration=black, fallback=False)
     report = run(net, tmp_path / "unjudged", ramp, labels=None, **options)
     assert report.ok and report.rows[2]["verdict"] is None
     with pytest.raises(ExportError, match="model_int8.tflite: the mean IoU is lower by") as caught:

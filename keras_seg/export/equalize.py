@@ -1,0 +1,333 @@
+"""The same network in a form that eight bits hold better: what is done before it is quantised.
+
+`folded` leaves no batch normalisation to the converters. Behind a convolution it goes into kernel
+and bias. Elsewhere (before the convolution, as in DenseNet) they would write a product with a
+constant and a sum with a constant, each rounded to 256 steps that all channels share; a depthwise
+1x1 convolution has a step for each channel and a bias of 32 bits. The preprocessing becomes a 1x1
+convolution for the same reason.
+
+`equalise` is cross-layer equalisation: Nagel, van Baalen, Blankevoort, Welling. "Data-Free
+Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.1. ReLU and its
+like commute with positive factors, so that the channels of a tensor can be divided by factors that
+the next kernels take up. Kernels have a step for each of their output channels in today's files,
+but a tensor of activations has one for all channels; so the factors here balance the measured range
+of the activations, and not that of the kernel before, against the next kernels: the square root of
+one over the other (Xiao et al., "SmoothQuant", ICML 2023, equation 4, with alpha 0.5).
+"""
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_seg.layers import CropLike, PadLike, Preprocess, Resize, ResizeBy
+
+_CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
+# f(s x) = s f(x) for every s > 0, channel by channel. Of several inputs only the first is changed.
+_HOMOGENEOUS = (
+    layers.AveragePooling2D,
+    layers.Cropping2D,
+    layers.Dropout,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
+    layers.Identity,
+    layers.LeakyReLU,
+    layers.MaxPooling2D,
+    layers.PReLU,
+    layers.SpatialDropout2D,
+    layers.UpSampling2D,
+    layers.ZeroPadding2D,
+    CropLike,
+    PadLike,
+    Resize,
+    ResizeBy,
+)
+_POINTWISE = (layers.Activation, layers.Dropout, layers.Identity, layers.LeakyReLU, layers.ReLU)
+_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
+# Beyond this factor the smaller of two channels carries nothing, and float32 would lose digits.
+_LARGEST_FACTOR = 1e4
+
+
+def folded(model):
+    """A copy of a functional model with `BatchNormalization` and `Preprocess` as convolutions.
+
+    The copy has weights of its own and computes the same function in inference mode. Layers that
+    normalise over another axis, or are used twice, stay as they are.
+    """
+    graph = _Graph(model)
+    new, weights = {}, {}
+    for node in graph.nodes:
+        layer = node.operation
+        if isinstance(layer, Preprocess):
+            channels = node.input_tensors[0].shape[-1]
+            new[id(layer)] = layers.Conv2D(channels, 1, name=layer.name)
+            weights[id(layer)] = _matrix(layer, channels)
+        elif _is_affine(layer) and graph.once(layer):
+            factor, offset = _affine(layer)
+            before = graph.maker(node.input_tensors[0])
+            convolution = None if before is None else before.operation
+            if (
+                _type(convolution) in _CONVOLUTIONS
+                and convolution.activation is keras.activations.linear
+                and graph.once(convolution)
+                and len(graph.readers(node.input_tensors[0])) == 1
+            ):
+                config = {**convolution.get_config(), "use_bias": True}
+                new[id(convolution)] = type(convolution).from_config(config)
+                weights[id(convolution)] = _scaled(convolution, factor, offset)
+                new[id(layer)] = layers.Identity(name=layer.name)
+                weights[id(layer)] = []
+            elif len(node.input_tensors[0].shape) == 4:
+                new[id(layer)] = layers.DepthwiseConv2D(1, name=layer.name)
+                weights[id(layer)] = [factor[None, None, :, None], offset]
+
+    def replaced(layer):
+        if not isinstance(layer, layers.Layer):
+            return layer
+        if id(layer) not in new:
+            nested = isinstance(layer, keras.Model) and hasattr(layer, "_nodes_by_depth")
+            new[id(layer)] = folded(layer) if nested else type(layer).from_config(_config(layer))
+            weights[id(layer)] = None if nested else layer.get_weights()
+        return new[id(layer)]
+
+    def called(layer, *arguments, **options):
+        if isinstance(layer, layers.Identity | layers.DepthwiseConv2D):
+            options.pop("mask", None)  # of the normalisation that stood here
+        return layer(*arguments, **options)
+
+    copy = keras.models.clone_model(model, clone_function=replaced, call_function=called)
+    for key, layer in new.items():
+        if weights[key]:
+            layer.set_weights(weights[key])
+    return copy
+
+
+def equalise(model, images):
+    """Spread the range of the activations evenly over the channels, in place.
+
+    Args:
+        model: what `folded` returns.
+        images: arrays (1, H, W, C) on which the activations are measured.
+
+    Returns:
+        The number of layers whose output was changed. The function of the model stays the same.
+    """
+    graph = _Graph(model)
+    pairs = []
+    for node in graph.nodes:
+        layer = node.operation
+        if (
+            _type(layer) in _CONVOLUTIONS
+            and layer.activation in _ACTIVATIONS
+            and graph.once(layer)
+            and (next_layers := graph.takers(node.outputs[0])) is not None
+        ):
+            pairs.append((layer, graph.activated(node.outputs[0]), next_layers))
+    if not pairs:
+        return 0
+    ranges = _ranges(model, [tensor for _, tensor, _ in pairs], images)
+    for (layer, _, next_layers), measured in zip(pairs, ranges, strict=True):
+        factors = _factors(measured, next_layers)
+        layer.set_weights(_scaled(layer, 1 / factors, None))
+        for taker, first in next_layers:
+            _take_up(taker, first, factors)
+    return len(pairs)
+
+
+class _Graph:
+    """The calls of a functional model, first to last, and who reads what they return."""
+
+    def __init__(self, model):
+        by_depth = model._nodes_by_depth
+        self.nodes = [n for depth in sorted(by_depth, reverse=True) for n in by_depth[depth]]
+        self._calls, self._makers, self._readers = {}, {}, {}
+        for node in self.nodes:
+            self._calls[id(node.operation)] = self._calls.get(id(node.operation), 0) + 1
+            for tensor in node.outputs:
+                self._makers[id(tensor)] = node
+            for tensor in node.input_tensors:
+                self._readers.setdefault(id(tensor), []).append(node)
+        for tensor in model.outputs:
+            self._readers.setdefault(id(tensor), []).append(None)
+
+    def once(self, operation):
+        """Whether the layer is called once, so that its weights are for that place alone."""
+        return self._calls[id(operation)] == 1
+
+    def maker(self, tensor):
+        """The call that returns the tensor; None for the image."""
+        node = self._makers.get(id(tensor))
+        return None if node is None or node.is_input else node
+
+    def readers(self, tensor):
+        """The calls that read the tensor, and None if the model returns it."""
+        return self._readers.get(id(tensor), [])
+
+    def activated(self, tensor):
+        """The tensor behind the activation, if that is all that reads `tensor`."""
+        readers = self.readers(tensor)
+        while len(readers) == 1 and readers[0] and isinstance(readers[0].operation, _POINTWISE):
+            tensor = readers[0].outputs[0]
+            readers = self.readers(tensor)
+        return tensor
+
+    def takers(self, tensor, first=0):
+        """[(convolution, index of its input channel that the tensor's first one is)] of all that
+        the tensor reaches; None if it also reaches something else."""
+        found = []
+        for node in self.readers(tensor):
+            if node is None:
+                return None
+            layer, inputs = node.operation, node.input_tensors
+            places = [i for i, given in enumerate(inputs) if given is tensor]
+            if _type(layer) in _CONVOLUTIONS and self.once(layer):
+                more = [(layer, first)]
+            elif isinstance(layer, _HOMOGENEOUS) or _is_relu(layer):
+                more = [] if 0 not in places else self.takers(node.outputs[0], first)
+            elif isinstance(layer, layers.Concatenate) and layer.axis in (
+                -1,
+                len(tensor.shape) - 1,
+            ):
+                more = []
+                for place in places:
+                    before = sum(given.shape[-1] for given in inputs[:place])
+                    reached = self.takers(node.outputs[0], first + before)
+                    more = None if reached is None else more + reached
+                    if more is None:
+                        break
+            else:
+                more = None
+            if more is None:
+                return None
+            found += more
+        return found or None
+
+
+def _type(layer):
+    """Which of the three convolutions a layer is, or None."""
+    # A subclass may compute something else with the same weights.
+    own = type(layer).call in (layers.Conv2D.call, layers.DepthwiseConv2D.call)
+    own = own or type(layer).call is layers.Conv2DTranspose.call
+    return next((c for c in _CONVOLUTIONS if own and isinstance(layer, c)), None)
+
+
+def _is_affine(layer):
+    if not isinstance(layer, layers.BatchNormalization):
+        return False
+    return type(layer).__name__ != "BatchStatistics" and layer.axis in (-1, 3)
+
+
+def _is_relu(layer):
+    if isinstance(layer, layers.ReLU):
+        return layer.max_value is None and layer.threshold == 0
+    return isinstance(layer, layers.Activation) and layer.activation in _ACTIVATIONS
+
+
+def _config(layer):
+    config = layer.get_config()
+    config.pop("synchronized", None)
+    return config
+
+
+def _matrix(layer, channels):
+    """[kernel (1, 1, C, C), bias (C,)] of a layer that is affine in the channels of each pixel."""
+    probes = np.concatenate([np.zeros((1, channels)), np.eye(channels)]).astype("float32")
+    found = keras.ops.convert_to_numpy(layer(probes[:, None, None]))[:, 0, 0]
+    return [(found[1:] - found[0])[None, None], found[0]]
+
+
+def _affine(layer):
+    """(factor, offset) of a batch normalisation in inference mode, for each channel."""
+    mean, variance, gamma, beta = (
+        None if value is None else np.asarray(keras.ops.convert_to_numpy(value), "float64")
+        for value in (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+    )
+    factor = 1 / np.sqrt(variance + layer.epsilon)
+    factor = factor if gamma is None else factor * gamma
+    offset = -mean * factor if beta is None else beta - mean * factor
+    return factor.astype("float32"), offset.astype("float32")
+
+
+def _scaled(layer, factor, offset):
+    """Weights of a convolution that returns `factor` times what `layer` returns, plus `offset`."""
+    kernel, *bias = layer.get_weights()
+    if isinstance(layer, layers.DepthwiseConv2D):  # (h, w, in, multiplier)
+        kernel = kernel * factor.reshape(kernel.shape[2:])
+    elif isinstance(layer, layers.Conv2DTranspose):  # (h, w, out, in)
+        kernel = kernel * factor[:, None]
+    else:  # (h, w, in, out)
+        kernel = kernel * factor
+    bias = [b * factor for b in bias]
+    if offset is not None:
+        bias = [bias[0] + offset if bias else offset]
+    return [kernel, *bias]
+
+
+def _take_up(layer, first, factors):
+    """Multiply the kernel's input channels from `first` on."""
+    kernel, *bias = layer.get_weights()
+    last = first + len(factors)
+    if isinstance(layer, layers.Conv2DTranspose):
+        kernel[..., first:last] *= factors
+    elif isinstance(layer, layers.DepthwiseConv2D):
+        kernel[:, :, first:last] *= factors[:, None]
+    else:
+        by_input = _by_input(kernel, layer.groups)
+        by_input[:, :, first:last] *= factors[:, None]
+        kernel = _by_input(by_input, layer.groups, back=True)
+    layer.set_weights([kernel, *bias])
+
+
+def _by_input(kernel, groups, back=False):
+    """(h, w, in / groups, out) as (h, w, in, out / groups), or `back`."""
+    height, width, one, two = kernel.shape
+    if back:
+        kernel = kernel.reshape(height, width, groups, one // groups, two)
+        return kernel.transpose(0, 1, 3, 2, 4).reshape(height, width, one // groups, -1)
+    kernel = kernel.reshape(height, width, one, groups, two // groups)
+    return kernel.transpose(0, 1, 3, 2, 4).reshape(height, width, one * groups, -1).copy()
+
+
+def _factors(measured, next_layers):
+    """What to divide the channels by: sqrt(range of activation / range of the kernels).
+
+    A kernel's range is relative to the largest of the same output channel, which sets the step. A
+    depthwise kernel has a step for each channel and takes up anything.
+    """
+    ranges = []
+    for layer, first in next_layers:
+        found = _kernel_range(layer)
+        if found is not None:
+            ranges.append(found[first : first + len(measured)])
+    factors = np.sqrt(measured / np.maximum(np.max(ranges, axis=0), 1e-8)) if ranges else measured
+    alive = factors > 0
+    if not alive.any():
+        return np.ones_like(factors)
+    middle = np.exp(np.log(factors[alive]).mean())
+    factors = np.where(alive, factors, middle)
+    return np.clip(factors, middle / _LARGEST_FACTOR, middle * _LARGEST_FACTOR).astype("float32")
+
+
+def _kernel_range(layer):
+    """The largest weight of each input channel relative to that of the output channel, or None."""
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return None
+    kernel = np.abs(layer.get_weights()[0])
+    if isinstance(layer, layers.Conv2DTranspose):
+        kernel = kernel.swapaxes(2, 3)
+    kernel = kernel / np.maximum(kernel.max((0, 1, 2)), 1e-30)
+    if getattr(layer, "groups", 1) > 1:
+        kernel = _by_input(kernel, layer.groups)
+    return kernel.max((0, 1, 3))
+
+
+def _ranges(model, tensors, images):
+    """The largest magnitude of each channel of each tensor over the images."""
+    largest = [keras.ops.max(keras.ops.abs(t), axis=(0, 1, 2)) for t in tensors]
+    measure = keras.Model(model.inputs, largest)
+    found = None
+    for image in images:
+        values = [keras.ops.convert_to_numpy(v) for v in measure.predict_on_batch(image)]
+        found = (
+            values if found is None else [np.maximum(*p) for p in zip(found, values, strict=True)]
+        )
+    return found
