@@ -243,10 +243,10 @@ def measure_export(graph, runners, image, runs, memory):
     """
     import tensorflow as tf
 
-    whole = of_graph(graph.concrete.graph)
+    whole, size = of_graph(graph.concrete.graph), graph.input_shape[1:3]
     kinds = {"keras": "keras"} | {name: runner.kind for name, runner in runners.items()}
     found = {
-        name: {"macs": whole if kind in _TENSORFLOW else count_macs(runners[name].path)}
+        name: {"macs": whole if kind in _TENSORFLOW else count_macs(runners[name].path, size)}
         for name, kind in kinds.items()
     }
     if runs:
@@ -484,16 +484,17 @@ def _prepare(path, threads):
 
 
 def _resident():
-    """Bytes of this process's resident memory, and from here on `_peak` counts anew; or None.
+    """Bytes of this process's resident memory, and from here on `_peak` counts anew; None where the
+    system does not say.
 
     Linux tells both of this process alone. The peak of `getrusage` is no use: a process inherits
     there what its parent had when it started it.
     """
-    try:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
+    if not os.path.exists("/proc/self/status"):
         return None
+    with contextlib.suppress(OSError):  # without the right to, imports may have had a higher peak
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
 
 
 def _peak():
