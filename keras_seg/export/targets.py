@@ -239,7 +239,10 @@ def _nnapi(operation):
 
 def _layer(operation, layers):
     """The layer that an operator comes from: a converter keeps the path in the tensors' names."""
-    for tensor in (*operation.outputs, *operation.inputs):
+    tensors = list(operation.outputs)
+    if any("/" in tensor.name for tensor in tensors):  # else it is none of a layer's own
+        tensors += operation.inputs
+    for tensor in tensors:
         for name in tensor.name.split(";"):
             found = []
             for part in name.split("/"):
@@ -249,11 +252,13 @@ def _layer(operation, layers):
                     found.append(known)
             if found:
                 return f"the layer {'/'.join(found)!r}"
-    return f"the output {operation.outputs[0].name!r}"
+    return f"the tensor {operation.outputs[0].name!r}"
 
 
 def _tensor(tensor, types, model):
-    shape = () if tensor.shape is None else tuple(int(n) for n in tensor.shape)
+    # The signature has -1 for what is open, the shape a number to begin with.
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    shape = () if shape is None else tuple(int(n) for n in shape)
     data = model.buffers[tensor.buffer].data
     return Tensor(
         tensor.name.decode(), types[tensor.type], shape, data is not None and len(data) > 0
