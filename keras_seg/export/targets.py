@@ -90,6 +90,20 @@ def read(path):
     return inputs, found
 
 
+def problems(path, target):
+    """A list of (`Operation`, why `target` cannot run it); None stands for the file's input."""
+    rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
+    inputs, operations = read(path)
+    found = []
+    for tensor in inputs if target == "gpu-delegate" else ():
+        if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
+            shape = list(tensor.shape)
+            reason = f"the input is {tensor.dtype.lower()} {shape}, not one image of float32"
+            found.append((None, reason))
+    reasons = ((operation, rule(operation)) for operation in operations)
+    return found + [pair for pair in reasons if pair[1]]
+
+
 def check(path, target, precision, model):
     """Raise ValueError, with operators and layers, for a file that `target` cannot run as a whole.
 
@@ -102,18 +116,11 @@ def check(path, target, precision, model):
     """
     if target == "nnapi-int8" and precision not in ("int8", "uint8"):
         target = "cpu"
-    rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
-    inputs, operations = read(path)
     layers = {layer.name for layer in model._flatten_layers(include_self=False)}
     found = []
-    for tensor in inputs if target == "gpu-delegate" else ():
-        if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
-            shape = list(tensor.shape)
-            found.append(f"the input {shape} of {tensor.dtype.lower()}, not one float32 image")
-    for operation in operations:
-        reason = rule(operation)
-        if reason:
-            found.append(f"{operation.name} of {_layer(operation, layers)} ({reason})")
+    for operation, reason in problems(path, target):
+        where = "" if operation is None else f"{operation.name} of {_layer(operation, layers)}: "
+        found.append(f"{where}{reason}")
     if not found:
         return
     found = list(dict.fromkeys(found))  # a layer may have the same operator many times

@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 from keras import layers
+from test_contract import ROWS, shake
 
 from keras_seg.export import export
 from keras_seg.export import onnx as onnx_file
@@ -170,3 +171,22 @@ def test_bad_dimensions(model, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         export(model, tmp_path / "out", size=SIZE, quantize=(), **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_every_network_of_the_package(tmp_path, row):
+    """Compared with Keras at two other shapes by the export itself."""
+    model = row.build()
+    shake(model, row)
+    report = export(
+        model,
+        tmp_path / "out",
+        formats="onnx",
+        size=row.sizes[1],
+        quantize=(),
+        images=row.picture(row.sizes[1]),
+        dynamic=("batch", "size"),
+        progress=False,
+    )
+    assert report.ok and len(report.manifest["files"]["model.onnx"]["shapes"]) == 2
