@@ -243,6 +243,13 @@ def export(
             "keras.Model, a .keras file or a training run's folder."
         )
     size = _checked_size(size, runner)
+    fixed = {"batch": runner.batch, "size": runner.input_size}
+    for name in dynamic:
+        if fixed[name] is not None:
+            raise ValueError(
+                f"{runner.name} was built for the {name} {fixed[name]} only, so that dynamic="
+                f"{name!r} is not possible. Build it with None there and load the weights."
+            )
     table = _checked_table(table, runner)
     model, half = runner.model, half_precision(runner.model)
     if half:
