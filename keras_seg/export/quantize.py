@@ -21,7 +21,6 @@ import numpy as np
 
 from keras_seg.export import onnx_quantize, targets, tflite
 from keras_seg.export.equalize import equalise, folded
-from keras_seg.export.origin import layer_names, layer_of
 from keras_seg.export.parity import away_from_ties, centre
 from keras_seg.inference import load_runner
 from keras_seg.metrics import confusion_matrix, scores
@@ -218,7 +217,7 @@ class _TFLite:
             for operation in targets.read(path)[1]
             for inputs in [[t.name for t in operation.inputs if not t.constant]]
         ]
-        return _groups(nodes, tflite.values(exact, image), rounded, layer_names(self._graph.model))
+        return _groups(nodes, tflite.values(exact, image), rounded, _layers(self._graph))
 
 
 class _Onnx:
@@ -240,7 +239,7 @@ class _Onnx:
         path = self._float.with_name("rounded.onnx")
         self.write(path)
         exact, rounded = (onnx_quantize.values(p, image, names) for p in (self._float, path))
-        return _groups(nodes, exact, rounded, layer_names(self._graph.model))
+        return _groups(nodes, exact, rounded, _layers(self._graph))
 
 
 def _groups(nodes, exact, rounded, layers):
@@ -264,7 +263,11 @@ def _groups(nodes, exact, rounded, layers):
         if node[0] not in added:
             continue
         members = [node, *(n for n in readers.get(node[3][0], []) if "QUANTIZE" not in n[1])]
-        layer = layer_of([node[0], *node[3], *node[2]], layers) or node[0]
+        layer = targets.layer_of([node[0], *node[3], *node[2]], layers) or node[0]
         operators, names = zip(*((n[1], n[0]) for n in members), strict=True)
         found.append((added[node[0]], _Group(layer, operators, frozenset(names))))
     return [group for _, group in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _layers(graph):
+    return {layer.name for layer in graph.model._flatten_layers(include_self=False)}
