@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
@@ -57,7 +58,8 @@ def converter_of(graph, precision="float32", calibration=None):
         wide = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [wide, builtins]  # the second: ARG_MAX has no int16
     if precision in ("int8", "uint8"):
-        converter.representative_dataset = lambda: _of_full_range(calibration)
+        images = of_full_range(calibration)
+        converter.representative_dataset = lambda: ([image] for image in images)
     if precision == "int16x8":
         converter.representative_dataset = lambda: ([image] for image in calibration)
     if precision == "uint8":
@@ -81,21 +83,6 @@ def _small_labels(graph):
     signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
     function = tf.function(call, input_signature=signature, autograph=False)
     return function, function.get_concrete_function()
-
-
-def _of_full_range(images):
-    """The images for the converter, the first one with its darkest value 0 and its brightest 255.
-
-    The step of the pixels is then 1 and their zero 0 whatever the images are, so that no pixel is
-    rounded and uint8 pixels enter as they are.
-    """
-    for number, image in enumerate(images):
-        if number == 0:
-            image = image.copy()
-            values = image.reshape(-1)
-            values[values.argmin()] = 0
-            values[values.argmax()] = 255
-        yield [image]
 
 
 def _convert(graph, precision, calibration):
