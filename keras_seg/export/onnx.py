@@ -215,7 +215,7 @@ def _without_weights(proto, network):
             weights[name] = array
         elif name in used:
             tensors.append(onnx.numpy_helper.from_array(array, name))
-    inputs = [info for info in proto.graph.input if info.name not in network.values]
+    inputs = [*network.inputs]
     inputs += [
         onnx.helper.make_tensor_value_info(
             name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape

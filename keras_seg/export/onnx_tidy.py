@@ -47,7 +47,8 @@ class Network:
         makers: {name: the node that makes it}.
         readers: {name: nodes that read it}, one that reads it twice counted twice.
         shapes: {name: shape} of what the graph had at the beginning, where known.
-        outputs: names of the graph's outputs.
+        inputs: ValueInfoProto of the graph's inputs that are no constants.
+        outputs: names of its outputs.
     """
 
     def __init__(self, proto, arrays):
@@ -62,6 +63,7 @@ class Network:
         self.values = dict(arrays)
         for tensor in proto.graph.initializer:
             self.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        self.inputs = [info for info in proto.graph.input if info.name not in self.values]
         self.outputs = [output.name for output in proto.graph.output]
         self.nodes, self.makers = [], {}
         self.readers = collections.defaultdict(list)
@@ -139,6 +141,7 @@ class Network:
 def tidy(network):
     """Every pass, in an order in which none undoes or misses what another did."""
     fold_constants(network)
+    drop_what_does_nothing(network)
     merge_into_convolutions(network)
     channel_order_to_gather(network)
     lift_transposes(network)
@@ -158,10 +161,6 @@ def fold_constants(network):
 
     for node in list(network.nodes):
         names = [name for name in node.inputs if name]
-        if node.op == "Identity" and node.outputs[0] not in network.outputs:
-            network.reconnect(node.outputs[0], node.inputs[0])
-            network.remove(node)
-            continue
         if not names or any(name not in network.values for name in names):
             continue
         feeds = {name: network.values[name] for name in names}
@@ -176,6 +175,22 @@ def fold_constants(network):
         for name in names:
             if not network.readers[name]:
                 network.values.pop(name, None)  # megabytes, in the case of a kernel
+
+
+def drop_what_does_nothing(network):
+    """Remove Identity, and Reshape to the shape that a tensor has: transposes of a single pixel
+    became these, and a runtime leaves its layout of convolutions for them."""
+    for node in list(network.nodes):
+        if node.outputs[0] in network.outputs:
+            continue
+        if node.op == "Reshape":
+            size, shape = network.values.get(node.inputs[1]), network.shapes.get(node.inputs[0])
+            if size is None or size.tolist() != shape:
+                continue
+        elif node.op != "Identity":
+            continue
+        network.reconnect(node.outputs[0], node.inputs[0])
+        network.remove(node)
 
 
 def merge_into_convolutions(network):
