@@ -99,6 +99,7 @@ def test_each_file_returns_what_its_output_names(exported, model, images, output
 def test_the_manifest_says_what_comes_out(exported):
     low = json.loads((exported["logits_lowres"].folder / "manifest.json").read_text("utf-8"))
     assert low["output"].pop("difference") < 1e-5
+    assert "before the network's last enlargement" in low["output"].pop("meaning")
     assert low["output"] == {
         "name": "logits_lowres",
         "dtype": "float32",
