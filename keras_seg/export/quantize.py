@@ -155,7 +155,7 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
         files.write(trial)
         tried, losses = [], [before]
         while losses[-1] > bound and len(tried) < most:
-            groups = files.groups(trial, image)
+            groups = files.groups(image)
             grown = [[*tried, g] for g in groups if g.names - names(tried)]
             # With everything in float it would be no such file.
             grown = [more for more in grown if names(more) != names(groups)]
@@ -196,7 +196,8 @@ class _TFLite:
         import tensorflow as tf
 
         self._tools = tf.lite.experimental
-        self._graph, self._exact = graph, None
+        self._graph, self._exact, self._content = graph, None, None
+        self._plain = pathlib.Path(folder, "plain.tflite")  # without the names of the signature
         images = calibration.spread(MOST_CALIBRATION)
         self._debugger = self._tools.QuantizationDebugger(
             converter=tflite.converter_of(graph, "int8", images),
@@ -206,14 +207,15 @@ class _TFLite:
     def write(self, path, floats=frozenset()):
         names = sorted(floats)
         self._debugger.options = self._tools.QuantizationDebugOptions(denylisted_nodes=names)
-        content = self._debugger.get_nondebug_quantized_model()
-        path.write_bytes(tflite.add_signature(content, self._graph.outputs))
+        self._content = self._debugger.get_nondebug_quantized_model()
+        path.write_bytes(tflite.add_signature(self._content, self._graph.outputs))
 
-    def groups(self, path, image):
-        """Groups, that of the tensor with most added noise first, of a file that `write` wrote."""
+    def groups(self, image):
+        """Groups of the file written last, that of the tensor with most added noise first."""
         if self._exact is None:
             self._exact = tflite.values(tflite.converter_of(self._graph).convert(), image)
-        rounded = tflite.values(path.read_bytes(), image)
+        rounded = tflite.values(self._content, image)
+        self._plain.write_bytes(self._content)
         nodes = [
             _Node(
                 (self._name(operation.outputs[0].name),),
@@ -222,7 +224,7 @@ class _TFLite:
                 self._name(operation.outputs[0].name),
                 tuple(tensor.name for tensor in operation.inputs if tensor.constant),
             )
-            for operation in targets.read(path)[1]
+            for operation in targets.read(self._plain)[1]
         ]
         rounded = {self._name(name): value for name, value in rounded.items()}
         return _groups(nodes, self._exact, rounded, _layers(self._graph))
@@ -238,21 +240,23 @@ class _Onnx:
     """An ONNX file that is quantised in many ways."""
 
     def __init__(self, graph, folder, calibration):
-        self._graph, self._calibration, self._exact = graph, calibration, None
+        self._graph, self._calibration = graph, calibration
+        self._exact, self._written = None, None
         self._float = pathlib.Path(folder) / "float.onnx"
         onnx_quantize.write_float(graph, self._float)
 
     def write(self, path, floats=frozenset()):
         images = self._calibration.spread(MOST_CALIBRATION)
         onnx_quantize.quantize(self._float, path, images, floats)
+        self._written = path
 
-    def groups(self, path, image):
-        """Groups, that of the tensor with most added noise first, of a file that `write` wrote."""
+    def groups(self, image):
+        """Groups of the file written last, that of the tensor with most added noise first."""
         nodes = [_Node(*node) for node in onnx_quantize.nodes(self._float)]
         names = [node.output for node in nodes]
         if self._exact is None:
             self._exact = onnx_quantize.values(self._float, image, names)
-        rounded = onnx_quantize.values(path, image, names)
+        rounded = onnx_quantize.values(self._written, image, names)
         return _groups(nodes, self._exact, rounded, _layers(self._graph))
 
 
