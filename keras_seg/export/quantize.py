@@ -3,8 +3,8 @@
 Where int8 costs more than the bound, some layers stay in float. Which ones is measured:
 
 1. One picture runs through the float file and the quantised one. The noise of a tensor is the mean
-   square of the difference over the variance; less the noise of what the tensor is computed from,
-   it is what its operator and the rounding behind it add.
+   square of the difference over the variance, channel by channel; less the noise of what the tensor
+   is computed from, it is what its operator and the rounding behind it add.
 2. The tensor with most added noise is left in float: what makes it, and all that read it. With
    these in float the loss is measured again, and the next tensor chosen, until the loss is within
    the bound.
@@ -227,7 +227,7 @@ class _TFLite:
             for operation in targets.read(self._plain)[1]
         ]
         rounded = {self._name(name): value for name, value in rounded.items()}
-        return _groups(nodes, self._exact, rounded, _layers(self._graph))
+        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=-1)
 
     def _name(self, name):
         """A tensor's name in the float file, which the quantiser goes by."""
@@ -257,7 +257,7 @@ class _Onnx:
         if self._exact is None:
             self._exact = onnx_quantize.values(self._float, image, names)
         rounded = onnx_quantize.values(self._written, image, names)
-        return _groups(nodes, self._exact, rounded, _layers(self._graph))
+        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=1)
 
 
 class _Node(NamedTuple):
@@ -270,8 +270,11 @@ class _Node(NamedTuple):
     constants: tuple = ()  # names of tensors
 
 
-def _groups(nodes, exact, rounded, layers):
-    """`_Group` of every `_Node` whose output is in both files; exact, rounded: {tensor: value}."""
+def _groups(nodes, exact, rounded, layers, axis):
+    """`_Group` of every `_Node` whose output is in both files; exact, rounded: {tensor: value}.
+
+    axis: that of the channels.
+    """
     # Between two operators, one in float and one in int8, a file has the same tensor twice.
     same = {}
     for node in nodes:
@@ -281,8 +284,7 @@ def _groups(nodes, exact, rounded, layers):
     for name, value in rounded.items():
         name = same.get(name, name)
         if name in exact:
-            square = np.mean((value - exact[name]) ** 2) / max(exact[name].var(), 1e-30)
-            noise[name] = max(square, noise.get(name, 0.0))
+            noise[name] = max(_noise(value, exact[name], axis), noise.get(name, 0.0))
     nodes = [
         node._replace(inputs=[same.get(name, name) for name in node.inputs])
         for node in nodes
@@ -301,6 +303,17 @@ def _groups(nodes, exact, rounded, layers):
         group = _Group(layer or node.names[0], operators, names)
         found.append((noise[node.output] - before, group))
     return [group for _, group in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _noise(value, exact, axis):
+    """Mean square of the difference over the variance, at most 1, on average over the channels.
+
+    Over all values at once, the channels with large values would hide what the others lose.
+    """
+    axis = axis if value.ndim > 1 else 0
+    rest = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+    square = ((value - exact) ** 2).mean(rest)
+    return float(np.minimum(square / np.maximum(exact.var(rest), 1e-30), 1).mean())
 
 
 def _rounds(node):
