@@ -326,7 +326,10 @@ def _ranges(model, tensors, images):
     measure = keras.Model(model.inputs, largest)
     found = None
     for image in images:
-        values = [keras.ops.convert_to_numpy(v) for v in measure.predict_on_batch(image)]
+        values = [
+            keras.ops.convert_to_numpy(v)
+            for v in keras.tree.flatten(measure.predict_on_batch(image))
+        ]
         found = (
             values if found is None else [np.maximum(*p) for p in zip(found, values, strict=True)]
         )

@@ -3,8 +3,8 @@
 Where int8 costs more than the bound, some layers stay in float. Which ones is measured:
 
 1. One picture runs through the float file and the quantised one. The noise of a tensor is the mean
-   square of the difference over the variance; less the noise of what the tensor is computed from,
-   it is what its operator and the rounding behind it add.
+   square of the difference over the variance, channel by channel; less the noise of what the tensor
+   is computed from, it is what its operator and the rounding behind it add.
 2. The tensor with most added noise is left in float: what makes it, and all that read it. With
    these in float the loss is measured again, and the next tensor chosen, until the loss is within
    the bound.
@@ -155,7 +155,7 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
         files.write(trial)
         tried, losses = [], [before]
         while losses[-1] > bound and len(tried) < most:
-            groups = files.groups(trial, image)
+            groups = files.groups(image)
             grown = [[*tried, g] for g in groups if g.names - names(tried)]
             # With everything in float it would be no such file.
             grown = [more for more in grown if names(more) != names(groups)]
@@ -196,7 +196,8 @@ class _TFLite:
         import tensorflow as tf
 
         self._tools = tf.lite.experimental
-        self._graph, self._exact = graph, None
+        self._graph, self._exact, self._content = graph, None, None
+        self._plain = pathlib.Path(folder, "plain.tflite")  # without the names of the signature
         images = calibration.spread(MOST_CALIBRATION)
         self._debugger = self._tools.QuantizationDebugger(
             converter=tflite.converter_of(graph, "int8", images),
@@ -206,14 +207,15 @@ class _TFLite:
     def write(self, path, floats=frozenset()):
         names = sorted(floats)
         self._debugger.options = self._tools.QuantizationDebugOptions(denylisted_nodes=names)
-        content = self._debugger.get_nondebug_quantized_model()
-        path.write_bytes(tflite.add_signature(content, self._graph.outputs))
+        self._content = self._debugger.get_nondebug_quantized_model()
+        path.write_bytes(tflite.add_signature(self._content, self._graph.outputs))
 
-    def groups(self, path, image):
-        """Groups, that of the tensor with most added noise first, of a file that `write` wrote."""
+    def groups(self, image):
+        """Groups of the file written last, that of the tensor with most added noise first."""
         if self._exact is None:
             self._exact = tflite.values(tflite.converter_of(self._graph).convert(), image)
-        rounded = tflite.values(path.read_bytes(), image)
+        rounded = tflite.values(self._content, image)
+        self._plain.write_bytes(self._content)
         nodes = [
             _Node(
                 (self._name(operation.outputs[0].name),),
@@ -222,10 +224,10 @@ class _TFLite:
                 self._name(operation.outputs[0].name),
                 tuple(tensor.name for tensor in operation.inputs if tensor.constant),
             )
-            for operation in targets.read(path)[1]
+            for operation in targets.read(self._plain)[1]
         ]
         rounded = {self._name(name): value for name, value in rounded.items()}
-        return _groups(nodes, self._exact, rounded, _layers(self._graph))
+        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=-1)
 
     def _name(self, name):
         """A tensor's name in the float file, which the quantiser goes by."""
@@ -238,22 +240,24 @@ class _Onnx:
     """An ONNX file that is quantised in many ways."""
 
     def __init__(self, graph, folder, calibration):
-        self._graph, self._calibration, self._exact = graph, calibration, None
+        self._graph, self._calibration = graph, calibration
+        self._exact, self._written = None, None
         self._float = pathlib.Path(folder) / "float.onnx"
         onnx_quantize.write_float(graph, self._float)
 
     def write(self, path, floats=frozenset()):
         images = self._calibration.spread(MOST_CALIBRATION)
         onnx_quantize.quantize(self._float, path, images, floats)
+        self._written = path
 
-    def groups(self, path, image):
-        """Groups, that of the tensor with most added noise first, of a file that `write` wrote."""
+    def groups(self, image):
+        """Groups of the file written last, that of the tensor with most added noise first."""
         nodes = [_Node(*node) for node in onnx_quantize.nodes(self._float)]
         names = [node.output for node in nodes]
         if self._exact is None:
             self._exact = onnx_quantize.values(self._float, image, names)
-        rounded = onnx_quantize.values(path, image, names)
-        return _groups(nodes, self._exact, rounded, _layers(self._graph))
+        rounded = onnx_quantize.values(self._written, image, names)
+        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=1)
 
 
 class _Node(NamedTuple):
@@ -266,8 +270,11 @@ class _Node(NamedTuple):
     constants: tuple = ()  # names of tensors
 
 
-def _groups(nodes, exact, rounded, layers):
-    """`_Group` of every `_Node` whose output is in both files; exact, rounded: {tensor: value}."""
+def _groups(nodes, exact, rounded, layers, axis):
+    """`_Group` of every `_Node` whose output is in both files; exact, rounded: {tensor: value}.
+
+    axis: that of the channels.
+    """
     # Between two operators, one in float and one in int8, a file has the same tensor twice.
     same = {}
     for node in nodes:
@@ -277,8 +284,7 @@ def _groups(nodes, exact, rounded, layers):
     for name, value in rounded.items():
         name = same.get(name, name)
         if name in exact:
-            square = np.mean((value - exact[name]) ** 2) / max(exact[name].var(), 1e-30)
-            noise[name] = max(square, noise.get(name, 0.0))
+            noise[name] = max(_noise(value, exact[name], axis), noise.get(name, 0.0))
     nodes = [
         node._replace(inputs=[same.get(name, name) for name in node.inputs])
         for node in nodes
@@ -297,6 +303,17 @@ def _groups(nodes, exact, rounded, layers):
         group = _Group(layer or node.names[0], operators, names)
         found.append((noise[node.output] - before, group))
     return [group for _, group in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _noise(value, exact, axis):
+    """Mean square of the difference over the variance, at most 1, on average over the channels.
+
+    Over all values at once, the channels with large values would hide what the others lose.
+    """
+    axis = axis if value.ndim > 1 else 0
+    rest = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+    square = ((value - exact) ** 2).mean(rest)
+    return float(np.minimum(square / np.maximum(exact.var(rest), 1e-30), 1).mean())
 
 
 def _rounds(node):
