@@ -195,6 +195,7 @@ def exported(model, folder, size, images, formats, quantize):
         calibration=images,
         images=images,
         bounds=None,
+        benchmark=False,
         progress=False,
     )
     rows = {row["file"]: row for row in report.rows}
