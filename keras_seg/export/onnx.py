@@ -53,6 +53,8 @@ def write(graph, path, dynamic=()):
         return
     try:
         _write(graph, path, dynamic)
+    except OSError:  # of the disk
+        raise
     except Exception as error:  # tf2onnx's errors share no base class
         raise refused(graph, dynamic, str(error)) from error
 
