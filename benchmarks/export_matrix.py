@@ -223,11 +223,18 @@ def exported(model, folder, size, images, formats, quantize):
 
 
 def refusal(targets, path, target, precision):
-    """Why a target cannot run the file as a whole; None if it can."""
+    """The operators, and why, that keep a target from running the file as a whole, or None."""
     try:
         targets.check(path, target, precision)
     except ValueError as error:
-        return str(error)
+        return short(str(error))
+
+
+def short(text):
+    """What `targets.check` says, without the names of layers, each reason once."""
+    reasons = text.partition(" as a whole: ")[2].partition(". Replace these layers")[0].split("; ")
+    reasons = [re.sub(r"^(.+?) of .*(\(.*\))$", r"\1 \2", reason) for reason in reasons]
+    return "; ".join(sorted({r for r in reasons if not re.fullmatch(r"and \d+ more", r)}))
 
 
 # --- what was measured ---
@@ -276,6 +283,14 @@ COLUMNS = {
     "model_uint8.tflite": "uint8",
     "model.onnx": "ONNX",
     "model_int8.onnx": "ONNX int8",
+}
+
+
+# The files that are made for a target.
+CONCERNS = {
+    "cpu": [name for name in COLUMNS if name.endswith(".tflite")],
+    "gpu-delegate": ["model.tflite", "model_float16.tflite", "model_int8.tflite"],
+    "nnapi-int8": ["model_int8.tflite", "model_uint8.tflite"],
 }
 
 
@@ -368,19 +383,20 @@ def parity_cell(row, name, notes):
 
 
 def refusals(rows):
-    """A list of the files that a target cannot run as a whole, by target, and why."""
+    """A list of what keeps a target from running files as a whole, and of which networks."""
     found = {}
     for name, row in rows.items():
-        for file, entry in row.get("files", {}).items():
-            for target, reason in entry.get("targets", {}).items():
-                if reason:
-                    found.setdefault(target, {}).setdefault(name, []).append(file)
+        for target, files in CONCERNS.items():
+            for file in files:
+                reasons = row.get("files", {}).get(file, {}).get("targets", {}).get(target)
+                for reason in reasons.split("; ") if reasons else ():
+                    names = found.setdefault((target, reason), [])
+                    names += [label(name)] if label(name) not in names else []
     lines = [
-        f"- `{target}` cannot run as a whole: "
-        + "; ".join(f"{label(name)} ({', '.join(files)})" for name, files in names.items())
-        for target, names in found.items()
+        f"- `{target}` cannot run as a whole, for {reason}: {', '.join(names)}."
+        for (target, reason), names in sorted(found.items())
     ]
-    return "\n".join(lines) or "Every TFLite file can run as a whole on every target."
+    return "\n".join(lines) or "Every TFLite file runs as a whole on every target that it is for."
 
 
 if __name__ == "__main__":
