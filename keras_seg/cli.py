@@ -312,6 +312,13 @@ def _add_export(sub, formats=FORMATS):
             help=f"further files: {', '.join(quantized)} (float16, and int8 with --data or "
             "--calibration, which all but float16 and dynamic need)",
         )
+        sub.add_argument(
+            "--fallback",
+            type=int,
+            metavar="N",
+            help="of int8 and qdq, at most N groups of layers stay in float where int8 alone loses "
+            "too much (8 where the images have labels, else 0)",
+        )
     sub.add_argument(
         "--calibration", metavar="FOLDER", help="images whose ranges set the integers' scales"
     )
@@ -901,6 +908,7 @@ def _export(options):
                 options.output,
                 formats=tuple(options.formats),
                 quantize=_quantize(options),
+                fallback=getattr(options, "fallback", None),
                 size=tuple(options.size) if options.size else None,
                 output=options.output_kind,
                 confidence=options.confidence,
