@@ -284,6 +284,28 @@ def test_a_nested_model_is_folded_too():
     assert "BatchNormalization" not in names
 
 
+def test_layers_without_a_configuration_and_sequential_models():
+    class Shift(layers.Layer):
+        def __init__(self, by):
+            super().__init__()
+            self.by = by
+
+        def get_config(self):
+            raise NotImplementedError
+
+        def call(self, x):
+            return x + self.by
+
+    parts = [conv for i in range(2) for conv in (layers.Conv2D(4, 3), layers.ReLU(), Shift(i))]
+    model = keras.Sequential([keras.Input((12, 10, 3)), *parts, layers.BatchNormalization()])
+    random_weights(model)
+    values = np.random.default_rng(0).uniform(0, 255, (1, 12, 10, 3)).astype("float32")
+    expected = model(values, training=False).numpy()
+    copy = folded(model)
+    equalise(copy, [values])
+    assert np.abs(copy(values, training=False).numpy() - expected).max() < 1e-4 * expected.std()
+
+
 def test_equalisation_repairs_channels_of_very_different_range(tmp_path):
     """A tensor of activations has one step for all channels: where one is 1000 times another, the
     smaller is lost."""
