@@ -3,6 +3,8 @@
 import collections
 import re
 
+from keras_seg.export import tflite_split
+
 PRECISIONS = ("float32", "float16", "int8")
 
 # Operators that the GPU delegate accepts (tensorflow/lite/tools/versioning/gpu_compatibility.cc);
@@ -38,7 +40,10 @@ def write(graph, path, precision="float32", calibration=None):
     # them constants first: dilated convolutions and batch normalisation then fold into plain
     # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read
     # it back, and every weight would stay a variable.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.concrete], graph.function)
+    concrete, function = graph.concrete, graph.function
+    if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
+        concrete, function = tflite_split.split_long_sums(graph)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
