@@ -128,18 +128,18 @@ class _Splitter:
         convolution behind it, or None, and the node behind which that is done."""
         factor = offset = None
         reader = self._only_reader(node)
-        other = self._other_input(reader, node, "Mul", channels)
+        other = self._other_input(reader, node, ("Mul",), channels)
         if other is not None:
             factor, node = other, reader
             reader = self._only_reader(node)
-        other = self._other_input(reader, node, "AddV2", channels)
+        other = self._other_input(reader, node, ("AddV2", "BiasAdd"), channels)
         if other is not None:
             offset, node = other, reader
         return factor, offset, node
 
-    def _other_input(self, reader, node, op, channels):
+    def _other_input(self, reader, node, operators, channels):
         """The other input of an operator if it is one fixed number for each channel, or None."""
-        if reader is None or reader.op != op:
+        if reader is None or reader.op not in operators:
             return None
         others = [name for name in reader.input if self._node(name) is not node]
         if len(others) != 1 or self._shape(others[0]) not in ([channels], [1, 1, 1, channels]):
