@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_seg.export import tflite_split
 from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
@@ -42,6 +43,8 @@ def converter_of(graph, precision="float32", calibration=None):
     function, concrete = graph.function, graph.concrete
     if precision == "uint8" and graph.outputs[0] == "labels":
         function, concrete = _small_labels(graph)
+    if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
+        concrete, function = tflite_split.split_long_sums(graph)
     # The second argument keeps the variables alive. Given a tf.function there, the converter makes
     # them constants first: dilated convolutions and batch normalisation then fold into plain
     # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read
