@@ -12,18 +12,19 @@ is a time, that of this machine in this run.
 """
 
 import argparse
+import functools
 import gc
 import pathlib
 import platform
 import statistics
 import tempfile
-import time
 
 import keras
 import numpy as np
 
 from keras_seg import models
 from keras_seg.export import export
+from keras_seg.export.benchmark import interleaved, timed
 from keras_seg.inference import load_runner
 from keras_seg.utils import versions
 
@@ -92,6 +93,8 @@ def measure(name, options):
             formats=("tflite", "onnx"),
             quantize=("int8",),
             calibration=image.astype("uint8"),
+            bounds=None,
+            benchmark=False,
             progress=False,
         )
         for column, file in FILES.items():
@@ -100,7 +103,9 @@ def measure(name, options):
         peer = torch_peer(name, image)
         if peer:
             calls["PyTorch"] = peer
-        times = interleaved(calls, options.repeats)
+        calls = {name: functools.partial(timed, call) for name, call in calls.items()}
+        seconds = interleaved(calls, options.repeats, warmup=2)
+    times = {name: statistics.median(values) for name, values in seconds.items()}
     base = times["predict"]
     cells = [f"{times[c] / base:.2f}" if c in times else "-" for c in (*FILES, "PyTorch")]
     return f"| {name} | {size[0]}x{size[1]} | {1000 * base:.0f} ms | {' | '.join(cells)} |"
@@ -117,18 +122,6 @@ def working_size(model, size):
             continue
         return n, n
     raise ValueError(f"{model.name} takes no square image up to {3 * size}.")
-
-
-def interleaved(calls, repeats):
-    """{name: median seconds}: one call of each in turn, `repeats` times, after two to warm up."""
-    times = {name: [] for name in calls}
-    for round_ in range(repeats + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if round_ >= 2:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 # Our networks with default options, by the networks of a PyTorch package that are the same.

@@ -4,10 +4,9 @@
     python benchmarks/model_table.py PSPNet UNet     # only these rows anew
 
 Each network is built with its builder's defaults (images of 3 channels, of 1 where a paper's images
-are grey) and 21 classes. Its graph is traced by TensorFlow for one image of 512 x 512, or of the
-nearest size that works, and the multiply-accumulates of convolutions and matrix products are
-counted operator by operator. CRF-RNN is traced for 64 x 64: beyond, it loops over blocks, and a
-loop's operators would count once.
+are grey) and 21 classes. Its multiply-accumulates are counted for one image of 512 x 512, or of the
+nearest size that works (`keras_seg.export.count_macs`). CRF-RNN is counted at 64 x 64: beyond, it
+loops over blocks, and a graph does not say how often.
 """
 
 import argparse
@@ -15,9 +14,9 @@ import csv
 import math
 
 import keras
-import tensorflow as tf
 
 from keras_seg import models
+from keras_seg.export import count_macs
 from keras_seg.models import catalog
 
 CLASSES = 21
@@ -72,7 +71,7 @@ def measure(name):
         "output_stride": 2 ** round(math.log2(size / low)),
         "smallest": smallest,
         "size": counted,
-        "gmac": f"{macs(model, counted) / 1e9:.2f}",
+        "gmac": f"{count_macs(model, (counted, counted)) / 1e9:.2f}",
         "dynamic": "yes" if dynamic else "no",
         # The contract test exports a slim form of every network to each.
         "files": " ".join(catalog.FILES),
@@ -126,47 +125,6 @@ def low_size(model, size):
     probe = keras.Model(model.inputs, tensor)
     images = [keras.KerasTensor((1, size, size, t.shape[-1])) for t in model.inputs]
     return probe.compute_output_spec(images if len(images) > 1 else images[0]).shape[1]
-
-
-def macs(model, size):
-    """Multiply-accumulates of one image."""
-    specs = [tf.TensorSpec((1, size, size, t.shape[-1])) for t in model.inputs]
-
-    @tf.function
-    def run(*images):
-        return model(list(images) if len(images) > 1 else images[0], training=False)
-
-    graph = run.get_concrete_function(*specs).graph
-    functions = [graph, *(f.graph for f in _inner_functions(graph))]
-    return sum(_macs(op) for g in functions for op in g.get_operations())
-
-
-def _inner_functions(graph):
-    return [f for f in getattr(graph, "_functions", {}).values() if hasattr(f, "graph")]
-
-
-def _macs(op):
-    """Of one operator: elements of its output times what goes into each."""
-    if op.type in ("Conv2D", "DepthwiseConv2dNative"):
-        rows, columns, inputs, _ = op.inputs[1].shape
-        depthwise = op.type != "Conv2D"
-        return math.prod(op.outputs[0].shape) * rows * columns * (1 if depthwise else inputs)
-    if op.type == "Conv2DBackpropInput":  # a transposed convolution: each input makes a window
-        rows, columns, outputs, _ = op.inputs[1].shape
-        return math.prod(op.inputs[2].shape) * rows * columns * outputs
-    if op.type == "MatMul":
-        inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
-        return math.prod(op.outputs[0].shape) * inner
-    if op.type in ("BatchMatMulV2", "BatchMatMul"):
-        inner = op.inputs[0].shape[-2 if op.get_attr("adj_x") else -1]
-        return math.prod(op.outputs[0].shape) * inner
-    if op.type == "Einsum":
-        equation = op.get_attr("equation").decode()
-        sizes = {}
-        for letters, tensor in zip(equation.split("->")[0].split(","), op.inputs, strict=True):
-            sizes.update(zip(letters, tensor.shape, strict=True))
-        return math.prod(sizes.values())
-    return 0
 
 
 if __name__ == "__main__":

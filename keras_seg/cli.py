@@ -84,6 +84,11 @@ examples:
       --quantize int8 --output files/
   keras-seg export runs/photos --data photos/ --size 256 256 --output-kind labels --confidence \\
       --bounds mean_iou_loss=0.01 --output files/""",
+    "benchmark": """\
+examples:
+  keras-seg benchmark files/
+  keras-seg benchmark runs/photos/best.keras files/model.tflite files/model.onnx --threads 1 2 4
+  keras-seg benchmark a/model_int8.tflite b/model_int8.tflite --repeats 50 --json times.json""",
     "import-weights": """\
 examples:
   keras-seg import-weights --model PSPNet --set backbone=resnet50 --classes 21 --layout semseg \\
@@ -267,6 +272,26 @@ def _parser():
     sub = command("export", _export, "write SavedModel, TFLite and ONNX files and prove them right")
     _add_export(sub)
 
+    sub = command("benchmark", _benchmark, "time files of any kinds side by side, in turns")
+    sub.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help=".keras, .tflite or .onnx file, SavedModel, run folder, or an export's folder (all of "
+        "its files)",
+    )
+    sub.add_argument(
+        "--size", nargs=2, type=int, metavar=("H", "W"), help="of the image, if no file fixes it"
+    )
+    sub.add_argument(
+        "--threads", nargs="+", type=int, metavar="N", help="thread counts to run with (all cores)"
+    )
+    sub.add_argument("--repeats", type=int, default=20, metavar="N", help="counted rounds (20)")
+    sub.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
+    sub.add_argument("--images", metavar="FOLDER", help="images to run on (a made-up picture)")
+    sub.add_argument("--baseline", metavar="FILE", help="the file that ratios are to (the first)")
+    sub.add_argument("--json", metavar="FILE", help="write the figures there as well")
+
     sub = command("import-weights", _import_weights, "make a .keras file of a reference's weights")
     sub.add_argument("file", help="weights: .pth .pt .safetensors .npz .caffemodel .h5 .keras")
     _add_network(sub)
@@ -341,11 +366,30 @@ def _add_export(sub, formats=FORMATS):
         "--confidence", action="store_true", help="return the largest probability as well"
     )
     sub.add_argument(
+        "--benchmark",
+        type=int,
+        default=5,
+        metavar="N",
+        help="runs of each file, in turns, for its time (5); 0: no times",
+    )
+    sub.add_argument(
+        "--peak-memory", action="store_true", help="measure each file's, some seconds a file"
+    )
+    sub.add_argument(
         "--target",
         default="cpu",
         choices=["cpu", "gpu-delegate", "nnapi-int8"],
         help="what the .tflite files must run on as a whole (cpu)",
     )
+    sub.set_defaults(dynamic=[])
+    if "onnx" in formats:
+        sub.add_argument(
+            "--dynamic",
+            nargs="+",
+            default=[],
+            choices=["batch", "size"],
+            help="what the .onnx file leaves open: batch (any number of images), size",
+        )
     sub.add_argument(
         "--bounds",
         nargs="+",
@@ -913,9 +957,12 @@ def _export(options):
                 output=options.output_kind,
                 confidence=options.confidence,
                 target=options.target,
+                dynamic=tuple(options.dynamic),
                 bounds=bounds,
                 data_name=options.data_name,
                 licence=options.licence,
+                benchmark=options.benchmark,
+                peak_memory=options.peak_memory,
                 **_export_images(options),
             )
         )
@@ -968,6 +1015,26 @@ def export_script(description, formats, arguments=None):
     _add_export(parser, formats)
     parser.set_defaults(run=_export, command="export")
     return _run(parser.parse_args(arguments))
+
+
+def _benchmark(options):
+    from keras_seg.export import benchmark
+
+    if options.json:
+        writable_folder(pathlib.Path(options.json).absolute().parent)
+    report = benchmark(
+        options.files,
+        size=tuple(options.size) if options.size else None,
+        threads=options.threads,
+        repeats=options.repeats,
+        warmup=options.warmup,
+        images=options.images,
+        baseline=options.baseline,
+    )
+    print(report)
+    if options.json:
+        write_json(options.json, report.to_json())
+        print(f"Figures written to {options.json}.")
 
 
 def _import_weights(options):

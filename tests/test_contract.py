@@ -366,6 +366,7 @@ def test_export_computes_the_same(row, tmp_path):
         calibration=images,
         images=images,
         quantize=("int8",),
+        benchmark=False,
         progress=False,
     )
     assert report.ok, str(report)

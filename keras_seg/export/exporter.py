@@ -1,14 +1,27 @@
 """`export`: from one Keras model to files for other runtimes, whole or not at all."""
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
 
 import keras
+import numpy as np
 
-from keras_seg.export import manifest, metadata, onnx, parity, saved_model, targets, tflite
+from keras_seg.export import (
+    manifest,
+    metadata,
+    onnx,
+    onnx_dynamic,
+    parity,
+    saved_model,
+    targets,
+    tflite,
+)
 from keras_seg.export import quantize as quantization
+from keras_seg.export.benchmark import measure_export
 from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
@@ -16,6 +29,7 @@ from keras_seg.export.progress import Progress
 from keras_seg.inference import load_runner
 from keras_seg.utils import (
     atomic_path,
+    check_counts,
     read_json,
     sha256,
     silence,
@@ -35,6 +49,7 @@ OUTPUTS = {
 }
 
 MOST_COMPARED = 16
+RUNS = 5  # of each file, for the times in the manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +79,11 @@ class ExportReport:
         size = f"{found['input']['height']} x {found['input']['width']}"
         images = found["parity"]["images"]
         source = found["parity"]["source"]
+        files = {"keras": found["model"], **found["files"]}
         sizes = {name: entry["bytes"] for name, entry in found["files"].items()}
+        times = {name: e["latency"]["median"] for name, e in files.items() if "latency" in e}
         title = f"{found['model']['name']}, {size}, on {images} images ({source})"
-        lines = [title, parity.table(self.rows, sizes)]
+        lines = [title, parity.table(self.rows, sizes, times)]
         lines += [f"note: {warning}" for warning in self.warnings]
         lines += [f"FAIL: {sentence}" for sentence in self.broken]
         failed = [row["precision"] for row in self.rows if row["verdict"] == "FAIL"]
@@ -101,9 +118,12 @@ def export(
     output="logits",
     confidence=False,
     target="cpu",
+    dynamic=(),
     bounds=DEFAULT_BOUNDS,
     data_name=None,
     licence=None,
+    benchmark=True,
+    peak_memory=False,
     progress=True,
 ):
     """Write a model as SavedModel, TFLite and ONNX files and compare each with the model.
@@ -157,10 +177,17 @@ def export(
         target: what the `.tflite` files shall run on as a whole, checked from the files, see
             `keras_seg.export.targets`: "cpu"; "gpu-delegate", a phone's GPU; "nnapi-int8", 8-bit
             accelerators, for the files in int8 (others then need to run on the CPU only).
+        dynamic: what the `.onnx` file leaves open, of "batch" (any number of images) and "size"
+            (any height and width that the network takes); the file is also run at two other
+            shapes then. Files of one shape are faster.
         bounds: the `Bounds` that every file is held to; None states the figures without judging.
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
         licence: the terms of that data, to which the files may be bound, likewise.
+        benchmark: how many times each file runs, in turns, for its time in the table (as a ratio to
+            the Keras model's) and in the manifest. True: 5; False: its time is not measured.
+        peak_memory: whether to measure each file's as well, see
+            `keras_seg.export.BenchmarkReport`, which costs a process of some seconds for each.
         progress: print one line for each step on standard error.
 
     Returns:
@@ -182,6 +209,12 @@ def export(
     if target not in targets.TARGETS:
         raise unknown_name("target", target, targets.TARGETS)
     _check_target(target, formats, quantize, output)
+    dynamic = _chosen("dynamic dimension", dynamic, onnx_dynamic.DYNAMIC)
+    if dynamic and "onnx" not in formats:
+        raise ValueError(
+            f"dynamic={dynamic!r} is about the .onnx file, and formats={formats!r} makes none. Add "
+            "'onnx', or leave dynamic out."
+        )
     if not isinstance(confidence, bool):
         raise ValueError(f"confidence must be True or False, got {confidence!r}.")
     calibrated = [name for name in quantize if name in quantization.CALIBRATED]
@@ -198,6 +231,8 @@ def export(
         raise ValueError("labels were given without images; give both.")
     if bounds is not None and not isinstance(bounds, Bounds):
         raise ValueError(f"bounds must be a keras_seg.export.Bounds or None, got {bounds!r}.")
+    runs = RUNS * benchmark if isinstance(benchmark, bool) else benchmark
+    check_counts(0, benchmark=runs)
     folder = free_folder(folder)
     _check_tools(formats)
 
@@ -208,6 +243,13 @@ def export(
             "keras.Model, a .keras file or a training run's folder."
         )
     size = _checked_size(size, runner)
+    fixed = {"batch": runner.batch, "size": runner.input_size}
+    for name in dynamic:
+        if fixed[name] is not None:
+            raise ValueError(
+                f"{runner.name} was built for the {name} {fixed[name]} only, so that dynamic="
+                f"{name!r} is not possible. Build it with None there and load the weights."
+            )
     table = _checked_table(table, runner)
     model, half = runner.model, half_precision(runner.model)
     if half:
@@ -219,10 +261,10 @@ def export(
         else Pictures(calibration, size, runner.channels, "calibration")
     )
     pictures, source = _compared(images, labels, calibration, size, runner.channels)
+    _check_ids(pictures[0][1], runner, table)
 
     steps = Progress(progress)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with _whole(folder) as temporary:
         with steps.step("graph"), silence():
             graph = StaticGraph(
                 model,
@@ -233,39 +275,8 @@ def export(
                 float_labels=target == "gpu-delegate",
             )
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
-        content = {
-            "keras_seg_manifest": 1,
-            "kind": "export",
-            "model": {
-                "name": model.name,
-                "parameters": model.count_params(),
-                "precision": half or "float32",
-                **_origin(runner.path),
-            },
-            "classes": table.to_json(),
-            "data": _data(runner.path, data_name, licence),
-            "input": {
-                "name": "image",
-                "dtype": "float32",
-                "layout": "NHWC",
-                "batch": 1,
-                "height": size[0],
-                "width": size[1],
-                "channels": runner.channels,
-                "range": [0, 255],
-                "order": "RGB",
-            },
-            "output": {
-                "name": output,
-                "dtype": graph.dtype,
-                "shape": list(graph.output_shape),
-                "meaning": OUTPUTS[output],
-                **lowres,
-            },
-            **_confidence(graph),
-            "target": target,
-            "versions": manifest.versions(),
-        }
+        content = _description(graph, runner, table, half, lowres)
+        content |= {"data": _data(runner.path, data_name, licence), "target": target}
         network, quantized = graph, {}
         if calibrated:
             with steps.step("equalising") as say, silence():
@@ -277,7 +288,7 @@ def export(
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
                 of = network if precision in calibrated else graph
-                _write(name, precision, of, temporary / name, calibration)
+                _write(name, precision, of, temporary / name, calibration, dynamic)
                 if measure is not None and precision in quantization.WITH_FALLBACK:
                     with silence():
                         path = temporary / name
@@ -289,10 +300,18 @@ def export(
                     targets.check(temporary / name, target, precision, model)
                     metadata.describe_tflite(temporary / name, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
+        if dynamic:
+            with steps.step("model.onnx at other shapes"), silence():
+                shapes = onnx_dynamic.check(
+                    temporary / "model.onnx", graph, dynamic, parity.run_all(graph, graph.model)
+                )
+            files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
         operators = _operators(temporary, files)
         compared = {"keras, as trained": (runner, "half")} if half else {}
+        with silence():
+            opened = {name: load_runner(temporary / name) for name in files}
         for name, entry in files.items():
-            compared[name] = (temporary / name, entry["precision"])
+            compared[name] = (opened[name], entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
                 graph,
@@ -303,6 +322,10 @@ def export(
                 tie=(bounds or DEFAULT_BOUNDS).tie,
                 enlarge=lowres.get("resize"),
             )
+        with steps.step("measuring cost"), silence():
+            costs = measure_export(graph, opened, pictures[0][0], runs, peak_memory)
+        for name, entry in {"keras": content["model"], **files}.items():
+            entry |= costs[name]
         broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
         warnings = _warnings(source, operators, content["data"], lowres, quantized)
@@ -366,6 +389,33 @@ def free_folder(folder):
             "Move them away, or give another folder."
         )
     return folder
+
+
+@contextlib.contextmanager
+def _whole(folder):
+    """A new folder that becomes `folder` on success; no trace of it after an error."""
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            yield temporary
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: the files do not fit in {folder.parent}. Nothing is left there of "
+            "this export; make room, or give a folder on another disk",
+        ) from error
+
+
+def _disk_is_full(error):
+    """Whether TensorFlow says so, in its own words, while it writes a SavedModel."""
+    import tensorflow as tf
+
+    # Of ENOSPC, EDQUOT and EFBIG.
+    kinds = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError)
+    words = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return isinstance(error, kinds) and any(word in str(error) for word in words)
 
 
 def _check_target(target, formats, quantize, output):
@@ -436,6 +486,19 @@ def _checked_table(table, runner):
     return table
 
 
+def _check_ids(label, runner, table):
+    """Raise ValueError if the first label map has ids that are none of the model's classes."""
+    if label is None:
+        return
+    ids = np.setdiff1d(label, [*range(runner.num_classes), table.ignore_label])
+    if ids.size:
+        raise ValueError(
+            f"labels[0] has the ids {', '.join(map(str, ids[:6]))}; {runner.name} returns "
+            f"{runner.num_classes} classes, 0 to {runner.num_classes - 1}, and "
+            f"{table.ignore_label} is left out. Give the labels that it was trained with."
+        )
+
+
 def _compared(images, labels, calibration, size, channels):
     """The pictures to compare on, and in words where they come from."""
     if images is not None:
@@ -466,7 +529,7 @@ def _format(name):
     return {".tflite": "tflite", ".onnx": "onnx"}.get(pathlib.Path(name).suffix, "saved_model")
 
 
-def _write(name, precision, graph, path, calibration):
+def _write(name, precision, graph, path, calibration, dynamic):
     with silence() as printed:
         try:
             if _format(name) == "saved_model":
@@ -474,12 +537,14 @@ def _write(name, precision, graph, path, calibration):
             elif precision in quantization.CALIBRATED:
                 quantization.write(graph, path, precision, calibration)
             elif _format(name) == "onnx":
-                onnx.write(graph, path)
+                onnx.write(graph, path, dynamic)
             else:
                 tflite.write(graph, path, precision)
-        except ValueError:
+        except (ValueError, OSError):
             raise
         except Exception as error:
+            if _disk_is_full(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             error.add_note(f"The converter of {name} printed:\n{printed()[-2000:]}")
             raise
 
@@ -544,11 +609,43 @@ def _said_of(name, entry):
         )
 
 
-def _confidence(graph):
-    if "confidence" not in graph.outputs:
-        return {}
-    shape = list(graph.shapes["confidence"])
-    return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
+def _description(graph, runner, table, half, lowres):
+    """The part of the manifest that is known before any file is written."""
+    _, height, width, channels = graph.input_shape
+    content = {
+        "keras_seg_manifest": 1,
+        "kind": "export",
+        "model": {
+            "name": graph.model.name,
+            "parameters": graph.model.count_params(),
+            "precision": half or "float32",
+            **_origin(runner.path),
+        },
+        "classes": table.to_json(),
+        "input": {
+            "name": "image",
+            "dtype": "float32",
+            "layout": "NHWC",
+            "batch": 1,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "range": [0, 255],
+            "order": "RGB",
+        },
+        "output": {
+            "name": graph.output,
+            "dtype": graph.dtype,
+            "shape": list(graph.output_shape),
+            "meaning": OUTPUTS[graph.output],
+            **lowres,
+        },
+        "versions": manifest.versions(),
+    }
+    if "confidence" in graph.outputs:
+        shape = list(graph.shapes["confidence"])
+        content["confidence"] = {"name": "confidence", "dtype": "float32", "shape": shape}
+    return content
 
 
 def _warnings(source, operators, data, lowres, quantized):

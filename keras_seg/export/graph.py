@@ -142,6 +142,12 @@ class StaticGraph:
                 f"The model {self.model.name!r} cannot take images of {size}: {error}"
             ) from error
 
+    def operations(self):
+        """(type, path) of every operation of TensorFlow's graph, those in its functions too."""
+        graph = self.concrete.graph.as_graph_def()
+        nodes = [node for function in graph.library.function for node in function.node_def]
+        return [(node.op, node.name) for node in (*graph.node, *nodes)]
+
     def part(self, model):
         """The part of `model`, this one or one of the same layers, that `head` follows."""
         return _low_resolution(model) if self.output == "logits_lowres" else model

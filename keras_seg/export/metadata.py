@@ -27,13 +27,14 @@ def pack(path, entry, content):
 
     Args:
         path: the file, which for TFLite went through `describe_tflite`.
-        entry: its entry of the manifest, {"format", "precision", ...}.
+        entry: its entry of the manifest, {"format", "precision", ...}, without the SHA-256 of the
+            whole, which is that of the packed file.
         content: the whole manifest; what it says of other files is left out.
     """
     whole = {"bytes": path.stat().st_size if path.is_file() else None}
     whole["sha256"] = content_sha256(path, whole["bytes"])
     own = {key: value for key, value in content.items() if key != "files"}
-    own |= {"file": {k: entry[k] for k in ("format", "precision")}, "content": whole}
+    own |= {"file": entry, "content": whole}
     own["operators"] = content["operators"].get(path.name)
     own["parity"] = dict(own["parity"])
     own["parity"]["rows"] = [r for r in own["parity"]["rows"] if r["file"] in ("keras", path.name)]

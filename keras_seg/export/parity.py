@@ -47,7 +47,7 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
             has any.
     """
     network = load_runner(graph.part(graph.model))
-    runners = {name: _runner(graph, path) for name, (path, _) in files.items()}
+    runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
     }
@@ -72,8 +72,8 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
     return rows
 
 
-def _runner(graph, model):
-    """image -> {name: array}, of a file or of a Keras model followed by the graph's head."""
+def run_all(graph, model):
+    """images -> {name: array}, of a file or of a Keras model followed by the graph's head."""
     runner = load_runner(model)
     if runner.kind != "keras":
         return runner.run_all
@@ -180,8 +180,9 @@ def centre(label, size):
     return label[top : top + size[0], left : left + size[1]]
 
 
-def table(rows, sizes):
-    """The rows as text. `sizes`: {file: bytes}."""
+def table(rows, sizes, times=None):
+    """The rows as text. `sizes`: {file: bytes}; `times`: {file: seconds}, shown as ratios to the
+    Keras model's."""
     columns = (
         ("max diff", "difference", ".1e"),
         ("mean diff", "mean_difference", ".1e"),
@@ -191,9 +192,14 @@ def table(rows, sizes):
         ("change", "mean_iou_change", "+.4f"),
     )
     lines = [f"{'file':<21}{'MB':>8}" + "".join(f"{title:>11}" for title, *_ in columns)]
+    if times:
+        lines[0] += f"{'time':>7}"
     for row in rows:
         megabytes = f"{sizes[row['file']] / 1e6:.2f}" if row["file"] in sizes else ""
         values = "".join(f"{_number(row[name], form):>11}" for _, name, form in columns)
+        if times:
+            ratio = times[row["file"]] / times["keras"] if row["file"] in times else None
+            values += f"{_number(ratio, '.2f'):>7}"
         lines.append(f"{row['file']:<21}{megabytes:>8}{values}  {row['verdict'] or ''}".rstrip())
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""One line a step while an export runs."""
+"""One line a step while an export or a benchmark runs."""
 
 import contextlib
 import sys
@@ -8,8 +8,8 @@ import time
 class Progress:
     """One line a step on standard error: what, and how many seconds it took."""
 
-    def __init__(self, shown):
-        self._shown = shown
+    def __init__(self, shown, command="export"):
+        self._shown, self._command = shown, command
 
     @contextlib.contextmanager
     def step(self, name):
@@ -17,7 +17,7 @@ class Progress:
         details = []
         start = time.perf_counter()
         if self._shown:
-            print(f"export  {name:<28}", end="", file=sys.stderr, flush=True)
+            print(f"{self._command}  {name:<28}", end="", file=sys.stderr, flush=True)
         try:
             yield details.append
         except BaseException:

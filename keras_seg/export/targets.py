@@ -15,10 +15,11 @@ analyzer finds every file compatible, so the rules are written down here:
   own NPU delegates were made after the same list.)
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
+
+from keras_seg.export.origin import layer_names, layer_of
 
 TARGETS = ("cpu", "gpu-delegate", "nnapi-int8")
 
@@ -90,6 +91,20 @@ def read(path):
     return inputs, found
 
 
+def problems(path, target):
+    """A list of (`Operation`, why `target` cannot run it); None stands for the file's input."""
+    rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
+    inputs, operations = read(path)
+    found = []
+    for tensor in inputs if target == "gpu-delegate" else ():
+        if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
+            shape = list(tensor.shape)
+            reason = f"the input is {tensor.dtype.lower()} {shape}, not one image of float32"
+            found.append((None, reason))
+    reasons = ((operation, rule(operation)) for operation in operations)
+    return found + [pair for pair in reasons if pair[1]]
+
+
 def check(path, target, precision, model=None):
     """Raise ValueError, with operators and layers, for a file that `target` cannot run as a whole.
 
@@ -103,20 +118,11 @@ def check(path, target, precision, model=None):
     """
     if target == "nnapi-int8" and precision not in ("int8", "uint8"):
         target = "cpu"
-    rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
-    inputs, operations = read(path)
-    layers = set()
-    if model is not None:
-        layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+    layers = set() if model is None else layer_names(model)
     found = []
-    for tensor in inputs if target == "gpu-delegate" else ():
-        if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
-            shape = list(tensor.shape)
-            found.append(f"the input {shape} of {tensor.dtype.lower()}, not one float32 image")
-    for operation in operations:
-        reason = rule(operation)
-        if reason:
-            found.append(f"{operation.name} of {_layer(operation, layers)} ({reason})")
+    for operation, reason in problems(path, target):
+        where = "" if operation is None else f"{operation.name} of {_layer(operation, layers)}: "
+        found.append(f"{where}{reason}")
     if not found:
         return
     found = list(dict.fromkeys(found))  # a layer may have the same operator many times
@@ -242,36 +248,17 @@ def _nnapi(operation):
 
 
 def _layer(operation, layers):
-    names = (tensor.name for tensor in (*operation.outputs, *operation.inputs))
-    found = layer_of(names, layers)
-    return f"the layer {found!r}" if found else f"the output {operation.outputs[0].name!r}"
-
-
-def layer_of(names, layers):
-    """The layer that something in a file comes from: a converter keeps the path in the names.
-
-    Args:
-        names: of tensors or nodes, the likeliest first.
-        layers: the names of the model's layers.
-
-    Returns:
-        "LAYER", for one in another layer "OUTER/LAYER", or None.
-    """
-    for joined in names:
-        for name in joined.split(";"):
-            found = []
-            for part in name.split("/"):
-                # A second call of a layer, and every call of some, is numbered.
-                known = next((p for p in (part, re.sub(r"_\d+$", "", part)) if p in layers), None)
-                if known:
-                    found.append(known)
-            if found:
-                return "/".join(found)
-    return None
+    tensors = list(operation.outputs)
+    if any("/" in tensor.name for tensor in tensors):  # else it is none of a layer's own
+        tensors += operation.inputs
+    found = layer_of((tensor.name for tensor in tensors), layers)
+    return f"the layer {found!r}" if found else f"the tensor {operation.outputs[0].name!r}"
 
 
 def _tensor(tensor, types, model):
-    shape = () if tensor.shape is None else tuple(int(n) for n in tensor.shape)
+    # The signature has -1 for what is open, the shape a number to begin with.
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    shape = () if shape is None else tuple(int(n) for n in shape)
     data = model.buffers[tensor.buffer].data
     return Tensor(
         tensor.name.decode(), types[tensor.type], shape, data is not None and len(data) > 0

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
 
@@ -89,12 +90,15 @@ def _convert(graph, precision, calibration):
     try:
         return converter_of(graph, precision, calibration).convert()
     except Exception as error:  # the converter's errors share no base class
-        missing = sorted(set(re.findall(r"^\s*(tf\.\w+)", str(error), re.MULTILINE)))
+        missing = set(re.findall(r"^\s*tf\.(\w+)", str(error), re.MULTILINE))
         if not missing:
             raise
+        operators = [(kind, path) for kind, path in graph.operations() if kind in missing]
+        # An operator that the converter made itself is in no layer's graph.
+        operators += [(kind, None) for kind in missing - {kind for kind, _ in operators}]
         raise ValueError(
-            f"TFLite has no builtin operator for {', '.join(missing)} of the model "
-            f"{graph.model.name!r}. Replace the layer that uses it, or leave 'tflite' out of "
+            f"TFLite has no builtin operator for {name_operators(operators, graph.model)} of the "
+            f"model {graph.model.name!r}. Replace the layer, or leave 'tflite' out of "
             "`formats`."
         ) from error
 

@@ -29,7 +29,7 @@ def checked_manifest(path):
     Raises:
         ValueError: if the file is not the one that the manifest describes.
     """
-    path = pathlib.Path(path).resolve()
+    path = pathlib.Path(path).absolute()
     found = _beside(path)
     entry = found.get("files", {}).get(path.name) if found.get("kind") == "export" else None
     if entry is not None:

@@ -188,7 +188,7 @@ class Runner(abc.ABC):
         images = np.asarray(images)
         self._check(images.shape)
         images = np.ascontiguousarray(images, "float32")
-        if self.batch is None:
+        if self.batch in (None, len(images)):
             return self._finish(self._call(images))
         parts = []
         for start in range(0, len(images), self.batch):
@@ -379,7 +379,7 @@ class OnnxRunner(Runner):
             import onnxruntime
         except ImportError as error:
             raise ValueError(
-                f"{path} needs onnxruntime, which is not installed: pip install onnxruntime."
+                f"{path} needs onnxruntime, which is not installed: pip install keras-seg[export]."
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
@@ -474,7 +474,12 @@ def _import_tensorflow(path):
     try:
         import tensorflow
     except ImportError as error:
-        raise ValueError(f"{path} needs TensorFlow, which is not installed.") from error
+        runtime, package = "TensorFlow", "tensorflow"
+        if path.suffix == ".tflite":
+            runtime, package = "LiteRT", "keras-seg[export]"
+        raise ValueError(
+            f"{path} needs {runtime}, which is not installed: pip install {package}."
+        ) from error
     return tensorflow
 
 

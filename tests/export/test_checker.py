@@ -1,5 +1,6 @@
 """`check` and the scripts of export/, on files that are right and on files that are not."""
 
+import dataclasses
 import pathlib
 import runpy
 import shutil
@@ -11,7 +12,9 @@ import pytest
 from keras import layers
 from PIL import Image
 
+from keras_seg.cli import main
 from keras_seg.export import Bounds, check, export
+from keras_seg.utils import read_json
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE = (8, 12)
@@ -106,6 +109,24 @@ def test_bad_arguments(exported):
             check(exported / "files", **options)
     with pytest.raises(ValueError, match="There is no model at"):
         check(exported / "none.tflite")
+
+
+def test_the_command_takes_every_argument(exported, tmp_path, capsys):
+    masks = ("--images", str(exported / "images"), "--labels", str(exported / "masks"))
+    command = ["export", str(exported / "model.keras"), "--output", str(tmp_path / "files"), *masks]
+    formats = ["--size", "8", "12", "--formats", "tflite", "onnx", "--quantize", "float16"]
+    returns = ["--output-kind", "labels", "--confidence", "--dynamic", "batch", "--target", "cpu"]
+    words = ["--bounds", "tie=0.02", "difference=2e-3", "--data-name", "Roads", "--licence", "CC0"]
+    assert main([*command, *formats, *returns, *words]) == 0
+    assert "mean IoU" in capsys.readouterr().out
+    found = read_json(tmp_path / "files" / "manifest.json")
+    assert [*found["files"]] == ["model.tflite", "model_float16.tflite", "model.onnx"]
+    assert found["output"]["name"] == "labels" and found["confidence"]["name"] == "confidence"
+    assert found["files"]["model.onnx"]["dynamic"] == ["batch"] and found["target"] == "cpu"
+    assert found["data"] == {"name": "Roads", "licence": "CC0"}
+    bounds = Bounds(tie=0.02, difference=2e-3)
+    assert found["parity"]["bounds"] == dataclasses.asdict(bounds)
+    assert found["parity"]["images"] == 3 and found["parity"]["rows"][0]["mean_iou"] is not None
 
 
 def test_the_script(exported, monkeypatch, capsys):
