@@ -31,7 +31,7 @@ def main():
     )
     parser.add_argument("model", help="run folder or .keras file")
     parser.add_argument("--data", required=True, metavar="FOLDER")
-    parser.add_argument("--layout", help="of the data (found out)")
+    parser.add_argument("--layout", default="auto", help="of the data (found out)")
     parser.add_argument("--split", help="that of the calibration images")
     parser.add_argument("--score-split", help="that of the images to score on (the same)")
     parser.add_argument("--calibrate", type=span, required=True, metavar="FROM:TO[:STEP]")

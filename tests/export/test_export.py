@@ -167,7 +167,7 @@ def test_tflite_holds_folded_builtin_operators(exported):
     operators = exported[0].manifest["operators"]
     for name in ("model.tflite", "model_float16.tflite", "model_int8.tflite"):
         found = operators[name]
-        # In int8 the normalisation behind the transposed convolution is a convolution as well.
+        # For int8 the preprocessing is a convolution too.
         assert found["CONV_2D"] == CONVOLUTIONS + (name == "model_int8.tflite")
         assert found["TRANSPOSE_CONV"] == 2
         assert found["RESIZE_BILINEAR"] == 5
