@@ -46,7 +46,10 @@ NETWORKS = {
     "SegNet": ({"filters": 8}, (64, 96)),
     "FCN8s": ({"filters": 8, "fc_channels": 16}, (64, 96)),
     "PSPNet": ({"backbone": "resnet18", "filters": 8}, (65, 97)),
-    "DeepLabV3Plus": ({"backbone": "resnet18", "filters": 8, "separable": True}, (65, 97)),
+    "DeepLabV3Plus": (
+        {"backbone": "resnet18", "filters": 8, "multi_grid": (1, 2), "separable": True},
+        (65, 97),
+    ),
     "EncNet": ({"backbone": "resnet18", "filters": 8, "codewords": 4}, (65, 97)),
     "FCDenseNet": (
         {"growth_rate": 4, "layers_per_block": (2, 2), "bottleneck_layers": 2, "filters": 8},
@@ -123,7 +126,13 @@ def main():
 
 
 def slim_files(folder, names):
-    """Exports of networks with random weights, every precision that there is."""
+    """Exports of networks with random weights, every precision that there is.
+
+    Their batch normalisation knows the statistics of some pictures, as in a trained network: where
+    values reach 255, LiteRT's comparison of bytes, which unpooling needs, is wrong on x86.
+    """
+    import keras
+
     from keras_seg import models
     from keras_seg.export import export, exporter
     from keras_seg.export.pictures import made_up
@@ -132,12 +141,17 @@ def slim_files(folder, names):
     for name in names:
         network, size = NETWORKS[name]
         model = models.build(name, CLASSES, (*size, 3), **network)
+        pictures = made_up(16, size, 3)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.0
+        model(np.stack(pictures).astype("float32"), training=True)
         report = export(
             model,
             folder / name,
             formats="tflite",
             quantize=exporter.QUANTIZE,
-            calibration=made_up(16, size, 3),
+            calibration=pictures,
             progress=False,
         )
         files += report.files

@@ -162,7 +162,8 @@ def check(program, model, image, folder, *options):
     assert len(np.unique(expected)) >= 3
     np.testing.assert_array_equal(label, expected)
     np.testing.assert_array_equal(mask, TABLE.colors[expected])
-    assert re.match(rf"load [\d.]+ ms, run [\d.]+ ms at {SIZE[0]} x {SIZE[1]}\n", printed)
+    ms = r"\d+\.\d ms"
+    assert re.match(rf"load {ms}, first run {ms}, run {ms} at {SIZE[0]} x {SIZE[1]}\n", printed)
     for k in np.unique(expected):
         assert f"{100 * (expected == k).mean():6.2f} %  {NAMES[k]}\n" in printed
     return label
