@@ -61,6 +61,7 @@ NETWORKS = {
     ),
 }
 CLASSES = 5
+QUANTIZE = ("float16", "int8")
 
 # What QEMU can be, and the part number by which the processor is known.
 CPUS = {"cortex-a53": 0xD03, "cortex-a72": 0xD08, "neoverse-n1": 0xD0C, "max,sme=off": 0xD0C}
@@ -109,12 +110,15 @@ def main():
     parser.add_argument("arm", metavar="ARM", type=pathlib.Path, help="the folder described above")
     parser.add_argument("files", nargs="*", metavar="FILE.tflite", help="default: slim networks")
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--quantize", nargs="*", default=QUANTIZE, help="besides float32")
     parser.add_argument("--cpus", nargs="+", choices=CPUS, default=list(CPUS))
     parser.add_argument("--images", metavar="FOLDER", help="pictures; default: made-up ones")
     parser.add_argument("--count", type=int, default=2, help="how many pictures (2)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = options.files or slim_files(pathlib.Path(folder), options.models)
+        files = options.files
+        if not files:
+            files = slim_files(pathlib.Path(folder), options.models, options.quantize)
         rows = compare(options.arm, files, options.cpus, options.images, options.count)
     print(f"{'file':40}{'processor':13}{'difference':>11}{'equal labels':>14}{'no ties':>11}")
     for row in rows:
@@ -125,16 +129,17 @@ def main():
     return 0 if all(row["no_ties"] == 1 for row in rows) else 1
 
 
-def slim_files(folder, names):
-    """Exports of networks with random weights, every precision that there is.
+def slim_files(folder, names, quantize=QUANTIZE):
+    """Exports of networks with random weights, as float32 and as `quantize` says.
 
     Their batch normalisation knows the statistics of some pictures, as in a trained network: where
-    values reach 255, LiteRT's comparison of bytes, which unpooling needs, is wrong on x86.
+    values reach 255, LiteRT's comparison of bytes, which unpooling needs, is wrong on x86. Kernels
+    that start at 0 (FCN's scores) get random values too.
     """
     import keras
 
     from keras_seg import models
-    from keras_seg.export import export, exporter
+    from keras_seg.export import export
     from keras_seg.export.pictures import made_up
 
     files = []
@@ -146,11 +151,14 @@ def slim_files(folder, names):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = 0.0
         model(np.stack(pictures).astype("float32"), training=True)
+        for weight in model.trainable_weights:
+            if len(weight.shape) == 4 and not np.any(weight):
+                weight.assign(keras.random.normal(weight.shape, stddev=0.1))
         report = export(
             model,
             folder / name,
             formats="tflite",
-            quantize=exporter.QUANTIZE,
+            quantize=quantize,
             calibration=pictures,
             progress=False,
         )
