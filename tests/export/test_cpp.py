@@ -93,7 +93,8 @@ def files(tmp_path_factory):
     net = network()
     for output in ("logits", "labels"):
         folder = root / output
-        export(net, folder, output=output, calibration=calibration, **options)
+        quantized = dict(quantize=("float16", "int8"), calibration=calibration)
+        export(net, folder, output=output, **quantized, **options)
         full_integer(net, folder / "model_uint8.tflite", output, calibration)
     grey = [image[..., :1] for image in calibration]
     export(network(1), root / "grey", images=grey, quantize=(), **options)
