@@ -1,0 +1,87 @@
+// Bilinear resizing as keras_seg.inference.Predictor does it, so that the labels are the same.
+//
+// Every output pixel along an axis is a weighted sum of source pixels. Output pixel i of n looks at
+// (i + 0.5) N / n - 0.5; where a side shrinks and `antialias` is set, the filter widens with it.
+
+/**
+ * Which `count` source pixels make up each of `size` output pixels, and with what weights.
+ * @returns {{count: number, index: Int32Array, weight: Float32Array}} both of size * count numbers
+ */
+export function taps(length, size, antialias) {
+  const scale = length / size;
+  if (antialias && scale > 1) return widenedTaps(length, size, scale);
+  const index = new Int32Array(2 * size);
+  const weight = new Float32Array(2 * size);
+  for (let i = 0; i < size; i++) {
+    const position = Math.min(Math.max((i + 0.5) * scale - 0.5, 0), length - 1);
+    const low = Math.min(Math.floor(position), Math.max(0, length - 2));
+    index[2 * i] = low;
+    index[2 * i + 1] = Math.min(low + 1, length - 1);
+    weight[2 * i] = 1 - (position - low);
+    weight[2 * i + 1] = position - low;
+  }
+  return { count: 2, index, weight };
+}
+
+function widenedTaps(length, size, scale) {
+  const count = 2 * Math.ceil(scale) + 1;
+  const index = new Int32Array(count * size);
+  const weight = new Float32Array(count * size);
+  for (let i = 0; i < size; i++) {
+    const center = (i + 0.5) * scale;
+    const first = Math.floor(center - scale + 0.5);
+    const found = new Float64Array(count);
+    let sum = 0;
+    for (let t = 0; t < count; t++) {
+      const inside = first + t >= 0 && first + t < length;
+      found[t] = inside ? Math.max(0, 1 - Math.abs((first + t + 0.5 - center) / scale)) : 0;
+      sum += found[t];
+    }
+    for (let t = 0; t < count; t++) {
+      index[i * count + t] = Math.min(Math.max(first + t, 0), length - 1);
+      weight[i * count + t] = found[t] / sum;
+    }
+  }
+  return { count, index, weight };
+}
+
+/**
+ * The rows of `values` (height, width, channels), resized to `size` = [height, width], one by one.
+ * @yields {Float32Array} width * channels numbers, overwritten by the next row
+ */
+export function* resizedRows(values, [height, width], channels, size, antialias) {
+  const vertical = taps(height, size[0], antialias);
+  const horizontal = taps(width, size[1], antialias);
+  const narrow = new Float32Array(width * channels);
+  const row = new Float32Array(size[1] * channels);
+  for (let y = 0; y < size[0]; y++) {
+    narrow.fill(0);
+    for (let t = 0; t < vertical.count; t++) {
+      const weight = vertical.weight[y * vertical.count + t];
+      if (weight === 0) continue;
+      const start = vertical.index[y * vertical.count + t] * narrow.length;
+      for (let i = 0; i < narrow.length; i++) narrow[i] += weight * values[start + i];
+    }
+    row.fill(0);
+    for (let x = 0; x < size[1]; x++) {
+      for (let t = 0; t < horizontal.count; t++) {
+        const weight = horizontal.weight[x * horizontal.count + t];
+        if (weight === 0) continue;
+        const start = horizontal.index[x * horizontal.count + t] * channels;
+        for (let c = 0; c < channels; c++) row[x * channels + c] += weight * narrow[start + c];
+      }
+    }
+    yield row;
+  }
+}
+
+/** `values` (height, width, channels) at another size, as one Float32Array. */
+export function resize(values, from, channels, size, antialias) {
+  const result = new Float32Array(size[0] * size[1] * channels);
+  let offset = 0;
+  for (const row of resizedRows(values, from, channels, size, antialias)) {
+    result.set(row, offset);
+    offset += row.length;
+  }
+  return result;
+}
