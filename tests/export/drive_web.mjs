@@ -53,7 +53,7 @@ async function read() {
   return page.evaluate(() => {
     const text = (id) => document.getElementById(id).textContent;
     const classes = [...document.querySelectorAll("#legend li, #absent li")].map((item) => ({
-      id: Number(item.dataset.id),
+      id: Number(item.querySelector(".shown").value),
       name: item.querySelector(".name").textContent,
       color: getComputedStyle(item.querySelector(".swatch")).backgroundColor,
       share: item.querySelector(".share").textContent,

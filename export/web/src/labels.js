@@ -11,7 +11,7 @@ import { resize, resizedRows, taps } from "./resize.js";
  */
 export function toInput(rgba, from, size, input) {
   let pixels = channelsOf(rgba, input.channels);
-  if (!same(from, size)) pixels = resize(pixels, from, input.channels, size, true);
+  if (!same(from, size)) pixels = resize(pixels, from, input.channels, size, "antialias");
   if (input.dtype === "float32") return Float32Array.from(pixels);
   // Uint8ClampedArray rounds to the nearest number, a half to the even one, and clips to 0..255.
   const whole = new Uint8ClampedArray(pixels.length);
@@ -40,8 +40,9 @@ function channelsOf(rgba, channels) {
 
 /**
  * The label of each pixel of a picture of `size`, of what the network returned for `seen`.
- * @param {{data: ArrayLike<number>, size: number[], classes: number, kind: string}} output kind:
- *   "labels", "probabilities" or anything else for logits
+ * @param {{data: ArrayLike<number>, size: number[], classes: number, kind: string, sampling: string}}
+ *   output kind: "labels", "probabilities", "logits", "logits_lowres"; sampling: how scores smaller
+ *   than what the network saw are enlarged
  * @returns {Uint8Array}
  */
 export function toLabels(output, seen, size) {
@@ -51,14 +52,14 @@ export function toLabels(output, seen, size) {
   let scores = output.data;
   if (same(output.size, seen)) scores = Float32Array.from(scores);
   else {
-    checkSubsampled(output.size, seen);
-    scores = resize(scores, output.size, classes, seen, false);
+    if (output.kind !== "logits_lowres") checkSubsampled(output.size, seen);
+    scores = resize(scores, output.size, classes, seen, output.sampling);
   }
   if (output.kind !== "probabilities") softmax(scores, classes);
   if (same(seen, size)) return argmax(scores, classes);
   const labels = new Uint8Array(size[0] * size[1]);
   let offset = 0;
-  for (const row of resizedRows(scores, seen, classes, size, true)) {
+  for (const row of resizedRows(scores, seen, classes, size, "antialias")) {
     labels.set(argmax(row, classes), offset);
     offset += size[1];
   }
@@ -73,8 +74,8 @@ function fromLabelMap({ data, size: from, classes }, size) {
     }
   }
   if (same(from, size)) return Uint8Array.from(data);
-  const vertical = taps(from[0], size[0], true);
-  const horizontal = taps(from[1], size[1], true);
+  const vertical = taps(from[0], size[0], "antialias");
+  const horizontal = taps(from[1], size[1], "antialias");
   const labels = new Uint8Array(size[0] * size[1]);
   const votes = new Float64Array(classes);
   for (let y = 0; y < size[0]; y++) {

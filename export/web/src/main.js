@@ -6,6 +6,8 @@ import { parseManifest, runnableFiles } from "./manifest.js";
 import { labelPicture, loadModel } from "./model.js";
 import { readPicture, samplePicture } from "./picture.js";
 import {
+  clearResult,
+  drawLabels,
   drawLegend,
   drawModel,
   drawPicture,
@@ -20,8 +22,9 @@ const RUNS_KEPT = 9;
 
 const find = (id) => document.getElementById(id);
 let model = null;
-let picture = null; // ImageData
-let shown = null; // {labels, width, height} of what is on the page
+let readAgain = null; // gives the picture at the size that the model asks for
+let shown = null; // {picture, labels}: what is on the page
+let hidden = new Set(); // ids of classes that are not drawn
 let runs = [];
 let stopCamera = null;
 // Loading and labelling take turns: one that starts waits for those before it.
@@ -47,7 +50,9 @@ function queue(work) {
 async function useModel(name, bytes, manifest) {
   model = null;
   shown = null;
+  hidden = new Set();
   runs = [];
+  clearResult();
   enable();
   find("model").textContent = `Loading ${name}…`;
   try {
@@ -59,22 +64,22 @@ async function useModel(name, bytes, manifest) {
   showError(null);
   drawModel(model);
   find("limit-field").hidden = model.input.size !== null;
-  if (picture) await label(picture);
+  if (readAgain) await label(await readAgain());
 }
 
-/** Files that were picked or dropped: a model with or without its manifest, or a picture. */
-async function useFiles(files) {
-  files = [...files];
-  const file = files.find(({ name }) => /\.(onnx|tflite)$/.test(name));
+/** A model file that was picked or dropped, with or without its manifest. */
+async function useModelFiles(files) {
+  const file = files.find(({ name }) => isModel(name));
   const json = files.find(({ name }) => name.endsWith(".json"));
-  if (file) {
-    const manifest = json ? parseManifest(await json.text()) : null;
-    if (json && !manifest) throw new Error(`${json.name} is no manifest of keras_seg.`);
-    find("files-field").hidden = true;
-    await useModel(file.name, await file.arrayBuffer(), manifest);
-  } else if (json) {
-    throw new Error(`${json.name} came without its model: choose both files at once.`);
-  } else if (files.length) await usePicture(files[0]);
+  if (!file) throw new Error(`${files[0].name} is no model: choose an .onnx or a .tflite file.`);
+  const manifest = json ? parseManifest(await json.text()) : null;
+  if (json && !manifest) throw new Error(`${json.name} is no manifest of keras_seg.`);
+  find("files-field").hidden = true;
+  await useModel(file.name, await file.arrayBuffer(), manifest);
+}
+
+function isModel(name) {
+  return name.endsWith(".onnx") || name.endsWith(".tflite");
 }
 
 /** The export that is served beside the page, as `npm run serve -- FOLDER` does. */
@@ -106,12 +111,18 @@ function limit() {
 
 async function usePicture(file) {
   endCamera();
-  await label(await readPicture(file, limit()));
+  await take(() => readPicture(file, limit()));
+}
+
+/** Show a new picture, which `read` gives. */
+async function take(read) {
+  const picture = await read();
+  readAgain = read;
+  await label(picture);
 }
 
 /** Show a picture, with its labels if there is a model. */
-async function label(next) {
-  picture = next;
+async function label(picture) {
   if (!model) {
     drawPicture(picture, null);
     showError("Open a model to label the picture.");
@@ -119,9 +130,9 @@ async function label(next) {
   }
   const { labels, times } = await labelPicture(model, picture);
   runs = [...runs, times].slice(-RUNS_KEPT);
-  shown = { labels, width: picture.width, height: picture.height };
-  drawPicture(picture, labels, model.table);
-  drawLegend(labels, model.table);
+  shown = { picture, labels };
+  drawPicture(picture, labels, model.table, hidden);
+  drawLegend(labels, model.table, hidden);
   drawTime(runs);
   showError(null);
   enable();
@@ -134,7 +145,7 @@ function enable() {
 function endCamera() {
   stopCamera?.();
   stopCamera = null;
-  find("camera").setAttribute("aria-pressed", "false");
+  showCamera(false);
 }
 
 async function toggleCamera() {
@@ -142,32 +153,42 @@ async function toggleCamera() {
     endCamera();
     return;
   }
-  stopCamera = await startCamera(limit, (frame) => queue(() => stopCamera && label(frame)));
-  find("camera").setAttribute("aria-pressed", "true");
+  const use = (frame) => queue(() => stopCamera && take(() => frame));
+  stopCamera = await startCamera(limit, use);
+  showCamera(true);
+}
+
+function showCamera(on) {
+  find("camera").setAttribute("aria-pressed", on);
+  find("camera").textContent = on ? "Stop camera" : "Camera";
 }
 
 // --- events ---
 
-function picks(button, input) {
+function picks(button, input, use) {
   find(button).onclick = () => find(input).click();
   find(input).onchange = () => {
     const files = [...find(input).files];
     find(input).value = ""; // the same file can then be picked again
-    queue(() => useFiles(files));
+    if (files.length) queue(() => use(files));
   };
 }
 
-picks("open-model", "model-input");
-picks("open-picture", "picture-input");
+picks("open-model", "model-input", useModelFiles);
+picks("open-picture", "picture-input", ([file]) => usePicture(file));
 find("camera").onclick = () => queue(toggleCamera);
 find("sample").onclick = () => {
   endCamera();
-  queue(() => label(samplePicture()));
+  queue(() => {
+    const picture = samplePicture();
+    return take(() => picture);
+  });
 };
 find("repeat").onclick = () => {
   endCamera();
-  for (let i = 0; i < 10; i++) queue(() => label(picture));
+  for (let i = 0; i < 10; i++) queue(() => label(shown.picture));
 };
+find("limit").onchange = () => queue(async () => readAgain && label(await readAgain()));
 
 document.ondragover = (event) => {
   event.preventDefault();
@@ -180,7 +201,8 @@ document.ondrop = (event) => {
   event.preventDefault();
   find("stage").classList.remove("dropping");
   const files = [...event.dataTransfer.files];
-  queue(() => useFiles(files));
+  if (files.some(({ name }) => isModel(name))) queue(() => useModelFiles(files));
+  else if (files.length) queue(() => usePicture(files[0]));
 };
 
 find("opacity").oninput = () => {
@@ -189,14 +211,26 @@ find("opacity").oninput = () => {
 };
 find("opacity").oninput();
 
+document.querySelector(".side").onchange = ({ target }) => {
+  if (target.className !== "shown" || !shown) return;
+  if (target.checked) hidden.delete(Number(target.value));
+  else hidden.add(Number(target.value));
+  drawLabels(shown.labels, model.table, hidden);
+};
+
 find("mask").onpointermove = (event) => {
   if (!shown) return;
   const box = find("mask").getBoundingClientRect();
-  const x = Math.floor(((event.clientX - box.left) / box.width) * shown.width);
-  const y = Math.floor(((event.clientY - box.top) / box.height) * shown.height);
-  const inside = x >= 0 && y >= 0 && x < shown.width && y < shown.height;
-  const name = inside && model.table.names[shown.labels[y * shown.width + x]];
-  find("pointed").textContent = name ? `${name} at ${x}, ${y}` : "\u00a0";
+  const { width, height } = shown.picture;
+  const x = Math.floor(((event.clientX - box.left) / box.width) * width);
+  const y = Math.floor(((event.clientY - box.top) / box.height) * height);
+  const inside = x >= 0 && y >= 0 && x < width && y < height;
+  const name = inside && model.table.names[shown.labels[y * width + x]];
+  find("pointed").hidden = !name;
+  find("pointed").textContent = `${name} at ${x}, ${y}`;
+};
+find("mask").onpointerleave = () => {
+  find("pointed").hidden = true;
 };
 
 async function save(name, file) {
@@ -207,8 +241,14 @@ async function save(name, file) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-find("save-overlay").onclick = () => save("overlay.png", overlayFile(find("opacity").value / 100));
-find("save-labels").onclick = () =>
-  save("labels.png", labelFile(shown.labels, shown.width, shown.height));
+find("save-overlay").onclick = () => {
+  const { picture, labels } = shown;
+  const opacity = find("opacity").value / 100;
+  save("overlay.png", overlayFile(picture, labels, model.table, hidden, opacity));
+};
+find("save-labels").onclick = () => {
+  const { picture, labels } = shown;
+  save("labels.png", labelFile(labels, picture.width, picture.height));
+};
 
 queue(useServedExport);

@@ -1,4 +1,6 @@
-// What an export says about its model: manifest.json beside the file.
+// What an export says about its model: manifest.json beside the file, or packed in it.
+
+import { packedManifest } from "./packed.js";
 
 /** Formats that this page runs. */
 const FORMATS = [".onnx", ".tflite"];
@@ -42,10 +44,28 @@ function vocColor(id) {
   return color;
 }
 
-/** Throws where the manifest knows the file and the file's content is another. */
-export async function checkSha256(manifest, name, bytes) {
-  const expected = manifest?.files?.[name]?.sha256;
-  if (!expected || !globalThis.crypto?.subtle) return;
+/**
+ * The manifest that counts for a file: the one beside it if that lists the file, else the one packed
+ * in the file, else the one beside it (of a training run, say, which still names the classes).
+ * Throws where the file is not the one that its manifest describes.
+ * @param {Uint8Array} bytes
+ */
+export async function manifestOf(name, bytes, beside) {
+  const listed = beside?.files?.[name];
+  if (listed) {
+    await compare(name, bytes, listed.sha256);
+    return beside;
+  }
+  const text = packedManifest(name, bytes);
+  const packed = text && parseManifest(text);
+  if (!packed?.content) return beside;
+  await compare(name, bytes.subarray(0, packed.content.bytes), packed.content.sha256);
+  return packed;
+}
+
+async function compare(name, bytes, expected) {
+  // Browsers compute it only on pages from this machine or over HTTPS.
+  if (!globalThis.crypto?.subtle) return;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const found = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== expected) {

@@ -1,6 +1,6 @@
 // The page's side of the worker.
 
-import { checkSha256, classTable } from "./manifest.js";
+import { classTable, manifestOf } from "./manifest.js";
 
 const worker = new Worker(new URL("./worker.js", import.meta.url));
 const waiting = new Map();
@@ -24,15 +24,27 @@ function ask(message, transfer) {
 /**
  * Load a model file into the worker; it replaces the one before.
  * @param {string} name
- * @param {ArrayBuffer} bytes
- * @param {object | null} manifest
- * @returns what `runtimes.open` says of it, and name, bytes (how many), table (null until known)
+ * @param {ArrayBuffer} buffer
+ * @param {object | null} beside the manifest beside the file
+ * @returns what `runtimes.open` says of it, and name, bytes (how many), table (null until known),
+ *   sampling (how its scores are enlarged)
  */
-export async function loadModel(name, bytes, manifest) {
-  await checkSha256(manifest, name, bytes);
-  const size = bytes.byteLength;
-  const network = await ask({ load: { name, bytes } }, [bytes]);
-  return { ...network, name, bytes: size, table: manifest?.classes ? classTable(manifest) : null };
+export async function loadModel(name, buffer, beside) {
+  const manifest = await manifestOf(name, new Uint8Array(buffer), beside);
+  const bytes = buffer.byteLength;
+  const network = await ask({ load: { name, bytes: buffer } }, [buffer]);
+  const table = manifest?.classes ? classTable(manifest) : null;
+  return { ...network, name, bytes, table, sampling: samplingOf(network.output.kind, manifest) };
+}
+
+function samplingOf(kind, manifest) {
+  const resize = manifest?.output?.resize;
+  if (kind !== "logits_lowres" || resize === undefined) return "half_pixel";
+  if (resize) return resize;
+  throw new Error(
+    "it returns logits at low resolution, which its network does not enlarge by a plain resize. " +
+      "Use a file exported with logits, probabilities or labels.",
+  );
 }
 
 /**
@@ -45,7 +57,8 @@ export async function labelPicture(model, picture) {
   const classes = model.table?.names.length ?? (model.output.kind === "labels" ? 256 : null);
   const rgba = picture.data.slice();
   const size = [picture.height, picture.width];
-  const answer = await ask({ run: { rgba, size, classes } }, [rgba.buffer]);
+  const run = { rgba, size, classes, sampling: model.sampling };
+  const answer = await ask({ run }, [rgba.buffer]);
   model.table ??= classTable(null, answer.classes);
   return answer;
 }

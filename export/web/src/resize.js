@@ -1,19 +1,25 @@
 // Bilinear resizing as keras_seg.inference.Predictor does it, so that the labels are the same.
 //
-// Every output pixel along an axis is a weighted sum of source pixels. Output pixel i of n looks at
-// (i + 0.5) N / n - 0.5; where a side shrinks and `antialias` is set, the filter widens with it.
+// Every output pixel along an axis is a weighted sum of source pixels. Where output pixel i of n
+// looks in a source of N pixels is the `sampling`:
+//   "half_pixel"     (i + 0.5) N / n - 0.5
+//   "antialias"      the same, but where a side shrinks the filter widens with it
+//   "align_corners"  i (N - 1) / (n - 1)
 
 /**
  * Which `count` source pixels make up each of `size` output pixels, and with what weights.
  * @returns {{count: number, index: Int32Array, weight: Float32Array}} both of size * count numbers
  */
-export function taps(length, size, antialias) {
+export function taps(length, size, sampling) {
   const scale = length / size;
-  if (antialias && scale > 1) return widenedTaps(length, size, scale);
+  if (sampling === "antialias" && scale > 1) return widenedTaps(length, size, scale);
+  const corners = sampling === "align_corners";
+  const step = corners ? (length - 1) / Math.max(1, size - 1) : scale;
   const index = new Int32Array(2 * size);
   const weight = new Float32Array(2 * size);
   for (let i = 0; i < size; i++) {
-    const position = Math.min(Math.max((i + 0.5) * scale - 0.5, 0), length - 1);
+    const wanted = corners ? i * step : (i + 0.5) * step - 0.5;
+    const position = Math.min(Math.max(wanted, 0), length - 1);
     const low = Math.min(Math.floor(position), Math.max(0, length - 2));
     index[2 * i] = low;
     index[2 * i + 1] = Math.min(low + 1, length - 1);
@@ -49,9 +55,9 @@ function widenedTaps(length, size, scale) {
  * The rows of `values` (height, width, channels), resized to `size` = [height, width], one by one.
  * @yields {Float32Array} width * channels numbers, overwritten by the next row
  */
-export function* resizedRows(values, [height, width], channels, size, antialias) {
-  const vertical = taps(height, size[0], antialias);
-  const horizontal = taps(width, size[1], antialias);
+export function* resizedRows(values, [height, width], channels, size, sampling) {
+  const vertical = taps(height, size[0], sampling);
+  const horizontal = taps(width, size[1], sampling);
   const narrow = new Float32Array(width * channels);
   const row = new Float32Array(size[1] * channels);
   for (let y = 0; y < size[0]; y++) {
@@ -76,10 +82,10 @@ export function* resizedRows(values, [height, width], channels, size, antialias)
 }
 
 /** `values` (height, width, channels) at another size, as one Float32Array. */
-export function resize(values, from, channels, size, antialias) {
+export function resize(values, from, channels, size, sampling) {
   const result = new Float32Array(size[0] * size[1] * channels);
   let offset = 0;
-  for (const row of resizedRows(values, from, channels, size, antialias)) {
+  for (const row of resizedRows(values, from, channels, size, sampling)) {
     result.set(row, offset);
     offset += row.length;
   }

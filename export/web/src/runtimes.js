@@ -1,6 +1,6 @@
 // The two runtimes behind one small interface. `open` returns a network:
 //   input   {dtype: "float32" | "uint8", size: null (any) or [H, W], channels, scale, zero}
-//   output  {kind: "logits" | "probabilities" | "labels", dtype}
+//   output  {kind: "logits" | "logits_lowres" | "probabilities" | "labels", dtype}
 //   device  where it runs, for people to read
 //   run(pixels, [H, W])  -> {data, size: [h, w], classes: K (null for labels)}
 //   close()
@@ -82,7 +82,7 @@ function onlyInput(inputs) {
   throw new Error(`The model has the inputs ${names}; a segmentation network has one, the image.`);
 }
 
-const OUTPUTS = ["logits", "labels", "probabilities", "logits_lowres"];
+const OUTPUTS = ["logits", "logits_lowres", "probabilities", "labels"];
 
 function pick(outputs) {
   if (outputs.length === 1) return outputs[0];
@@ -108,9 +108,10 @@ function describeInput(dtype, shape) {
   return { dtype, size: height && width ? [height, width] : null, channels, scale: 1, zero: 0 };
 }
 
+/** Of a name that is none of ours the numbers decide: whole ones are labels. */
 function describeOutput(name, dtype) {
-  const kind = name === "probabilities" || !/int/.test(dtype) ? name : "labels";
-  return { kind: kind === "labels" || kind === "probabilities" ? kind : "logits", dtype };
+  if (OUTPUTS.includes(name)) return { kind: name, dtype };
+  return { kind: /int/.test(dtype) ? "labels" : "logits", dtype };
 }
 
 function describeResult(data, dims, { type, dtype = type }) {

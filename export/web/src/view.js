@@ -2,57 +2,79 @@
 
 const find = (id) => document.getElementById(id);
 
-/** Draw a picture and its labels; `labels` of null takes the old ones away. */
-export function drawPicture(picture, labels, table) {
+/** Draw a picture and its labels, without those in `hidden`; null takes the old ones away. */
+export function drawPicture(picture, labels, table, hidden) {
   const canvases = [find("picture"), find("mask")];
   for (const canvas of canvases) {
     canvas.width = picture.width;
     canvas.height = picture.height;
   }
-  const [base, mask] = canvases.map((canvas) => canvas.getContext("2d"));
-  base.putImageData(picture, 0, 0);
-  if (labels) mask.putImageData(colored(labels, table, picture.width, picture.height), 0, 0);
+  find("picture").getContext("2d").putImageData(picture, 0, 0);
+  if (labels) drawLabels(labels, table, hidden);
   find("hint").hidden = true;
   find("frame").hidden = false;
   find("frame").style.setProperty("--ratio", picture.width / picture.height);
 }
 
-function colored(labels, table, width, height) {
-  const image = new ImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const colors = Uint32Array.from(table.colors, ([r, g, b]) => {
-    return new Uint32Array(Uint8Array.of(r, g, b, 255).buffer)[0];
-  });
-  for (let i = 0; i < labels.length; i++) pixels[i] = colors[labels[i]];
-  return image;
+/** Take away what a model made of the picture. */
+export function clearResult() {
+  const mask = find("mask");
+  mask.getContext("2d").clearRect(0, 0, mask.width, mask.height);
+  find("legend").replaceChildren();
+  find("absent").hidden = true;
+  find("time").textContent = "–";
+  find("device").textContent = "";
+  find("pointed").hidden = true;
 }
 
-/** The classes in the picture, most pixels first; the others below, folded. */
-export function drawLegend(labels, table) {
+/** Draw the labels alone, over the picture that is there. */
+export function drawLabels(labels, table, hidden) {
+  const mask = find("mask");
+  const image = new ImageData(mask.width, mask.height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const colors = Uint32Array.from(table.colors, ([r, g, b], id) => {
+    return hidden.has(id) ? 0 : new Uint32Array(Uint8Array.of(r, g, b, 255).buffer)[0];
+  });
+  for (let i = 0; i < labels.length; i++) pixels[i] = colors[labels[i]];
+  mask.getContext("2d").putImageData(image, 0, 0);
+}
+
+/**
+ * The classes in the picture, most pixels first; the others below, folded.
+ * @param {Set<number>} hidden ids that are not drawn; each entry has a box to draw it or not
+ */
+export function drawLegend(labels, table, hidden) {
   const counts = new Array(table.names.length).fill(0);
   for (const label of labels) counts[label]++;
   const ids = table.names.map((_, id) => id);
   const present = ids.filter((id) => counts[id]).sort((a, b) => counts[b] - counts[a]);
-  find("legend").replaceChildren(
-    ...present.map((id) => entry(table, id, counts[id] / labels.length)),
-  );
   const absent = ids.filter((id) => !counts[id]);
+  const entries = (ids) => ids.map((id) => entry(table, id, counts[id] / labels.length, hidden));
+  find("legend").replaceChildren(...entries(present));
   find("absent").hidden = absent.length === 0;
   find("absent").querySelector("summary").textContent = `${absent.length} not in this picture`;
-  find("absent").querySelector("ul").replaceChildren(...absent.map((id) => entry(table, id, 0)));
+  find("absent").querySelector("ul").replaceChildren(...entries(absent));
 }
 
-function entry(table, id, share) {
-  const item = document.createElement("li");
-  item.dataset.id = id;
+function entry(table, id, share, hidden) {
+  const color = `rgb(${table.colors[id].join(" ")})`;
+  const box = element("input", "shown");
+  box.type = "checkbox";
+  box.checked = !hidden.has(id);
+  box.value = id;
+  box.style.accentColor = color;
   const swatch = element("span", "swatch");
-  swatch.style.background = `rgb(${table.colors[id].join(" ")})`;
+  swatch.style.background = color;
   const bar = element("span", "bar");
+  bar.style.background = color;
   bar.style.width = `${100 * share}%`;
-  bar.style.background = swatch.style.background;
   const track = element("span", "track");
   track.append(bar);
-  item.append(swatch, element("span", "name", table.names[id]), element("span", "share", percent(share)), track);
+  const label = element("label", "");
+  const name = element("span", "name", table.names[id]);
+  label.append(box, swatch, name, element("span", "share", percent(share)), track);
+  const item = element("li", "");
+  item.append(label);
   return item;
 }
 
@@ -74,10 +96,11 @@ export function drawTime(runs) {
   const middle = (name) => median(runs.map((times) => times[name]));
   const total = median(runs.map((t) => t.prepare + t.network + t.finish));
   const of = runs.length === 1 ? "first run" : `median of ${runs.length} runs`;
-  find("time").innerHTML = "";
-  find("time").append(
-    element("strong", "", `${milliseconds(middle("network"))} network`),
-    `, ${milliseconds(total)} with resizing and labels (${of})`,
+  find("time").replaceChildren(
+    element("strong", "", milliseconds(middle("network"))),
+    " for the network, ",
+    element("strong", "", milliseconds(total)),
+    ` with resizing and labels (${of})`,
   );
 }
 
@@ -97,9 +120,13 @@ export function drawModel(model) {
   const pixels = size ? `${size[0]} × ${size[1]}` : "any size";
   const colors = channels === 1 ? "grey" : "RGB";
   find("model").textContent =
-    `${model.name}, ${(model.bytes / 1e6).toFixed(1)} MB: ${pixels}, ${colors}, ${dtype} in, ` +
+    `${model.name}, ${megabytes(model.bytes)} MB: ${pixels}, ${colors}, ${dtype} in, ` +
     `${model.output.kind} out`;
   find("device").textContent = model.device;
+}
+
+function megabytes(bytes) {
+  return (bytes / 1e6).toPrecision(2).replace(/e.*/, "");
 }
 
 export function showError(message) {
@@ -107,15 +134,20 @@ export function showError(message) {
   find("error").textContent = message ?? "";
 }
 
-/** The picture with the labels' colours over it, `opacity` of 0..1, as a PNG. */
-export function overlayFile(opacity) {
-  const [base, mask] = [find("picture"), find("mask")];
-  const canvas = new OffscreenCanvas(base.width, base.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(base, 0, 0);
-  context.globalAlpha = opacity;
-  context.drawImage(mask, 0, 0);
-  return canvas.convertToBlob({ type: "image/png" });
+/**
+ * The picture with the labels' colours over it as a PNG: round((1 - opacity) * picture + opacity *
+ * colour), as keras_seg.inference.overlay makes it.
+ */
+export function overlayFile(picture, labels, table, hidden, opacity) {
+  const image = new ImageData(picture.data.slice(), picture.width, picture.height);
+  for (let i = 0; i < labels.length; i++) {
+    if (hidden.has(labels[i])) continue;
+    for (let c = 0; c < 3; c++) {
+      const color = table.colors[labels[i]][c];
+      image.data[4 * i + c] = image.data[4 * i + c] * (1 - opacity) + color * opacity;
+    }
+  }
+  return png(image);
 }
 
 /** A grey PNG whose pixels are the class ids. */
@@ -125,7 +157,11 @@ export function labelFile(labels, width, height) {
     image.data.fill(labels[i], 4 * i, 4 * i + 3);
     image.data[4 * i + 3] = 255;
   }
-  const canvas = new OffscreenCanvas(width, height);
+  return png(image);
+}
+
+function png(image) {
+  const canvas = new OffscreenCanvas(image.width, image.height);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas.convertToBlob({ type: "image/png" });
 }

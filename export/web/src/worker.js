@@ -26,7 +26,7 @@ async function loadModel({ name, bytes }) {
 }
 
 /** Times in milliseconds: resizing, the network, and the way from its output to labels. */
-async function label({ rgba, size, classes }) {
+async function label({ rgba, size, classes, sampling }) {
   const seen = network.input.size ?? size;
   const start = performance.now();
   const pixels = toInput(rgba, size, seen, network.input);
@@ -39,7 +39,7 @@ async function label({ rgba, size, classes }) {
       `The model returns ${result.classes} classes, but its manifest names ${classes}.`,
     );
   }
-  const labels = toLabels({ ...result, kind: network.output.kind }, seen, size);
+  const labels = toLabels({ ...result, kind: network.output.kind, sampling }, seen, size);
   const end = performance.now();
   return {
     labels,
