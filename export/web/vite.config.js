@@ -3,7 +3,13 @@ import { defineConfig } from "vite";
 
 // What the two runtimes load while they run, under names that they choose: copied as it is.
 const RUNTIMES = {
-  ort: ["onnxruntime-web/dist", ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]],
+  ort: [
+    "onnxruntime-web/dist",
+    ["ort-wasm-simd-threaded", "ort-wasm-simd-threaded.asyncify"].flatMap((name) => [
+      `${name}.mjs`,
+      `${name}.wasm`,
+    ]),
+  ],
   litert: [
     "@litertjs/core/wasm",
     ["litert_wasm_internal", "litert_wasm_threaded_internal", "litert_wasm_compat_internal"].flatMap(

@@ -16,7 +16,9 @@ const browser = await chromium.launch({
   executablePath,
   args: [
     "--no-sandbox",
-    "--disable-gpu",
+    // A GPU computed by the CPU, so that WebGPU can be tested without one.
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -28,7 +30,7 @@ const browser = await chromium.launch({
 });
 const context = await browser.newContext({ viewport: { width, height }, acceptDownloads: true });
 const page = await context.newPage();
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(120_000);
 const requests = [];
 const errors = [];
 context.on("request", (request) => requests.push(request.url()));
@@ -79,8 +81,8 @@ const actions = {
   },
   model: (...files) => pick("#model-input", files),
   picture: (file) => pick("#picture-input", [file]),
-  async choose(name) {
-    await page.selectOption("#files", name);
+  async select(selector, value) {
+    await page.selectOption(selector, value);
     await idle();
   },
   async drop(...files) {

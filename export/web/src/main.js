@@ -22,6 +22,7 @@ const RUNS_KEPT = 9;
 
 const find = (id) => document.getElementById(id);
 let model = null;
+let openAgain = null; // loads the model once more, for another place
 let readAgain = null; // gives the picture at the size that the model asks for
 let shown = null; // {picture, labels}: what is on the page
 let hidden = new Set(); // ids of classes that are not drawn
@@ -47,7 +48,9 @@ function queue(work) {
 
 // --- the model ---
 
-async function useModel(name, bytes, manifest) {
+/** @param {() => Promise<ArrayBuffer>} read gives the file's content */
+async function useModel(name, read, manifest) {
+  openAgain = () => useModel(name, read, manifest);
   model = null;
   shown = null;
   hidden = new Set();
@@ -56,7 +59,7 @@ async function useModel(name, bytes, manifest) {
   enable();
   find("model").textContent = `Loading ${name}…`;
   try {
-    model = await loadModel(name, bytes, manifest);
+    model = await loadModel(name, await read(), manifest, find("place").value);
   } catch (error) {
     find("model").textContent = "No model.";
     throw new Error(`${name} cannot be loaded: ${error.message}`);
@@ -75,7 +78,7 @@ async function useModelFiles(files) {
   const manifest = json ? parseManifest(await json.text()) : null;
   if (json && !manifest) throw new Error(`${json.name} is no manifest of keras_seg.`);
   find("files-field").hidden = true;
-  await useModel(file.name, await file.arrayBuffer(), manifest);
+  await useModel(file.name, () => file.arrayBuffer(), manifest);
 }
 
 function isModel(name) {
@@ -92,14 +95,23 @@ async function useServedExport() {
   const choice = find("files");
   choice.replaceChildren(...names.map((name) => new Option(name)));
   find("files-field").hidden = names.length < 2;
-  const load = async () => {
+  const load = () => {
     const name = choice.value;
-    const file = await fetch(`model/${encodeURIComponent(name)}`);
-    if (!file.ok) throw new Error(`${name} is not there, though the manifest names it.`);
-    await useModel(name, await file.arrayBuffer(), manifest);
+    const read = async () => {
+      const file = await fetch(`model/${encodeURIComponent(name)}`);
+      if (!file.ok) throw new Error("it is not there, though the manifest names it.");
+      return file.arrayBuffer();
+    };
+    return useModel(name, read, manifest);
   };
   choice.onchange = () => queue(load);
   await load();
+}
+
+/** Offer the GPU where there is one. */
+async function offerPlaces() {
+  find("place-field").hidden = !(await navigator.gpu?.requestAdapter());
+  find("place").onchange = () => queue(async () => openAgain?.());
 }
 
 // --- the picture ---
@@ -251,4 +263,5 @@ find("save-labels").onclick = () => {
   save("labels.png", labelFile(labels, picture.width, picture.height));
 };
 
+queue(offerPlaces);
 queue(useServedExport);

@@ -26,13 +26,14 @@ function ask(message, transfer) {
  * @param {string} name
  * @param {ArrayBuffer} buffer
  * @param {object | null} beside the manifest beside the file
+ * @param {"cpu" | "gpu"} place where to run it
  * @returns what `runtimes.open` says of it, and name, bytes (how many), table (null until known),
  *   sampling (how its scores are enlarged)
  */
-export async function loadModel(name, buffer, beside) {
+export async function loadModel(name, buffer, beside, place) {
   const manifest = await manifestOf(name, new Uint8Array(buffer), beside);
   const bytes = buffer.byteLength;
-  const network = await ask({ load: { name, bytes: buffer } }, [buffer]);
+  const network = await ask({ load: { name, bytes: buffer, place } }, [buffer]);
   const table = manifest?.classes ? classTable(manifest) : null;
   return { ...network, name, bytes, table, sampling: samplingOf(network.output.kind, manifest) };
 }

@@ -10,25 +10,31 @@ import { quantisation } from "./tflite.js";
 // Folders that the build copies beside the page.
 const BASE = new URL("..", self.location.href).href;
 
-/** A name's ending decides, as everywhere in keras_seg. */
-export function open(name, bytes) {
-  if (name.endsWith(".onnx")) return openOnnx(bytes);
-  if (name.endsWith(".tflite")) return openTflite(bytes);
+/**
+ * A name's ending decides, as everywhere in keras_seg.
+ * @param {"cpu" | "gpu"} place
+ */
+export function open(name, bytes, place) {
+  if (name.endsWith(".onnx")) return openOnnx(bytes, place);
+  if (name.endsWith(".tflite")) return openTflite(bytes, place);
   throw new Error(`${name} is no model for this page: it reads .onnx and .tflite files.`);
 }
 
-async function openOnnx(bytes) {
-  const ort = await import("onnxruntime-web/wasm");
+async function openOnnx(bytes, place) {
+  const gpu = place === "gpu";
+  // Each is a program of its own; that for the GPU is twice as large.
+  const ort = await (gpu ? import("onnxruntime-web/webgpu") : import("onnxruntime-web/wasm"));
   ort.env.wasm.wasmPaths = `${BASE}ort/`;
   ort.env.wasm.numThreads = threads();
   ort.env.logLevel = "error";
-  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  const executionProviders = [gpu ? "webgpu" : "wasm"];
+  const session = await ort.InferenceSession.create(bytes, { executionProviders });
   const [image] = onlyInput(session.inputMetadata);
   const result = pick(session.outputMetadata);
   return {
     input: describeInput(image.type, image.shape.map(knownSize)),
     output: describeOutput(result.name, result.type),
-    device: `onnxruntime-web, CPU, ${count(ort.env.wasm.numThreads)}`,
+    device: `onnxruntime-web, ${gpu ? "GPU" : onCpu(ort.env.wasm.numThreads)}`,
     async run(pixels, [height, width]) {
       const channels = pixels.length / (height * width);
       const tensor = new ort.Tensor(image.type, pixels, [1, height, width, channels]);
@@ -43,7 +49,7 @@ async function openOnnx(bytes) {
 
 let litert = null;
 
-async function openTflite(bytes) {
+async function openTflite(bytes, place) {
   const { Tensor, loadLiteRt, loadAndCompile, supportsFeature } = await import("@litertjs/core");
   const several = threads() > 1 && (await supportsFeature("relaxedSimd"));
   // In a worker its loader would look for its files, and start its threads, where the worker lies.
@@ -53,8 +59,16 @@ async function openTflite(bytes) {
   };
   litert ??= loadLiteRt(`${BASE}litert/`, { threads: several });
   await litert;
-  const options = { accelerator: "wasm", cpuOptions: { numThreads: threads() } };
-  const model = await loadAndCompile(bytes, options);
+  const gpu = place === "gpu";
+  const model = await loadAndCompile(bytes, {
+    accelerator: gpu ? "webgpu" : "wasm",
+    cpuOptions: { numThreads: threads() },
+    gpuOptions: { precision: "fp32" },
+  });
+  if (gpu && !model.isFullyAccelerated) {
+    model.delete();
+    throw new Error("the GPU does not take all of it. A file that returns logits may do.");
+  }
   const [image] = onlyInput(model.getInputDetails());
   const result = pick(model.getOutputDetails());
   return {
@@ -63,12 +77,12 @@ async function openTflite(bytes) {
       ...quantisation(bytes),
     },
     output: describeOutput(result.name, result.dtype),
-    device: `LiteRT.js, CPU, ${count(several ? threads() : 1)}`,
+    device: `LiteRT.js, ${gpu ? "GPU" : onCpu(several ? threads() : 1)}`,
     async run(pixels, [height, width]) {
       const channels = pixels.length / (height * width);
       const tensor = new Tensor(pixels, [1, height, width, channels]);
       const outputs = await model.run({ [image.name]: tensor });
-      const data = outputs[result.name].toTypedArray().slice();
+      const data = (await outputs[result.name].data()).slice();
       for (const each of [tensor, ...Object.values(outputs)]) each.delete();
       return describeResult(data, [...result.shape], result);
     },
@@ -132,6 +146,6 @@ function threads() {
   return self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 8) : 1;
 }
 
-function count(n) {
-  return n === 1 ? "1 thread" : `${n} threads`;
+function onCpu(n) {
+  return n === 1 ? "CPU, 1 thread" : `CPU, ${n} threads`;
 }

@@ -17,10 +17,10 @@ self.onmessage = async ({ data: { id, load, run } }) => {
   }
 };
 
-async function loadModel({ name, bytes }) {
+async function loadModel({ name, bytes, place }) {
   network?.close();
   network = null;
-  network = await open(name, new Uint8Array(bytes));
+  network = await open(name, new Uint8Array(bytes), place);
   const { input, output, device } = network;
   return { input, output, device };
 }
