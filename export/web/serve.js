@@ -51,7 +51,9 @@ function locate(url) {
   // A normalised path that begins with / cannot climb out of its folder.
   const model = path.match(/^\/model\/(.+)$/);
   if (model && !folder) return null;
-  const file = model ? join(resolve(folder), model[1]) : join(page, path === "/" ? "index.html" : path);
+  const file = model
+    ? join(resolve(folder), model[1])
+    : join(page, path === "/" ? "index.html" : path);
   return isFile(file) ? file : null;
 }
 

@@ -12,9 +12,11 @@ const RUNTIMES = {
   ],
   litert: [
     "@litertjs/core/wasm",
-    ["litert_wasm_internal", "litert_wasm_threaded_internal", "litert_wasm_compat_internal"].flatMap(
-      (name) => [`${name}.js`, `${name}.wasm`],
-    ),
+    [
+      "litert_wasm_internal",
+      "litert_wasm_threaded_internal",
+      "litert_wasm_compat_internal",
+    ].flatMap((name) => [`${name}.js`, `${name}.wasm`]),
   ],
 };
 

@@ -7,9 +7,14 @@
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 
-const { web, chromium: executablePath, url, steps, width = 1280, height = 900 } = JSON.parse(
-  readFileSync(0, "utf8"),
-);
+const {
+  web,
+  chromium: executablePath,
+  url,
+  steps,
+  width = 1280,
+  height = 900,
+} = JSON.parse(readFileSync(0, "utf8"));
 const { chromium } = createRequire(`${web}/`)("playwright-core");
 
 const browser = await chromium.launch({
@@ -116,7 +121,10 @@ const actions = {
   async point(x, y) {
     const box = await page.locator("#mask").boundingBox();
     const [w, h] = await page.locator("#mask").evaluate((mask) => [mask.width, mask.height]);
-    await page.mouse.move(box.x + ((x + 0.5) / w) * box.width, box.y + ((y + 0.5) / h) * box.height);
+    await page.mouse.move(
+      box.x + ((x + 0.5) / w) * box.width,
+      box.y + ((y + 0.5) / h) * box.height,
+    );
     return page.textContent("#pointed");
   },
 };

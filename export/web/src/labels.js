@@ -40,9 +40,8 @@ function channelsOf(rgba, channels) {
 
 /**
  * The label of each pixel of a picture of `size`, of what the network returned for `seen`.
- * @param {{data: ArrayLike<number>, size: number[], classes: number, kind: string, sampling: string}}
- *   output kind: "labels", "probabilities", "logits", "logits_lowres"; sampling: how scores smaller
- *   than what the network saw are enlarged
+ * @param {object} output data; size: of its map; classes: K; kind: "labels", "probabilities",
+ *   "logits" or "logits_lowres"; sampling: how scores smaller than what the network saw are enlarged
  * @returns {Uint8Array}
  */
 export function toLabels(output, seen, size) {
@@ -70,7 +69,9 @@ export function toLabels(output, seen, size) {
 function fromLabelMap({ data, size: from, classes }, size) {
   for (let i = 0; i < data.length; i++) {
     if (data[i] < 0 || data[i] >= classes) {
-      throw new Error(`The network returned the label ${data[i]}, but there are ${classes} classes.`);
+      throw new Error(
+        `The network returned the label ${data[i]}, but there are ${classes} classes.`,
+      );
     }
   }
   if (same(from, size)) return Uint8Array.from(data);
@@ -111,7 +112,8 @@ function softmax(scores, classes) {
     let largest = -Infinity;
     for (let k = 0; k < classes; k++) largest = Math.max(largest, scores[start + k]);
     let sum = 0;
-    for (let k = 0; k < classes; k++) sum += scores[start + k] = Math.exp(scores[start + k] - largest);
+    for (let k = 0; k < classes; k++)
+      sum += scores[start + k] = Math.exp(scores[start + k] - largest);
     for (let k = 0; k < classes; k++) scores[start + k] /= sum;
   }
 }

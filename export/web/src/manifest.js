@@ -35,7 +35,7 @@ export function classTable(manifest, count) {
   return { names, colors };
 }
 
-/** Bits 0, 1 and 2 of the id are the highest of red, green and blue, the next three the second... */
+/** Bits 0, 1 and 2 of the id are the highest of red, green and blue, the next three the second. */
 function vocColor(id) {
   const color = [0, 0, 0];
   for (let bit = 0; bit < 8; bit++) {
@@ -45,8 +45,8 @@ function vocColor(id) {
 }
 
 /**
- * The manifest that counts for a file: the one beside it if that lists the file, else the one packed
- * in the file, else the one beside it (of a training run, say, which still names the classes).
+ * The manifest that counts for a file: the one beside it if that lists the file, else the one
+ * packed in it, else the one beside it (of a training run, say, which still names the classes).
  * Throws where the file is not the one that its manifest describes.
  * @param {Uint8Array} bytes
  */

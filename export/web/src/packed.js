@@ -1,5 +1,5 @@
-// manifest.json as keras_seg.export packs it in a file: in the ZIP archive that ends a .tflite file,
-// in the metadata of an .onnx file.
+// manifest.json as keras_seg.export packs it in a file: in the ZIP archive that ends a .tflite
+// file, in the metadata of an .onnx file.
 
 const NAME = "manifest.json";
 const KEY = "keras_seg_manifest";
@@ -61,12 +61,13 @@ function fromZip(bytes) {
   const size = view.getUint32(end + 12, true);
   // Offsets in the archive may count from its own start or from that of the file.
   const start = end - size - view.getUint32(end + 16, true);
-  for (let entry = end - size; entry < end; ) {
+  for (let entry = end - size; entry < end;) {
     const [nameLength, extra, comment] = [28, 30, 32].map((at) => view.getUint16(entry + at, true));
     const name = decode(bytes.subarray(entry + 46, entry + 46 + nameLength));
     if (name === NAME && view.getUint16(entry + 10, true) === 0) {
       const local = start + view.getUint32(entry + 42, true);
-      const content = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
+      const content =
+        local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
       return decode(bytes.subarray(content, content + view.getUint32(entry + 24, true)));
     }
     entry += 46 + nameLength + extra + comment;

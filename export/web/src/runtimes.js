@@ -31,17 +31,16 @@ async function openOnnx(bytes, place) {
   const session = await ort.InferenceSession.create(bytes, { executionProviders });
   const [image] = onlyInput(session.inputMetadata);
   const result = pick(session.outputMetadata);
+  const output = describeOutput(result.name, result.type);
   return {
     input: describeInput(image.type, image.shape.map(knownSize)),
-    output: describeOutput(result.name, result.type),
+    output,
     device: `onnxruntime-web, ${gpu ? "GPU" : onCpu(ort.env.wasm.numThreads)}`,
     async run(pixels, [height, width]) {
       const channels = pixels.length / (height * width);
       const tensor = new ort.Tensor(image.type, pixels, [1, height, width, channels]);
       const found = (await session.run({ [image.name]: tensor }, [result.name]))[result.name];
-      // Labels of int64, as another exporter may write them, are BigInts.
-      const data = found.type === "int64" ? Float64Array.from(found.data, Number) : found.data;
-      return describeResult(data, found.dims, result);
+      return describeResult(found.data, found.dims, output);
     },
     close: () => session.release(),
   };
@@ -71,12 +70,13 @@ async function openTflite(bytes, place) {
   }
   const [image] = onlyInput(model.getInputDetails());
   const result = pick(model.getOutputDetails());
+  const output = describeOutput(result.name, result.dtype);
   return {
     input: {
       ...describeInput(image.dtype, [...image.shape].map(knownSize)),
       ...quantisation(bytes),
     },
-    output: describeOutput(result.name, result.dtype),
+    output,
     device: `LiteRT.js, ${gpu ? "GPU" : onCpu(several ? threads() : 1)}`,
     async run(pixels, [height, width]) {
       const channels = pixels.length / (height * width);
@@ -84,7 +84,7 @@ async function openTflite(bytes, place) {
       const outputs = await model.run({ [image.name]: tensor });
       const data = (await outputs[result.name].data()).slice();
       for (const each of [tensor, ...Object.values(outputs)]) each.delete();
-      return describeResult(data, [...result.shape], result);
+      return describeResult(data, result.shape, output);
     },
     close: () => model.delete(),
   };
@@ -128,11 +128,13 @@ function describeOutput(name, dtype) {
   return { kind: /int/.test(dtype) ? "labels" : "logits", dtype };
 }
 
-function describeResult(data, dims, { type, dtype = type }) {
-  const labels = /int/.test(dtype);
+function describeResult(data, dims, { kind }) {
+  const labels = kind === "labels";
   if (dims.length !== 4 && !(labels && dims.length === 3)) {
     throw new Error(`The model returns a tensor of shape (${dims.join(", ")}); expected a map.`);
   }
+  // Labels may be of float32, as a GPU returns them, or of int64, which are BigInts here.
+  if (labels) data = Int32Array.from(data, (label) => Math.round(Number(label)));
   return { data, size: [dims[1], dims[2]], classes: labels ? null : dims[3] };
 }
 

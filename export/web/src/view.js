@@ -53,7 +53,9 @@ export function drawLegend(labels, table, hidden) {
   find("legend").replaceChildren(...entries(present));
   find("absent").hidden = absent.length === 0;
   find("absent").querySelector("summary").textContent = `${absent.length} not in this picture`;
-  find("absent").querySelector("ul").replaceChildren(...entries(absent));
+  find("absent")
+    .querySelector("ul")
+    .replaceChildren(...entries(absent));
 }
 
 function entry(table, id, share, hidden) {

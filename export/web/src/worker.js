@@ -1,4 +1,5 @@
-// Everything that takes time, away from the page: {id, load} or {id, run} -> {id, ...} or {id, error}
+// Everything that takes time, away from the page: {id, load} or {id, run} -> {id, ...} or
+// {id, error}.
 
 import { toInput, toLabels } from "./labels.js";
 import { open } from "./runtimes.js";
@@ -51,5 +52,7 @@ async function label({ rgba, size, classes, sampling }) {
 /** A runtime's error may be a number, or several lines; the first says what is wrong. */
 function explain(error) {
   if (typeof error === "number") return "The runtime ran out of memory.";
-  return String(error?.message ?? error).trim().split("\n")[0];
+  return String(error?.message ?? error)
+    .trim()
+    .split("\n")[0];
 }

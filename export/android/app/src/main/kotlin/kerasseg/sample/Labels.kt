@@ -7,6 +7,7 @@ package kerasseg.sample
 import kotlin.math.abs
 import kotlin.math.exp
 import kotlin.math.round
+import kotlin.math.roundToInt
 
 /** Pixels for the network, (height, width, channels) of 0..255, from a bitmap's ARGB integers. */
 fun toPixels(argb: IntArray, from: Size, to: Size, channels: Int): FloatArray {
@@ -76,10 +77,16 @@ fun toLabels(
 ): ByteArray {
     val map = Size(output.shape[1], output.shape[2])
     val classes = manifest.names.size
-    if (found is IntArray) return toLabels(found, classes, map, picture)
-    if (found is ByteArray && !output.quantised) {
-        return toLabels(IntArray(found.size) { found[it].toInt() and 255 }, classes, map, picture)
+    // A label map is of int32, of uint8, or, so that a GPU can return it, of float32.
+    val ids = when {
+        found is IntArray -> found
+        found is ByteArray && !output.quantised ->
+            IntArray(found.size) { found[it].toInt() and 255 }
+        found is FloatArray && output.name == "labels" ->
+            IntArray(found.size) { found[it].roundToInt() }
+        else -> null
     }
+    if (ids != null) return toLabels(ids, classes, map, picture)
     val scores = if (found is ByteArray) toFloats(found, output) else found as FloatArray
     require(scores.size == map.area * classes) {
         "The network returns ${scores.size / map.area} classes, the manifest names $classes."
