@@ -3,12 +3,14 @@
 Needs Node.js 20 with npm's registry, and Chromium (CHROMIUM=path if it is not on the PATH).
 """
 
+import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import zipfile
 
 import keras
 import numpy as np
@@ -413,6 +415,40 @@ def test_files_are_dropped(page, exports, pictures, tmp_path):
     assert not after["wider"] and not phone["wider"], "the page scrolls sideways"
     expected = Predictor(folder / "model.onnx").predict_file(pictures["same"])
     assert (read_ids(path) == expected).mean() >= AGREEMENT
+
+
+def pack(path, target):
+    """Copy a model file with a manifest packed in it, as keras_seg.export does."""
+    content = path.read_bytes()
+    network = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"keras_seg_manifest": 1, "classes": TABLE.to_json(), "content": network}
+    target.write_bytes(content)
+    if path.suffix == ".onnx":
+        properties = onnx.ModelProto()
+        properties.metadata_props.add(key="another", value="property")
+        properties.metadata_props.add(key="keras_seg_manifest", value=json.dumps(manifest))
+        with open(target, "ab") as file:
+            file.write(properties.SerializeToString())
+        assert onnx.load(str(target)).metadata_props[1].key == "keras_seg_manifest"
+    else:
+        with zipfile.ZipFile(target, "a") as archive:
+            archive.writestr("labels.txt", "\n".join(TABLE.names))
+            archive.writestr("manifest.json", json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
+def test_a_manifest_in_the_file(page, exports, pictures, tmp_path, name):
+    packed, changed = tmp_path / name, tmp_path / f"changed_{name}"
+    pack(exports["labels"] / name, packed)
+    content = bytearray(packed.read_bytes())
+    content[len(content) // 3] ^= 1
+    changed.write_bytes(content)
+    steps = [("picture", pictures["same"]), ("model", packed), ("read",), ("model", changed)]
+    good, bad = [result for result in page.use(None, *steps, ("read",)) if result]
+    assert good["error"] is None
+    assert {entry["name"] for entry in good["classes"]} == set(TABLE.names)
+    assert f"changed_{name} cannot be loaded: " in bad["error"]
+    assert "SHA-256 differs" in bad["error"] and not bad["labelled"]
 
 
 # --- what it refuses ---

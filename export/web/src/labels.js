@@ -41,7 +41,8 @@ function channelsOf(rgba, channels) {
 /**
  * The label of each pixel of a picture of `size`, of what the network returned for `seen`.
  * @param {object} output data; size: of its map; classes: K; kind: "labels", "probabilities",
- *   "logits" or "logits_lowres"; sampling: how scores smaller than what the network saw are enlarged
+ *   "logits" or "logits_lowres"; sampling: how scores smaller than what the network saw are
+ *   enlarged
  * @returns {Uint8Array}
  */
 export function toLabels(output, seen, size) {
