@@ -53,7 +53,7 @@ export function samplePicture() {
   }
   const picture = context.getImageData(0, 0, width, height);
   for (let i = 0; i < picture.data.length; i++) {
-    if (i % 4 < 3) picture.data[i] += (Math.random() - 0.5) * 24;
+    if (i % 4 < 3) picture.data[i] += (Math.random() - 0.5) * 12;
   }
   return picture;
 }

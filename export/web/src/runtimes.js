@@ -66,7 +66,7 @@ async function openTflite(bytes, place) {
   });
   if (gpu && !model.isFullyAccelerated) {
     model.delete();
-    throw new Error("the GPU does not take all of it. A file that returns logits may do.");
+    throw new Error("the GPU does not take all of it. Run it on the CPU.");
   }
   const [image] = onlyInput(model.getInputDetails());
   const result = pick(model.getOutputDetails());
