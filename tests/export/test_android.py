@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from keras_seg.data import LabelTable, shapes
@@ -209,7 +210,7 @@ def label_with_kotlin(kotlin, classes, path, manifest, images, folder):
         lines.append(f"prepare {path} {folder}/argb{i} {height} {width} {folder}/in{i}")
     (folder / "prepare").write_text("\n".join(lines), "utf-8")
     kotlin.run(classes, folder / "prepare")
-    interpreter = tf.lite.Interpreter(str(path))
+    interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     lines = []
@@ -279,7 +280,7 @@ def test_what_the_file_says(kotlin, classes, model, tmp_path):
     (tmp_path / "lines").write_text("\n".join(f"describe {path}" for path in paths), "utf-8")
     lines = iter(kotlin.run(classes, tmp_path / "lines").splitlines())
     for path in paths:
-        interpreter = tf.lite.Interpreter(str(path))
+        interpreter = Interpreter(str(path))
         details = [interpreter.get_input_details()[0], interpreter.get_output_details()[0]]
         for detail in details:
             name, kind, rest = next(lines).split(" ", 2)

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from PIL import Image
 
@@ -309,7 +310,7 @@ def test_pixels_of_a_quantised_input(page, pictures, tmp_path):
         folder / "manifest.json",
         {"keras_seg_manifest": 1, "classes": TABLE.to_json(), "files": {}},
     )
-    given = tf.lite.Interpreter(str(folder / "model.tflite")).get_input_details()[0]
+    given = Interpreter(str(folder / "model.tflite")).get_input_details()[0]
     assert given["dtype"] == np.uint8 and given["quantization"][0] < 0.9
     path = tmp_path / "labels.png"
     model_files = ("model", folder / "model.tflite", folder / "manifest.json")
