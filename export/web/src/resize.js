@@ -53,32 +53,47 @@ function widenedTaps(length, size, scale) {
 
 /**
  * The rows of `values` (height, width, channels), resized to `size` = [height, width], one by one.
+ * Columns first, each product and sum rounded to float32: the numbers are NumPy's.
  * @yields {Float32Array} width * channels numbers, overwritten by the next row
  */
 export function* resizedRows(values, [height, width], channels, size, sampling) {
   const vertical = taps(height, size[0], sampling);
   const horizontal = taps(width, size[1], sampling);
-  const narrow = new Float32Array(width * channels);
   const row = new Float32Array(size[1] * channels);
+  const held = new Map(); // source rows at their new width, as long as they are needed
   for (let y = 0; y < size[0]; y++) {
-    narrow.fill(0);
-    for (let t = 0; t < vertical.count; t++) {
-      const weight = vertical.weight[y * vertical.count + t];
-      if (weight === 0) continue;
-      const start = vertical.index[y * vertical.count + t] * narrow.length;
-      for (let i = 0; i < narrow.length; i++) narrow[i] += weight * values[start + i];
-    }
+    const first = y * vertical.count;
+    for (const index of held.keys()) if (index < vertical.index[first]) held.delete(index);
     row.fill(0);
-    for (let x = 0; x < size[1]; x++) {
-      for (let t = 0; t < horizontal.count; t++) {
-        const weight = horizontal.weight[x * horizontal.count + t];
-        if (weight === 0) continue;
-        const start = horizontal.index[x * horizontal.count + t] * channels;
-        for (let c = 0; c < channels; c++) row[x * channels + c] += weight * narrow[start + c];
+    for (let t = first; t < first + vertical.count; t++) {
+      const weight = vertical.weight[t];
+      if (weight === 0) continue;
+      const index = vertical.index[t];
+      if (!held.has(index)) {
+        const start = index * width * channels;
+        held.set(index, resizedColumns(values, start, channels, horizontal));
       }
+      const source = held.get(index);
+      for (let i = 0; i < row.length; i++) row[i] += Math.fround(weight * source[i]);
     }
     yield row;
   }
+}
+
+/** The row of `values` that begins at `start`, at another width. */
+function resizedColumns(values, start, channels, { count, index, weight }) {
+  const size = index.length / count;
+  const row = new Float32Array(size * channels);
+  for (let x = 0; x < size; x++) {
+    for (let t = x * count; t < (x + 1) * count; t++) {
+      if (weight[t] === 0) continue;
+      const from = start + index[t] * channels;
+      for (let c = 0; c < channels; c++) {
+        row[x * channels + c] += Math.fround(weight[t] * values[from + c]);
+      }
+    }
+  }
+  return row;
 }
 
 /** `values` (height, width, channels) at another size, as one Float32Array. */

@@ -74,7 +74,8 @@ private fun widenedTaps(length: Int, size: Int, scale: Double): Taps {
 
 /**
  * The rows of [values] (height, width, channels) at another size, from the top: calls [use] with
- * the number of the row and its width * channels values, which the next row overwrites.
+ * the number of the row and its width * channels values, which the next row overwrites. Columns
+ * first, as NumPy does it, so that the numbers are the same.
  */
 fun forEachResizedRow(
     values: FloatArray,
@@ -86,27 +87,43 @@ fun forEachResizedRow(
 ) {
     val vertical = taps(from.height, to.height, sampling)
     val horizontal = taps(from.width, to.width, sampling)
-    val narrow = FloatArray(from.width * channels)
     val row = FloatArray(to.width * channels)
+    // Source rows at their new width, as long as they are needed.
+    val held = HashMap<Int, FloatArray>()
     for (y in 0 until to.height) {
-        narrow.fill(0f)
-        for (t in 0 until vertical.count) {
-            val weight = vertical.weight[y * vertical.count + t]
-            if (weight == 0f) continue
-            val start = vertical.index[y * vertical.count + t] * narrow.size
-            for (i in narrow.indices) narrow[i] += weight * values[start + i]
-        }
+        val first = y * vertical.count
+        held.keys.removeAll { it < vertical.index[first] }
         row.fill(0f)
-        for (x in 0 until to.width) {
-            for (t in 0 until horizontal.count) {
-                val weight = horizontal.weight[x * horizontal.count + t]
-                if (weight == 0f) continue
-                val start = horizontal.index[x * horizontal.count + t] * channels
-                for (c in 0 until channels) row[x * channels + c] += weight * narrow[start + c]
+        for (t in first until first + vertical.count) {
+            val weight = vertical.weight[t]
+            if (weight == 0f) continue
+            val source = held.getOrPut(vertical.index[t]) {
+                resizedColumns(values, vertical.index[t] * from.width * channels, channels, horizontal)
             }
+            for (i in row.indices) row[i] += weight * source[i]
         }
         use(y, row)
     }
+}
+
+/** The row of [values] that begins at [start], at another width. */
+private fun resizedColumns(
+    values: FloatArray,
+    start: Int,
+    channels: Int,
+    taps: Taps,
+): FloatArray {
+    val size = taps.index.size / taps.count
+    val row = FloatArray(size * channels)
+    for (x in 0 until size) {
+        for (t in x * taps.count until (x + 1) * taps.count) {
+            val weight = taps.weight[t]
+            if (weight == 0f) continue
+            val from = start + taps.index[t] * channels
+            for (c in 0 until channels) row[x * channels + c] += weight * values[from + c]
+        }
+    }
+    return row
 }
 
 /** [values] (height, width, channels) at another size. */
