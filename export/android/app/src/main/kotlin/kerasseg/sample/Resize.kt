@@ -97,8 +97,9 @@ fun forEachResizedRow(
         for (t in first until first + vertical.count) {
             val weight = vertical.weight[t]
             if (weight == 0f) continue
-            val source = held.getOrPut(vertical.index[t]) {
-                resizedColumns(values, vertical.index[t] * from.width * channels, channels, horizontal)
+            val index = vertical.index[t]
+            val source = held.getOrPut(index) {
+                resizedColumns(values, index * from.width * channels, channels, horizontal)
             }
             for (i in row.indices) row[i] += weight * source[i]
         }
