@@ -286,8 +286,8 @@ def test_other_inputs(page, pictures, tmp_path, size, channels, element):
         assert equal >= AGREEMENT, key
 
 
-def test_pixels_of_a_quantised_input(page, pictures, tmp_path):
-    """Calibrated on dark pictures: the numbers that stand for 0..200 are not 0..200."""
+def tflite_network(path, calibration=None):
+    """Pixels -> labels; uint8 pixels if there are pictures to calibrate on."""
     image = keras.Input((*SIZE, 3), batch_size=1)
     x = layers.Conv2D(8, 5, padding="same", activation="relu")(image)
     model = keras.Model(image, layers.Conv2D(TABLE.num_classes, 1)(x))
@@ -297,15 +297,23 @@ def test_pixels_of_a_quantised_input(page, pictures, tmp_path):
         logits = model(image, training=False)
         return {"labels": tf.argmax(logits, axis=-1, output_type=tf.int32)}
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([labels.get_concrete_function()])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [labels.get_concrete_function()], labels
+    )
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.representative_dataset = lambda: ([picture] for picture in calibration)
+    path.write_bytes(converter.convert())
+
+
+def test_pixels_of_a_quantised_input(page, pictures, tmp_path):
+    """Calibrated on dark pictures: the numbers that stand for 0..200 are not 0..200."""
     dark = [sample.image[None] * np.float32(200 / 255) for sample in shapes(16, size=SIZE, seed=6)]
-    converter.representative_dataset = lambda: ([picture] for picture in dark)
     folder = tmp_path / "files"
     folder.mkdir()
-    (folder / "model.tflite").write_bytes(converter.convert())
+    tflite_network(folder / "model.tflite", dark)
     utils.write_json(
         folder / "manifest.json",
         {"keras_seg_manifest": 1, "classes": TABLE.to_json(), "files": {}},
@@ -430,7 +438,8 @@ def pack(path, target):
         properties.metadata_props.add(key="keras_seg_manifest", value=json.dumps(manifest))
         with open(target, "ab") as file:
             file.write(properties.SerializeToString())
-        assert onnx.load(str(target)).metadata_props[1].key == "keras_seg_manifest"
+        keys = [entry.key for entry in onnx.load(str(target)).metadata_props]
+        assert keys == ["another", "keras_seg_manifest"]
     else:
         with zipfile.ZipFile(target, "a") as archive:
             archive.writestr("labels.txt", "\n".join(TABLE.names))
@@ -438,9 +447,14 @@ def pack(path, target):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
-def test_a_manifest_in_the_file(page, exports, pictures, tmp_path, name):
-    packed, changed = tmp_path / name, tmp_path / f"changed_{name}"
-    pack(exports["labels"] / name, packed)
+def test_a_manifest_in_the_file(page, pictures, tmp_path, name):
+    plain, packed = tmp_path / f"plain_{name}", tmp_path / name
+    if name == "model.onnx":
+        onnx_network(plain, SIZE, onnx.TensorProto.FLOAT)
+    else:
+        tflite_network(plain)
+    pack(plain, packed)
+    changed = tmp_path / f"changed_{name}"
     content = bytearray(packed.read_bytes())
     content[len(content) // 3] ^= 1
     changed.write_bytes(content)
@@ -472,6 +486,7 @@ def test_wrong_files(page, exports, pictures, tmp_path):
     five.parent.mkdir()
     table = LabelTable(("a", "b", "c", "d", "e"))
     utils.write_json(five, {"keras_seg_manifest": 1, "classes": table.to_json(), "files": {}})
+    onnx_network(tmp_path / "plain.onnx", SIZE, onnx.TensorProto.FLOAT)
     cases = [
         (("picture", text), r"notes\.png is not a picture that this browser can read"),
         (
@@ -482,7 +497,7 @@ def test_wrong_files(page, exports, pictures, tmp_path):
         (("model", tflite_cut), r"cut\.tflite cannot be loaded: "),
         (("model", text), r"notes\.png is no model: choose an \.onnx or a \.tflite file"),
         (("model", good / "model.onnx", other), r"manifest\.json is no manifest of keras_seg"),
-        (("model", good / "model.onnx", five), r"returns 4 classes, but its manifest names 5"),
+        (("model", tmp_path / "plain.onnx", five), r"returns 4 classes, but its manifest names 5"),
     ]
     steps = [("picture", pictures["same"])]
     for step, _ in cases:
