@@ -337,15 +337,15 @@ def _add_export(sub, formats=FORMATS):
             help=f"further files: {', '.join(quantized)} (float16, and int8 with --data or "
             "--calibration, which all but float16 and dynamic need)",
         )
+        sub.add_argument(
+            "--fallback",
+            type=int,
+            metavar="N",
+            help="of int8 and qdq, at most N groups of layers stay in float where int8 alone loses "
+            "too much (8 where the images have labels, else 0)",
+        )
     sub.add_argument(
         "--calibration", metavar="FOLDER", help="images whose ranges set the integers' scales"
-    )
-    sub.add_argument(
-        "--fallback",
-        type=int,
-        metavar="N",
-        help="at most so many groups of layers may stay in float in int8 and qdq files, those that "
-        "cost most; 0 for none (8 where there are labels)",
     )
     _add_data(sub, required=False)
     _add_held_out(sub)
@@ -952,7 +952,7 @@ def _export(options):
                 options.output,
                 formats=tuple(options.formats),
                 quantize=_quantize(options),
-                fallback=options.fallback,
+                fallback=getattr(options, "fallback", None),
                 size=tuple(options.size) if options.size else None,
                 output=options.output_kind,
                 confidence=options.confidence,

@@ -67,6 +67,8 @@ def quickstart(folder="quickstart", epochs=None):
         images=[sample.image for sample in samples],
         labels=[sample.label for sample in samples],
         bounds=bounds,
+        data_name="pictures of shapes, drawn by keras_seg",
+        licence="Apache-2.0, as keras_seg",
     )
     print(report)
     print(f"\nLook at {pictures}, and at the training in {folder / 'run' / 'previews'}.")

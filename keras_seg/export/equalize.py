@@ -53,6 +53,8 @@ def folded(model):
     The copy has weights of its own and computes the same function in inference mode. Layers that
     normalise over another axis, or are used twice, stay as they are.
     """
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
     graph = _Graph(model)
     new, weights = {}, {}
     for node in graph.nodes:
@@ -84,9 +86,10 @@ def folded(model):
         if not isinstance(layer, layers.Layer):
             return layer
         if id(layer) not in new:
-            nested = isinstance(layer, keras.Model) and hasattr(layer, "_nodes_by_depth")
-            new[id(layer)] = folded(layer) if nested else type(layer).from_config(_config(layer))
-            weights[id(layer)] = None if nested else layer.get_weights()
+            nested = isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth")
+            new[id(layer)] = folded(layer) if nested else _copied(layer)
+            shared = nested or new[id(layer)] is layer
+            weights[id(layer)] = None if shared else layer.get_weights()
         return new[id(layer)]
 
     def called(layer, *arguments, **options):
@@ -222,10 +225,14 @@ def _is_relu(layer):
     return isinstance(layer, layers.Activation) and layer.activation in _ACTIVATIONS
 
 
-def _config(layer):
-    config = layer.get_config()
-    config.pop("synchronized", None)
-    return config
+def _copied(layer):
+    """A layer like `layer`; that one itself if it cannot be made again: it will not be changed."""
+    try:
+        config = layer.get_config()
+        config.pop("synchronized", None)
+        return type(layer).from_config(config)
+    except (NotImplementedError, TypeError, ValueError):
+        return layer
 
 
 def _matrix(layer, channels):
@@ -326,7 +333,10 @@ def _ranges(model, tensors, images):
     measure = keras.Model(model.inputs, largest)
     found = None
     for image in images:
-        values = [keras.ops.convert_to_numpy(v) for v in measure.predict_on_batch(image)]
+        values = [
+            keras.ops.convert_to_numpy(v)
+            for v in keras.tree.flatten(measure.predict_on_batch(image))
+        ]
         found = (
             values if found is None else [np.maximum(*p) for p in zip(found, values, strict=True)]
         )

@@ -243,6 +243,13 @@ def export(
             "keras.Model, a .keras file or a training run's folder."
         )
     size = _checked_size(size, runner)
+    fixed = {"batch": runner.batch, "size": runner.input_size}
+    for name in dynamic:
+        if fixed[name] is not None:
+            raise ValueError(
+                f"{runner.name} was built for the {name} {fixed[name]} only, so that dynamic="
+                f"{name!r} is not possible. Build it with None there and load the weights."
+            )
     table = _checked_table(table, runner)
     model, half = runner.model, half_precision(runner.model)
     if half:
@@ -268,39 +275,8 @@ def export(
                 float_labels=target == "gpu-delegate",
             )
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
-        content = {
-            "keras_seg_manifest": 1,
-            "kind": "export",
-            "model": {
-                "name": model.name,
-                "parameters": model.count_params(),
-                "precision": half or "float32",
-                **_origin(runner.path),
-            },
-            "classes": table.to_json(),
-            "data": _data(runner.path, data_name, licence),
-            "input": {
-                "name": "image",
-                "dtype": "float32",
-                "layout": "NHWC",
-                "batch": 1,
-                "height": size[0],
-                "width": size[1],
-                "channels": runner.channels,
-                "range": [0, 255],
-                "order": "RGB",
-            },
-            "output": {
-                "name": output,
-                "dtype": graph.dtype,
-                "shape": list(graph.output_shape),
-                "meaning": OUTPUTS[output],
-                **lowres,
-            },
-            **_confidence(graph),
-            "target": target,
-            "versions": manifest.versions(),
-        }
+        content = _description(graph, runner, table, half, lowres)
+        content |= {"data": _data(runner.path, data_name, licence), "target": target}
         network, quantized = graph, {}
         if calibrated:
             with steps.step("equalising") as say, silence():
@@ -633,11 +609,43 @@ def _said_of(name, entry):
         )
 
 
-def _confidence(graph):
-    if "confidence" not in graph.outputs:
-        return {}
-    shape = list(graph.shapes["confidence"])
-    return {"confidence": {"name": "confidence", "dtype": "float32", "shape": shape}}
+def _description(graph, runner, table, half, lowres):
+    """The part of the manifest that is known before any file is written."""
+    _, height, width, channels = graph.input_shape
+    content = {
+        "keras_seg_manifest": 1,
+        "kind": "export",
+        "model": {
+            "name": graph.model.name,
+            "parameters": graph.model.count_params(),
+            "precision": half or "float32",
+            **_origin(runner.path),
+        },
+        "classes": table.to_json(),
+        "input": {
+            "name": "image",
+            "dtype": "float32",
+            "layout": "NHWC",
+            "batch": 1,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "range": [0, 255],
+            "order": "RGB",
+        },
+        "output": {
+            "name": graph.output,
+            "dtype": graph.dtype,
+            "shape": list(graph.output_shape),
+            "meaning": OUTPUTS[graph.output],
+            **lowres,
+        },
+        "versions": manifest.versions(),
+    }
+    if "confidence" in graph.outputs:
+        shape = list(graph.shapes["confidence"])
+        content["confidence"] = {"name": "confidence", "dtype": "float32", "shape": shape}
+    return content
 
 
 def _warnings(source, operators, data, lowres, quantized):

@@ -13,6 +13,7 @@ import importlib.util
 import keras
 import numpy as np
 
+from keras_seg.export import onnx_tidy
 from keras_seg.export.onnx_dynamic import (
     name_dimensions,
     open_shape,
@@ -24,6 +25,11 @@ from keras_seg.export.onnx_dynamic import (
 from keras_seg.export.origin import name_operators
 
 OPSET = 17
+
+# Arrays of more values than this are weights: no size, no factor, no statistics of a layer.
+LARGE = 4096
+# Bytes of weights in a file: those of a ProtoBuf message, less what the graph takes.
+LARGEST = 2**31 - 2**24
 
 
 def missing_packages():
@@ -47,6 +53,8 @@ def write(graph, path, dynamic=()):
         return
     try:
         _write(graph, path, dynamic)
+    except OSError:  # of the disk
+        raise
     except Exception as error:  # tf2onnx's errors share no base class
         raise refused(graph, dynamic, str(error)) from error
 
@@ -58,13 +66,14 @@ def _write(graph, path, dynamic):
     _erfc_to_erf(proto)
     _resize_to_sizes(proto)
     _shapes_to_initializers(proto)
-    _inputs_to_initializers(proto, kernels)
-    _fold_constants(proto)
-    _merge_into_convolutions(proto)
+    network = onnx_tidy.Network(proto, kernels)
+    del kernels
+    onnx_tidy.tidy(network)
+    proto, weights = _without_weights(proto, network)
+    del network
     _name_outputs(proto, graph)
     if dynamic:
         name_dimensions(proto, dynamic)
-    del proto.graph.value_info[:]
     _refuse_unknown_operators(proto, graph)
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -72,6 +81,13 @@ def _write(graph, path, dynamic):
         raise ValueError(
             f"The ONNX file of {graph.model.name!r} is not valid, so it was not written: {error}"
         ) from error
+    size = sum(array.nbytes for array in weights.values())
+    if size > LARGEST:
+        raise ValueError(
+            f"The weights of {graph.model.name!r} are {size / 1e9:.1f} GB, and an ONNX file holds "
+            "at most 2 GB. Leave 'onnx' out of `formats`."
+        )
+    _put_weights(proto, weights)
     onnx.save(proto, str(path))
 
 
@@ -214,105 +230,57 @@ def _shapes_to_initializers(proto):
             proto.graph.node.remove(node)
 
 
-def _inputs_to_initializers(proto, kernels):
+def _without_weights(proto, network):
+    """The tidied graph as a ModelProto that takes what is large as inputs: all that the full check
+    looks at, and nothing that is slow to copy."""
     import onnx
 
-    for info in [info for info in proto.graph.input if info.name in kernels]:
-        proto.graph.input.remove(info)
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(kernels[info.name], info.name))
+    nodes = []
+    for node in network.ordered():
+        made = onnx.helper.make_node(
+            node.op, node.inputs, node.outputs, domain=node.domain or None, **node.attributes
+        )
+        nodes.append(made)
+    used = {name for node in nodes for name in node.input} | set(network.outputs)
+    weights, tensors = {}, []
+    for name, array in network.values.items():
+        if name in used and array.size > LARGE:
+            weights[name] = array
+        elif name in used:
+            tensors.append(onnx.numpy_helper.from_array(array, name))
+    inputs = [*network.inputs]
+    inputs += [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in weights.items()
+    ]
+    outputs = list(proto.graph.output)
+    graph = onnx.helper.make_graph(nodes, proto.graph.name, inputs, outputs, tensors)
+    tidied = onnx.helper.make_model(
+        graph,
+        opset_imports=list(proto.opset_import),
+        ir_version=proto.ir_version,
+        producer_name="keras_seg",
+    )
+    return tidied, weights
 
 
-def _fold_constants(proto):
-    """Compute the nodes that depend on initialisers alone: the transposes of the kernels."""
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    values = {tensor.name: tensor for tensor in proto.graph.initializer}
-    kept = []
-    for node in proto.graph.node:
-        names = [name for name in node.input if name]
-        if not names or any(name not in values for name in names):
-            kept.append(node)
-            continue
-        feeds = {name: onnx.numpy_helper.to_array(values[name]) for name in names}
-        results = ReferenceEvaluator(node).run(None, feeds)
-        for name, result in zip(node.output, results, strict=True):
-            values[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(result), name)
-    _replace(proto, kept, values)
-
-
-def _merge_into_convolutions(proto):
-    """Merge a factor and an offset for each channel, as batch normalisation leaves them, into the
-    kernel and the bias of the convolution before them."""
-    import onnx
-
-    values = {tensor.name: tensor for tensor in proto.graph.initializer}
-    readers = collections.Counter(name for node in proto.graph.node for name in node.input)
-    readers.update(output.name for output in proto.graph.output)
-    makers, kept = {}, []
-    for node in proto.graph.node:
-        convolution, vector = _channel_operation(node, makers, values)
-        if vector is None or readers[convolution.output[0]] != 1:
-            kept.append(node)
-            if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in values:
-                makers[node.output[0]] = node
-            continue
-        kernel = onnx.numpy_helper.to_array(values[convolution.input[1]])
-        bias = np.zeros(vector.shape, vector.dtype)
-        if len(convolution.input) > 2:
-            bias = onnx.numpy_helper.to_array(values[convolution.input[2]])
-        if node.op_type == "Mul":
-            # (out, in, h, w); transposed convolutions have (in, out, h, w).
-            axis = 0 if convolution.op_type == "Conv" else 1
-            kernel = kernel * np.expand_dims(vector, [i for i in range(kernel.ndim) if i != axis])
-            bias = bias * vector
-        else:
-            bias = bias + vector
-        # New names: another convolution may read the same kernel.
-        names = [f"{node.output[0]}/kernel", f"{node.output[0]}/bias"]
-        for name, value in zip(names, (kernel, bias), strict=True):
-            values[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
-        del convolution.input[1:]
-        convolution.input.extend(names)
-        convolution.output[0] = node.output[0]
-        makers[node.output[0]] = convolution
-    _replace(proto, kept, values)
-
-
-def _channel_operation(node, makers, values):
-    """The convolution that `node` scales or shifts by channel and the vector, or (None, None)."""
+def _put_weights(proto, weights):
+    """Make the inputs that are weights initialisers. Empties `weights` on the way."""
     import onnx
 
-    if node.op_type not in ("Mul", "Add"):
-        return None, None
-    for name, other in (node.input, reversed(node.input)):
-        if name not in makers or other not in values:
-            continue
-        convolution = makers[name]
-        group = next((a.i for a in convolution.attribute if a.name == "group"), 1)
-        if convolution.op_type == "ConvTranspose" and group != 1:
-            continue
-        if len(convolution.input) > 2 and convolution.input[2] not in values:
-            continue
-        kernel = values[convolution.input[1]].dims
-        channels = kernel[0] if convolution.op_type == "Conv" else kernel[1]
-        if list(values[other].dims)[-3:] == [channels, 1, 1]:
-            return convolution, onnx.numpy_helper.to_array(values[other]).reshape(channels)
-    return None, None
-
-
-def _replace(proto, nodes, values):
-    """Set the graph's nodes, and those of the initialisers `values` that they read."""
-    import onnx
-
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    used = {name for node in nodes for name in node.input}
-    used |= {output.name for output in proto.graph.output}
-    tensors = [tensor for name, tensor in values.items() if name in used]
-    tensors = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in tensors]
-    del proto.graph.node[:], proto.graph.initializer[:]
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(tensors)
+    inputs = [info for info in proto.graph.input if info.name not in weights]
+    inputs = [onnx.ValueInfoProto.FromString(info.SerializeToString()) for info in inputs]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    for name in list(weights):
+        array = weights.pop(name)
+        tensor = proto.graph.initializer.add()
+        tensor.name = name
+        tensor.dims.extend(array.shape)
+        tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.raw_data = array.tobytes()
 
 
 def _name_outputs(proto, graph):
@@ -336,7 +304,7 @@ def _refuse_unknown_operators(proto, graph):
     import onnx
 
     unknown = [
-        (node.op_type, node.name)
+        (node.op_type, node.name or node.output[0])
         for node in proto.graph.node
         if not onnx.defs.has(node.op_type, OPSET, node.domain)
     ]

@@ -6,11 +6,13 @@ runtimes read it too. Signed 8 bits on both sides: unsigned activations saturate
 without VNNI, where the same file would then give other labels.
 """
 
+import collections
 import pathlib
 
 import numpy as np
 
 from keras_seg.export import onnx as onnx_file
+from keras_seg.export.pictures import of_full_range
 
 
 def write_float(graph, path):
@@ -41,7 +43,7 @@ def quantize(source, path, images, floats=()):
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
-            self._images = iter(images)
+            self._images = of_full_range(images)
 
         def get_next(self):
             image = next(self._images, None)
@@ -67,32 +69,47 @@ def quantize(source, path, images, floats=()):
 
 
 def nodes(path):
-    """[(name, operator, inputs, outputs)] of the nodes of a file, without constant inputs."""
+    """[(names, operators, inputs that are no constants, first output)] of a file's operators.
+
+    A ReLU is one with the operator before it, as in int8: apart, what is between them is rounded.
+    """
     import onnx
 
     graph = onnx.load(str(path)).graph
     constants = {tensor.name for tensor in graph.initializer}
-    return [
-        (n.name, n.op_type, [i for i in n.input if i and i not in constants], list(n.output))
-        for n in graph.node
-    ]
+    readers = collections.Counter(name for node in graph.node for name in node.input)
+    readers.update(output.name for output in graph.output)
+    found = {}
+    for node in graph.node:
+        inputs = [name for name in node.input if name and name not in constants]
+        names, operators = (node.name,), (node.op_type,)
+        before = found.get(inputs[0]) if inputs else None
+        if node.op_type in ("Relu", "Clip") and before and readers[inputs[0]] == 1:
+            del found[inputs[0]]
+            names, operators, inputs = before[0] + names, before[1] + operators, before[2]
+        found[node.output[0]] = (names, operators, inputs, node.output[0])
+    return list(found.values())
 
 
 def values(path, image, names):
-    """{tensor: value as float32} of those of the tensors `names` that a file computes."""
+    """{tensor: value as float32} of those of the tensors `names` that a file computes, rounded."""
     import onnx
     import onnxruntime
 
     proto = onnx.load(str(path))
     inferred = onnx.shape_inference.infer_shapes(proto).graph
-    known = {info.name: info for info in [*inferred.value_info, *inferred.output]}
+    made = {name for node in proto.graph.node for name in node.output}
+    known = {i.name: i for i in [*inferred.value_info, *inferred.output] if i.name in made}
     returned = {output.name for output in proto.graph.output}
-    wanted = [name for name in names if name in known]
-    proto.graph.output.extend(known[name] for name in wanted if name not in returned)
+    # What the quantiser calls a tensor behind the pair that rounds it.
+    behind = {name: f"{name}_DequantizeLinear_Output" for name in names}
+    wanted = {n: behind[n] if behind[n] in known else n for n in names}
+    wanted = {name: tensor for name, tensor in wanted.items() if tensor in known}
+    proto.graph.output.extend(known[t] for t in wanted.values() if t not in returned)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found = session.run(wanted, {"image": image})
+    found = session.run(list(wanted.values()), {"image": image})
     return {n: np.asarray(v, "float32") for n, v in zip(wanted, found, strict=True)}

@@ -132,6 +132,21 @@ def fit(pixels, size, *, nearest=False):
     return np.stack([plane(pixels[..., c]) for c in range(pixels.shape[2])], axis=-1)
 
 
+def of_full_range(images):
+    """Images that int8 is calibrated on, the darkest value of the first one 0, the brightest 255.
+
+    The step of the pixels is then 1 and their zero 0 whatever the images are, so that no pixel is
+    rounded, and uint8 pixels may enter as they are.
+    """
+    for number, image in enumerate(images):
+        if number == 0:
+            image = image.copy()
+            values = image.reshape(-1)
+            values[values.argmin()] = 0
+            values[values.argmax()] = 255
+        yield image
+
+
 def made_up(count, size, channels):
     """Pictures for when nothing real is given. Shapes, unlike noise, have something to segment."""
     from keras_seg.data import shapes

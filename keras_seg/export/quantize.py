@@ -2,14 +2,14 @@
 
 Where int8 costs more than the bound, some layers stay in float. Which ones is measured:
 
-1. One picture runs through the float file and the quantised one. Of every tensor, the noise (mean
-   square of the difference over the variance) less that of what it is computed from is what its own
-   operator adds. The operators that add most are tried.
-2. A tensor is free of rounding only if what makes it and all that read it are in float. For each
-   operator tried, a file with these in float tells how many labels return to the float network's.
-3. Groups are left in float, the most useful first, until the loss is within the bound; then each is
-   put back in turn, and stays in int8 if the loss remains within the bound. What a group costs is
-   the loss with it in int8.
+1. One picture runs through the float file and the quantised one. The noise of a tensor is the mean
+   square of the difference over the variance, channel by channel; less the noise of what the tensor
+   is computed from, it is what its operator and the rounding behind it add.
+2. The tensor with most added noise is left in float: what makes it, and all that read it. With
+   these in float the loss is measured again, and the next tensor chosen, until the loss is within
+   the bound.
+3. Each choice is put back in turn, and stays in int8 if the loss remains within the bound. What the
+   others cost is how much greater the loss is with them in int8.
 """
 
 import copy
@@ -21,7 +21,6 @@ import numpy as np
 
 from keras_seg.export import onnx_quantize, targets, tflite
 from keras_seg.export.equalize import equalise, folded
-from keras_seg.export.origin import layer_names, layer_of
 from keras_seg.export.parity import away_from_ties, centre
 from keras_seg.inference import load_runner
 from keras_seg.metrics import confusion_matrix, scores
@@ -40,7 +39,6 @@ WITH_FALLBACK = ("int8", "qdq")
 # More calibration images change the measured ranges little and cost a run of the network each.
 MOST_CALIBRATION = 200
 _MEASURED = 16  # pictures for the ranges of single channels, and for the loss of a file
-_TRIED = 12
 _MOST_GROUPS = 8
 
 
@@ -98,17 +96,18 @@ class Loss:
         self.measure = "labels" if self._iou is None else "mean_iou"
 
     def __call__(self, path):
-        """(loss by the measure, share of pixels away from ties with another label) of a file."""
+        """The loss of a file by the measure."""
         runner = load_runner(path)
-        found, other, clear_pixels = [], 0, 0
+        found, other, pixels = [], 0, 0
         for image, _, expected, clear in self._cases:
             labels = runner.run(image)[0]
             labels = labels if labels.ndim == 2 else labels.argmax(-1)
             found.append(labels)
             other += int(((labels != expected) & clear).sum())
-            clear_pixels += int(clear.sum())
-        share = other / max(clear_pixels, 1)
-        return (share if self._iou is None else self._iou - self._mean_iou(found)), share
+            pixels += int(clear.sum())
+        if self._iou is None:
+            return other / max(pixels, 1)
+        return float(self._iou - self._mean_iou(found))
 
     def _mean_iou(self, predictions):
         matrix = 0
@@ -137,37 +136,43 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
         "operators", "cost"}], where the cost is by how much the loss is greater with that one
         in int8.
     """
-    before, unequal = loss(path)
+    before = loss(path)
     found = {"measure": loss.measure, "bound": bound, "loss": before, "loss_int8": before}
     found |= {"within": bool(before <= bound), "float_layers": []}
     if found["within"] or most < 1:
         return found
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         files = {"int8": _TFLite, "qdq": _Onnx}[precision](graph, folder, calibration)
-        trial = pathlib.Path(folder, path.name)
+        trial, image = pathlib.Path(folder, path.name), next(iter(calibration.spread(1)))
+
+        def names(groups):
+            return frozenset().union(*(group.names for group in groups))
 
         def measured(groups):
-            files.write(trial, frozenset().union(*(group.names for group in groups)))
+            files.write(trial, names(groups))
             return loss(trial)
 
-        tried = files.groups(next(iter(calibration.spread(1))))[:_TRIED]
-        gains = {group: unequal - measured([group])[1] for group in tried}
-        useful = sorted((g for g in tried if gains[g] > 0), key=gains.get, reverse=True)
-        best, chosen = before, []
-        for count in range(1, min(most, len(useful)) + 1):
-            now = measured(useful[:count])[0]
-            if now < best:
-                best, chosen = now, useful[:count]
-            if now <= bound:
+        files.write(trial)
+        tried, losses = [], [before]
+        while losses[-1] > bound and len(tried) < most:
+            groups = files.groups(image)
+            grown = [[*tried, g] for g in groups if g.names - names(tried)]
+            # With everything in float it would be no such file.
+            grown = [more for more in grown if names(more) != names(groups)]
+            if not grown:
                 break
+            tried = grown[0]
+            losses.append(measured(tried))
+        best = min(losses)
+        chosen = tried[: losses.index(best)]
         costs = {}
-        for group in reversed(chosen):
+        for group in chosen[::-1]:
             rest = [g for g in chosen if g is not group]
-            costs[group] = measured(rest)[0]
-            if costs[group] <= bound:
+            costs[group] = measured(rest)
+            if costs[group] <= max(bound, best):
                 chosen, best = rest, costs[group]
         if chosen:
-            files.write(path, frozenset().union(*(group.names for group in chosen)))
+            files.write(path, names(chosen))
     found |= {"loss": best, "within": bool(best <= bound)}
     found["float_layers"] = [
         {"layer": group.layer, "operators": list(group.operators), "cost": costs[group] - best}
@@ -191,7 +196,8 @@ class _TFLite:
         import tensorflow as tf
 
         self._tools = tf.lite.experimental
-        self._graph, self._folder = graph, pathlib.Path(folder)
+        self._graph, self._exact, self._content = graph, None, None
+        self._plain = pathlib.Path(folder, "plain.tflite")  # without the names of the signature
         images = calibration.spread(MOST_CALIBRATION)
         self._debugger = self._tools.QuantizationDebugger(
             converter=tflite.converter_of(graph, "int8", images),
@@ -199,26 +205,35 @@ class _TFLite:
         )
 
     def write(self, path, floats=frozenset()):
-        path.write_bytes(tflite.add_signature(self._content(floats), self._graph.outputs))
-
-    def _content(self, floats=frozenset()):
         names = sorted(floats)
         self._debugger.options = self._tools.QuantizationDebugOptions(denylisted_nodes=names)
-        return self._debugger.get_nondebug_quantized_model()
+        self._content = self._debugger.get_nondebug_quantized_model()
+        path.write_bytes(tflite.add_signature(self._content, self._graph.outputs))
 
     def groups(self, image):
-        """Groups, the one whose first operator adds most noise first."""
-        exact = tflite.converter_of(self._graph).convert()
-        content = self._content()
-        rounded = tflite.values(content, image)
-        path = self._folder / "rounded.tflite"
-        path.write_bytes(content)
+        """Groups of the file written last, that of the tensor with most added noise first."""
+        if self._exact is None:
+            self._exact = tflite.values(tflite.converter_of(self._graph).convert(), image)
+        rounded = tflite.values(self._content, image)
+        self._plain.write_bytes(self._content)
         nodes = [
-            (operation.outputs[0].name, operation.name, inputs, [operation.outputs[0].name])
-            for operation in targets.read(path)[1]
-            for inputs in [[t.name for t in operation.inputs if not t.constant]]
+            _Node(
+                (self._name(operation.outputs[0].name),),
+                (operation.name,),
+                [self._name(tensor.name) for tensor in operation.inputs if not tensor.constant],
+                self._name(operation.outputs[0].name),
+                tuple(tensor.name for tensor in operation.inputs if tensor.constant),
+            )
+            for operation in targets.read(self._plain)[1]
         ]
-        return _groups(nodes, tflite.values(exact, image), rounded, layer_names(self._graph.model))
+        rounded = {self._name(name): value for name, value in rounded.items()}
+        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=-1)
+
+    def _name(self, name):
+        """A tensor's name in the float file, which the quantiser goes by."""
+        # Where the name is there twice, in int8 and in float, a digit is put behind the first.
+        known = name in self._exact or name[:-1] not in self._exact
+        return name if known or not name[-1].isdigit() else name[:-1]
 
 
 class _Onnx:
@@ -226,45 +241,84 @@ class _Onnx:
 
     def __init__(self, graph, folder, calibration):
         self._graph, self._calibration = graph, calibration
+        self._exact, self._written = None, None
         self._float = pathlib.Path(folder) / "float.onnx"
         onnx_quantize.write_float(graph, self._float)
 
     def write(self, path, floats=frozenset()):
         images = self._calibration.spread(MOST_CALIBRATION)
         onnx_quantize.quantize(self._float, path, images, floats)
+        self._written = path
 
     def groups(self, image):
-        """Groups, the one whose first operator adds most noise first."""
-        nodes = onnx_quantize.nodes(self._float)
-        names = [name for *_, outputs in nodes for name in outputs]
-        path = self._float.with_name("rounded.onnx")
-        self.write(path)
-        exact, rounded = (onnx_quantize.values(p, image, names) for p in (self._float, path))
-        return _groups(nodes, exact, rounded, layer_names(self._graph.model))
+        """Groups of the file written last, that of the tensor with most added noise first."""
+        nodes = [_Node(*node) for node in onnx_quantize.nodes(self._float)]
+        names = [node.output for node in nodes]
+        if self._exact is None:
+            self._exact = onnx_quantize.values(self._float, image, names)
+        rounded = onnx_quantize.values(self._written, image, names)
+        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=1)
 
 
-def _groups(nodes, exact, rounded, layers):
-    """`_Group` for every node (name, operator, inputs, outputs) whose output is in both files.
+class _Node(NamedTuple):
+    """An operator of a file, or several that are computed as one."""
 
-    exact, rounded: {tensor: value}.
+    names: tuple  # by which the quantiser knows it
+    operators: tuple
+    inputs: list  # tensors that are no constants
+    output: str  # the first tensor that it returns
+    constants: tuple = ()  # names of tensors
+
+
+def _groups(nodes, exact, rounded, layers, axis):
+    """`_Group` of every `_Node` whose output is in both files; exact, rounded: {tensor: value}.
+
+    axis: that of the channels.
     """
-    noise, added, readers = {}, {}, {}
+    # Between two operators, one in float and one in int8, a file has the same tensor twice.
+    same = {}
     for node in nodes:
-        name, operator, inputs, outputs = node
-        for tensor in inputs:
-            readers.setdefault(tensor, []).append(node)
-        if outputs[0] in exact and outputs[0] in rounded and "QUANTIZE" not in operator:
-            value = exact[outputs[0]]
-            square = np.mean((rounded[outputs[0]] - value) ** 2)
-            noise[outputs[0]] = square / max(value.var(), 1e-30)
-            before = max((noise.get(tensor, 0.0) for tensor in inputs), default=0.0)
-            added[name] = noise[outputs[0]] - before
+        if _rounds(node) and node.output != node.inputs[0]:
+            same[node.output] = same.get(node.inputs[0], node.inputs[0])
+    noise = {}
+    for name, value in rounded.items():
+        name = same.get(name, name)
+        if name in exact:
+            noise[name] = max(_noise(value, exact[name], axis), noise.get(name, 0.0))
+    nodes = [
+        node._replace(inputs=[same.get(name, name) for name in node.inputs])
+        for node in nodes
+        if not _rounds(node)
+    ]
     found = []
     for node in nodes:
-        if node[0] not in added:
+        if node.output not in noise:
             continue
-        members = [node, *(n for n in readers.get(node[3][0], []) if "QUANTIZE" not in n[1])]
-        layer = layer_of([node[0], *node[3], *node[2]], layers) or node[0]
-        operators, names = zip(*((n[1], n[0]) for n in members), strict=True)
-        found.append((added[node[0]], _Group(layer, operators, frozenset(names))))
+        before = max((noise.get(name, 0.0) for name in node.inputs), default=0.0)
+        members = [node, *(other for other in nodes if node.output in other.inputs)]
+        hints = [*node.names, node.output, *node.constants, *node.inputs]
+        layer = targets.layer_of(hints, layers)
+        names = frozenset(name for member in members for name in member.names)
+        operators = tuple(name for member in members for name in member.operators)
+        group = _Group(layer or node.names[0], operators, names)
+        found.append((noise[node.output] - before, group))
     return [group for _, group in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _noise(value, exact, axis):
+    """Mean square of the difference over the variance, at most 1, on average over the channels.
+
+    Over all values at once, the channels with large values would hide what the others lose.
+    """
+    axis = axis if value.ndim > 1 else 0
+    rest = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+    square = ((value - exact) ** 2).mean(rest)
+    return float(np.minimum(square / np.maximum(exact.var(rest), 1e-30), 1).mean())
+
+
+def _rounds(node):
+    return node.operators[0] in ("QUANTIZE", "DEQUANTIZE")
+
+
+def _layers(graph):
+    return {layer.name for layer in graph.model._flatten_layers(include_self=False)}

@@ -91,6 +91,20 @@ def read(path):
     return inputs, found
 
 
+def problems(path, target):
+    """A list of (`Operation`, why `target` cannot run it); None stands for the file's input."""
+    rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
+    inputs, operations = read(path)
+    found = []
+    for tensor in inputs if target == "gpu-delegate" else ():
+        if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
+            shape = list(tensor.shape)
+            reason = f"the input is {tensor.dtype.lower()} {shape}, not one image of float32"
+            found.append((None, reason))
+    reasons = ((operation, rule(operation)) for operation in operations)
+    return found + [pair for pair in reasons if pair[1]]
+
+
 def check(path, target, precision, model=None):
     """Raise ValueError, with operators and layers, for a file that `target` cannot run as a whole.
 
@@ -104,18 +118,11 @@ def check(path, target, precision, model=None):
     """
     if target == "nnapi-int8" and precision not in ("int8", "uint8"):
         target = "cpu"
-    rule = {"cpu": _cpu, "gpu-delegate": _gpu, "nnapi-int8": _nnapi}[target]
-    inputs, operations = read(path)
     layers = set() if model is None else layer_names(model)
     found = []
-    for tensor in inputs if target == "gpu-delegate" else ():
-        if tensor.dtype != "FLOAT32" or tensor.shape[0] != 1:
-            shape = list(tensor.shape)
-            found.append(f"the input {shape} of {tensor.dtype.lower()}, not one float32 image")
-    for operation in operations:
-        reason = rule(operation)
-        if reason:
-            found.append(f"{operation.name} of {_layer(operation, layers)} ({reason})")
+    for operation, reason in problems(path, target):
+        where = "" if operation is None else f"{operation.name} of {_layer(operation, layers)}: "
+        found.append(f"{where}{reason}")
     if not found:
         return
     found = list(dict.fromkeys(found))  # a layer may have the same operator many times
@@ -241,13 +248,17 @@ def _nnapi(operation):
 
 
 def _layer(operation, layers):
-    names = (tensor.name for tensor in (*operation.outputs, *operation.inputs))
-    found = layer_of(names, layers)
-    return f"the layer {found!r}" if found else f"the output {operation.outputs[0].name!r}"
+    tensors = list(operation.outputs)
+    if any("/" in tensor.name for tensor in tensors):  # else it is none of a layer's own
+        tensors += operation.inputs
+    found = layer_of((tensor.name for tensor in tensors), layers)
+    return f"the layer {found!r}" if found else f"the tensor {operation.outputs[0].name!r}"
 
 
 def _tensor(tensor, types, model):
-    shape = () if tensor.shape is None else tuple(int(n) for n in tensor.shape)
+    # The signature has -1 for what is open, the shape a number to begin with.
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    shape = () if shape is None else tuple(int(n) for n in shape)
     data = model.buffers[tensor.buffer].data
     return Tensor(
         tensor.name.decode(), types[tensor.type], shape, data is not None and len(data) > 0

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 
+from keras_seg.export import tflite_split
 from keras_seg.export.origin import name_operators
+from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
-# The pictures that int8 and uint8 files take have this range; both then round it alike.
-_PIXELS = (0.0, 255.0)
 
 
 def write(graph, path, precision="float32", calibration=None):
@@ -41,8 +41,10 @@ def converter_of(graph, precision="float32", calibration=None):
     import tensorflow as tf
 
     function, concrete = graph.function, graph.concrete
-    if precision in ("int8", "uint8"):
-        function, concrete = _on_whole_pixels(graph, small_labels=precision == "uint8")
+    if precision == "uint8" and graph.outputs[0] == "labels":
+        function, concrete = _small_labels(graph)
+    if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
+        concrete, function = tflite_split.split_long_sums(graph)
     # The second argument keeps the variables alive. Given a tf.function there, the converter makes
     # them constants first: dilated convolutions and batch normalisation then fold into plain
     # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read
@@ -59,7 +61,10 @@ def converter_of(graph, precision="float32", calibration=None):
     if precision == "int16x8":
         wide = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [wide, builtins]  # the second: ARG_MAX has no int16
-    if precision in ("int8", "int16x8", "uint8"):
+    if precision in ("int8", "uint8"):
+        images = of_full_range(calibration)
+        converter.representative_dataset = lambda: ([image] for image in images)
+    if precision == "int16x8":
         converter.representative_dataset = lambda: ([image] for image in calibration)
     if precision == "uint8":
         converter.inference_input_type = tf.uint8
@@ -68,18 +73,16 @@ def converter_of(graph, precision="float32", calibration=None):
     return converter
 
 
-def _on_whole_pixels(graph, small_labels):
-    """The graph's function and trace with the range of the pixels written down, 0..255.
-
-    Measured, it would depend on the pictures, and a step of 0.98 would take pixels apart.
-    """
+def _small_labels(graph):
+    """The graph's function and trace with labels in uint8, where the classes' numbers fit."""
     import tensorflow as tf
 
+    if graph.network.output.shape[-1] > 256:
+        return graph.function, graph.concrete
+
     def call(image):
-        found = graph.function(tf.quantization.fake_quant_with_min_max_args(image, *_PIXELS))
-        if small_labels and "labels" in found and graph.network.output.shape[-1] <= 256:
-            found["labels"] = tf.cast(found["labels"], tf.uint8)
-        return found
+        found = graph.function(image)
+        return {**found, "labels": tf.cast(found["labels"], tf.uint8)}
 
     signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
     function = tf.function(call, input_signature=signature, autograph=False)

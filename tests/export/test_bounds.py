@@ -30,12 +30,14 @@ def ramp():
     return pixels.astype("uint8"), (pixels[..., 0] > 100).astype("uint8")
 
 
-def write_instead(monkeypatch, other):
-    """Let every TFLite file hold the network `other`: a conversion that went wrong."""
+def write_instead(monkeypatch, other, precision="float32"):
+    """Let TFLite files of one precision hold the network `other`: a conversion that went wrong."""
     write = tflite_file.write
 
-    def wrong(graph, *arguments):
-        write(type(graph)(other, SIZE, 1, "logits"), *arguments)
+    def wrong(graph, path, found="float32", calibration=None):
+        if found == precision:
+            graph = type(graph)(other, SIZE, 1, "logits")
+        write(graph, path, found, calibration)
 
     monkeypatch.setattr(tflite_file, "write", wrong)
 
@@ -117,13 +119,14 @@ def test_an_earlier_export_stays(ramp, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["files"]
 
 
-def test_bad_calibration_breaks_the_bound(ramp, tmp_path):
-    """Black images measure no range: int8 then loses, and is judged only where labels say so."""
+def test_int8_is_judged_by_its_mean_iou(ramp, tmp_path, monkeypatch):
+    """And only where there are labels."""
     net = linear((-1, 1), (100, -100))
-    black = np.zeros((2, *SIZE, 1), "uint8")
-    options = dict(quantize="int8", calibration=black, fallback=False)
+    write_instead(monkeypatch, linear((-1, 1), (110, -110)), "int8")
+    options = dict(quantize="int8", calibration=ramp[0], fallback=False)
     report = run(net, tmp_path / "unjudged", ramp, labels=None, **options)
     assert report.ok and report.rows[2]["verdict"] is None
+    assert report.rows[2]["clear_agreement"] < 0.98
     with pytest.raises(ExportError, match="model_int8.tflite: the mean IoU is lower by") as caught:
         run(net, tmp_path / "files", ramp, **options)
     assert "to do: Calibrate with more images" in str(caught.value)

@@ -1,0 +1,369 @@
+"""Quantised files: what enters and leaves them, equalisation, and layers that stay in float."""
+
+import json
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from keras_seg.export import export, tflite
+from keras_seg.export.equalize import equalise, folded
+from keras_seg.export.graph import StaticGraph
+from keras_seg.export.pictures import Pictures
+from keras_seg.inference import Predictor, load_runner
+from keras_seg.layers import (
+    GroupedConv2D,
+    PadLike,
+    Resize,
+    conv_bn_relu,
+    preprocess,
+)
+
+SIZE = (32, 40)
+COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])
+
+
+def pictures(count, seed=0):
+    """Noisy blocks in three colours (N, 32, 40, 3), and which colour each pixel has."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (count, 4, 5)).repeat(8, 1).repeat(8, 2)
+    images = COLOURS[labels] + rng.normal(0, 12, (*labels.shape, 3))
+    return np.clip(images, 0, 255).astype("uint8"), labels.astype("uint8")
+
+
+IMAGES, LABELS = pictures(6)
+
+
+def network(spread=1.0, activation="relu"):
+    """A network that tells the colours apart, with the weights written down, not trained.
+
+    The last channel of its first convolution is `spread` times the others, and the second one
+    divides by as much: with ReLU the function is the same for every spread.
+    """
+    image = keras.Input((*SIZE, 3), name="image")
+    first = layers.Conv2D(6, 3, padding="same", name="first")
+    second = layers.Conv2D(6, 1, activation="relu", name="second")
+    third = layers.Conv2D(6, 3, padding="same", activation="relu", name="third")
+    last = layers.Conv2D(3, 1, name="last")
+    x = layers.Activation(activation, name="active")(first(image))
+    net = keras.Model(image, last(third(second(x))), name="colours")
+    colour = np.eye(3) - 0.5 * (1 - np.eye(3))  # one colour less half of the two others
+    both = np.concatenate([colour, np.eye(3)], axis=1) / 64  # (3, 6)
+    factors = np.array([1, 1, 1, 1, 1, spread])
+    smooth = np.full((3, 3, 1, 1), 1 / 9)
+    first.set_weights([smooth * both * factors, np.zeros(6)])
+    second.set_weights([(np.eye(6) / factors[:, None])[None, None], np.zeros(6)])
+    third.set_weights([smooth * np.eye(6), np.zeros(6)])
+    last.set_weights([np.concatenate([2 * np.eye(3), 0.5 * np.eye(3)])[None, None], np.zeros(3)])
+    return net
+
+
+def exported(model, folder, **options):
+    defaults = dict(
+        formats=("tflite",),
+        quantize="int8",
+        calibration=pictures(8, seed=1)[0],
+        images=IMAGES,
+        labels=list(LABELS),
+        bounds=None,
+        progress=False,
+    )
+    return export(model, folder, **{**defaults, **options})
+
+
+def labels_of(path, images=IMAGES):
+    found = load_runner(path).run(images.astype("float32"))
+    return found if found.ndim == 3 else found.argmax(-1)
+
+
+def interpreter(path):
+    found = tf.lite.Interpreter(str(path))
+    found.allocate_tensors()
+    return found
+
+
+# --- precisions ---
+
+ALL = ("float16", "dynamic", "int8", "int16x8", "uint8", "qdq")
+NAMES = tuple(f"model_{name}.tflite" for name in ALL[:-1]) + ("model_int8.onnx",)
+
+
+@pytest.fixture(scope="module", params=["logits", "labels"])
+def files(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files") / "files"
+    report = exported(
+        network(), folder, formats=("tflite", "onnx"), quantize=ALL, output=request.param
+    )
+    return report
+
+
+def test_every_precision_finds_the_colours(files):
+    assert files.rows[0]["mean_iou"] > 0.85  # the network does what it was written for
+    expected = labels_of(files.folder / "model.tflite")
+    for name in NAMES:
+        assert (labels_of(files.folder / name) == expected).mean() >= 0.99
+    assert {p.name for p in files.folder.iterdir()} == {
+        *NAMES,
+        "model.tflite",
+        "model.onnx",
+        "manifest.json",
+    }
+
+
+def test_uint8_takes_pixels_as_they_are_and_no_float_is_left(files):
+    path = files.folder / "model_uint8.tflite"
+    found = interpreter(path)
+    (given,), (result,) = found.get_input_details(), found.get_output_details()
+    assert given["dtype"] == np.uint8 and given["quantization"] == (1.0, 0)
+    labels = files.manifest["output"]["name"] == "labels"
+    assert result["dtype"] == (np.uint8 if labels else np.int8)
+    assert result["shape"].tolist() == [1, *SIZE] + ([] if labels else [3])
+    types = {tensor["dtype"] for tensor in found.get_tensor_details()}
+    assert np.float32 not in types
+    assert files.manifest["files"]["model_uint8.tflite"]["input_dtype"] == "uint8"
+
+
+def test_uint8_gives_every_label_of_int8(files):
+    """Also on pictures far from those that it was calibrated on, and on every value 0..255."""
+    rng = np.random.default_rng(3)
+    images = np.concatenate([IMAGES, rng.integers(0, 256, (4, *SIZE, 3), "uint8")])
+    one, other = (files.folder / f"model_{name}.tflite" for name in ("int8", "uint8"))
+    np.testing.assert_array_equal(labels_of(one, images), labels_of(other, images))
+    # and in the runtime itself
+    found = interpreter(other)
+    found.set_tensor(found.get_input_details()[0]["index"], images[:1])
+    found.invoke()
+    values = found.get_tensor(found.get_output_details()[0]["index"])
+    values = values if values.ndim == 3 else values.argmax(-1)
+    np.testing.assert_array_equal(values, labels_of(one, images[:1]))
+    found = Predictor(other).predict(images[0])
+    np.testing.assert_array_equal(found, labels_of(one, images[:1])[0])
+
+
+def test_weights_and_activations_have_the_promised_types(files):
+    kinds = {}
+    for name in ("int8", "int16x8"):
+        found = interpreter(files.folder / f"model_{name}.tflite")
+        assert found.get_input_details()[0]["dtype"] == np.float32
+        kinds[name] = {t["dtype"] for t in found.get_tensor_details() if len(t["shape"]) == 4}
+    assert {np.int8, np.int16} <= kinds["int16x8"]
+    assert np.int8 in kinds["int8"] and np.int16 not in kinds["int8"]
+
+
+def test_dynamic_has_kernels_in_int8_and_needs_no_images(tmp_path):
+    """The converter leaves kernels of fewer than 1024 numbers as they are."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(16, 3, activation="relu")(image)
+    net = keras.Model(image, layers.Conv2D(16, 3)(x))
+    report = exported(
+        net, tmp_path / "files", quantize="dynamic", calibration=None, images=None, labels=None
+    )
+    found = interpreter(tmp_path / "files" / "model_dynamic.tflite")
+    kernels = [t["dtype"] for t in found.get_tensor_details() if list(t["shape"]) == [16, 3, 3, 16]]
+    assert kernels == [np.int8]
+    assert report.rows[-1]["precision"] == "dynamic" and report.rows[-1]["difference"] < 0.2
+
+
+def test_qdq_is_valid_onnx_and_computes_in_int8(files):
+    path = files.folder / "model_int8.onnx"
+    proto = onnx.load(str(path))
+    onnx.checker.check_model(proto, full_check=True)
+    assert {o.domain: o.version for o in proto.opset_import}[""] >= 17
+    assert proto.ir_version <= 10  # what onnxruntime-web 1.17 and later reads
+    scales = {t.name: t for t in proto.graph.initializer}
+    kernels = [n for n in proto.graph.node if n.op_type == "DequantizeLinear"]
+    kernels = [n for n in kernels if n.input[0] in scales and len(scales[n.input[0]].dims) == 4]
+    assert len(kernels) == 4
+    for node in kernels:
+        assert scales[node.input[0]].data_type == onnx.TensorProto.INT8
+        assert len(scales[node.input[1]].dims) == 1  # a step for each output channel
+    # onnxruntime joins the pairs with the convolutions when it optimises.
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path.parent.parent / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found = [n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node]
+    assert found.count("QLinearConv") == 4
+
+
+@pytest.mark.parametrize("name", ["int8", "int16x8", "uint8", "qdq"])
+def test_ranges_are_measured_on_given_images_only(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name} needs images to measure the ranges on"):
+        exported(
+            network(), tmp_path / "a", formats=("tflite", "onnx"), quantize=name, calibration=None
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_fallback_must_be_a_number(tmp_path):
+    for value in ("yes", -1, 1.5):
+        with pytest.raises(ValueError, match="fallback must be True, False or a number of layers"):
+            exported(network(), tmp_path / "a", fallback=value)
+
+
+# --- folding and equalisation ---
+
+
+def random_weights(model, seed=0):
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        shape = variable.shape
+        if variable.path.endswith(("gamma", "moving_variance")):
+            variable.assign(10 ** rng.uniform(-2, 2, shape))  # channels of very different range
+        else:
+            variable.assign(rng.normal(0, 0.3, shape))
+    return model
+
+
+def hard_network():
+    """What the two steps must see through, and what they must leave alone."""
+    image = keras.Input((24, 20, 3), name="image")
+    x = preprocess(image, "caffe")  # swaps the channels
+    x = conv_bn_relu(x, 8, name="stem")
+    skip = x
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, use_bias=False)(x)
+    x = layers.BatchNormalization(scale=False)(x)
+    x = layers.PReLU(shared_axes=[1, 2])(x)
+    x = GroupedConv2D(8, 3, padding="same", groups=4)(x)
+    x = layers.BatchNormalization(center=False)(x)
+    x = layers.LeakyReLU(0.1)(x)
+    x = layers.Conv2DTranspose(6, 2, strides=2, use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Concatenate()([x, layers.Dropout(0.5)(skip)])
+    x = layers.BatchNormalization(name="before")(x)  # before its convolution, as in DenseNet
+    x = layers.Conv2D(6, 3, padding="same", activation="relu")(layers.ReLU()(x))
+    twice = layers.Conv2D(6, 1, name="twice")
+    x = layers.Add()([twice(x), twice(layers.ReLU(6.0)(x))])
+    x = layers.Conv2D(5, 3, activation="swish", padding="same")(x)
+    x = PadLike()(layers.Cropping2D(1)(x), image)
+    x = Resize(size=(30, 25))(layers.Conv2D(4, 1)(x))
+    return random_weights(keras.Model(image, x))
+
+
+def test_folding_and_equalisation_keep_the_function():
+    model = hard_network()
+    before = model.get_weights()
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (3, 24, 20, 3)).astype("float32")
+    expected = model(images, training=False).numpy()
+    copy = folded(model)
+    assert not [x for x in copy.layers if isinstance(x, layers.BatchNormalization)]
+    difference = np.abs(copy(images, training=False).numpy() - expected).max()
+    assert difference < 1e-4 * expected.std()
+
+    kernels = {x.name: x.get_weights()[0] for x in copy.layers if isinstance(x, layers.Conv2D)}
+    assert equalise(copy, [image[None] for image in images]) >= 5
+    changed = [
+        name
+        for name in kernels
+        if not np.allclose(kernels[name], copy.get_layer(name).get_weights()[0])
+    ]
+    assert "stem_conv" in changed and "twice" not in changed
+    difference = np.abs(copy(images, training=False).numpy() - expected).max()
+    assert difference < 1e-4 * expected.std()
+    for one, other in zip(before, model.get_weights(), strict=True):  # the model is as it was
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_nested_model_is_folded_too():
+    image = keras.Input((16, 16, 3), name="image")
+    inner = keras.Input((16, 16, 3))
+    trunk = keras.Model(inner, conv_bn_relu(conv_bn_relu(inner, 4, name="a"), 4, name="b"))
+    model = random_weights(keras.Model(image, layers.Conv2D(2, 1)(trunk(image))))
+    copy = folded(model)
+    values = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype("float32")
+    expected = model(values, training=False).numpy()
+    assert np.abs(copy(values, training=False).numpy() - expected).max() < 1e-4 * expected.std()
+    names = [type(x).__name__ for x in copy._flatten_layers()]
+    assert "BatchNormalization" not in names
+
+
+def test_layers_without_a_configuration_and_sequential_models():
+    class Shift(layers.Layer):
+        def __init__(self, by):
+            super().__init__()
+            self.by = by
+
+        def get_config(self):
+            raise NotImplementedError
+
+        def call(self, x):
+            return x + self.by
+
+    parts = [conv for i in range(2) for conv in (layers.Conv2D(4, 3), layers.ReLU(), Shift(i))]
+    model = keras.Sequential([keras.Input((12, 10, 3)), *parts, layers.BatchNormalization()])
+    random_weights(model)
+    values = np.random.default_rng(0).uniform(0, 255, (1, 12, 10, 3)).astype("float32")
+    expected = model(values, training=False).numpy()
+    copy = folded(model)
+    equalise(copy, [values])
+    assert np.abs(copy(values, training=False).numpy() - expected).max() < 1e-4 * expected.std()
+
+
+def test_equalisation_repairs_channels_of_very_different_range(tmp_path):
+    """A tensor of activations has one step for all channels: where one is 1000 times another, the
+    smaller is lost."""
+    model = network(spread=1000.0)
+    expected = labels_of_keras(model)
+    np.testing.assert_array_equal(expected, labels_of_keras(network()))  # the same function
+    graph = StaticGraph(model, SIZE, 3, "logits")
+    plain = tmp_path / "plain.tflite"
+    calibration = Pictures(pictures(8, seed=1)[0], SIZE, 3, "calibration")
+    tflite.write(graph, plain, "int8", calibration.spread(8))
+    assert (labels_of(plain) == expected).mean() < 0.9
+    report = exported(model, tmp_path / "files", fallback=False)
+    assert (labels_of(report.folder / "model_int8.tflite") == expected).mean() >= 0.99
+    assert report.manifest["quantization"]["equalised_layers"] == 3
+
+
+def labels_of_keras(model):
+    return model(IMAGES.astype("float32"), training=False).numpy().argmax(-1)
+
+
+# --- layers in float ---
+
+
+@pytest.mark.parametrize(
+    "name,quantize", [("model_int8.tflite", "int8"), ("model_int8.onnx", "qdq")]
+)
+def test_layers_that_cost_most_stay_in_float(tmp_path, name, quantize):
+    """Swish does not commute with factors, so that equalisation cannot help."""
+    model = network(spread=1000.0, activation="swish")
+    options = dict(formats=("tflite", "onnx"), quantize=quantize)
+    alone = exported(model, tmp_path / "alone", fallback=False, **options)
+    row = next(row for row in alone.rows if row["file"] == name)
+    assert row["mean_iou_change"] < -0.05
+    assert alone.manifest["quantization"]["files"] == {}
+
+    report = exported(model, tmp_path / "files", **options)  # on by itself: there are labels
+    row = next(row for row in report.rows if row["file"] == name)
+    assert row["mean_iou_change"] >= -0.005
+    found = json.loads((tmp_path / "files" / "manifest.json").read_text())["quantization"]
+    entry = found["files"][name]
+    assert entry["within"] and entry["measure"] == "mean_iou" and entry["bound"] == 0.005
+    assert entry["loss"] == pytest.approx(-row["mean_iou_change"], abs=1e-6)
+    kept = [layer["layer"] for layer in entry["float_layers"]]
+    assert "first" in kept  # its output is what int8 cannot hold
+    assert all(layer["cost"] > 0 for layer in entry["float_layers"])
+    assert f"{name}: int8 throughout loses" in str(report) and "first" in str(report)
+    # the rest is in int8
+    counts = report.manifest["operators"][name]
+    assert counts["QUANTIZE" if name.endswith("tflite") else "QuantizeLinear"] >= 1
+
+
+def test_without_labels_fallback_is_on_request_and_goes_by_the_labels_that_change(tmp_path):
+    model = network(spread=1000.0, activation="swish")
+    plain = exported(model, tmp_path / "plain", labels=None)
+    assert plain.manifest["quantization"]["files"] == {}
+    report = exported(model, tmp_path / "files", labels=None, fallback=2)
+    entry = report.manifest["quantization"]["files"]["model_int8.tflite"]
+    assert entry["measure"] == "labels"
+    assert entry["loss"] < entry["loss_int8"]
+    assert len(entry["float_layers"]) <= 2
+    assert report.rows[-1]["clear_agreement"] == pytest.approx(1 - entry["loss"], abs=1e-6)
