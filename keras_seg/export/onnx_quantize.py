@@ -16,7 +16,11 @@ from keras_seg.export.pictures import of_full_range
 
 
 def write_float(graph, path):
-    """Write the `StaticGraph` as an `.onnx` file in the form that the quantiser wants."""
+    """Write the `StaticGraph` as an `.onnx` file in the form that the quantiser wants.
+
+    Every node is called as its first output, so that each has a name, and one of its own.
+    """
+    import onnx
     from onnxruntime.quantization import quant_pre_process
 
     plain = path.with_suffix(".plain.onnx")
@@ -24,6 +28,10 @@ def write_float(graph, path):
     # All sizes are known, so that the plain shape inference is enough.
     quant_pre_process(plain, path, skip_symbolic_shape=True)
     plain.unlink()
+    proto = onnx.load(str(path))
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    onnx.save(proto, str(path))
 
 
 def quantize(source, path, images, floats=()):

@@ -2,12 +2,14 @@
 
 Where int8 costs more than the bound, some layers stay in float. Which ones is measured:
 
-1. One picture runs through the float file and the quantised one. The noise of a tensor is the mean
-   square of the difference over the variance, channel by channel; less the noise of what the tensor
-   is computed from, it is what its operator and the rounding behind it add.
-2. The tensor with most added noise is left in float: what makes it, and all that read it. With
-   these in float the loss is measured again, and the next tensor chosen, until the loss is within
-   the bound.
+1. The network is cut into eight stretches, and the loss is measured with each of them in float. If
+   one holds the bound, it is halved as long as a half holds it.
+2. If none does: one picture runs through the float file and the quantised one. The noise of a
+   tensor is the mean square of the difference over the variance, channel by channel; less the noise
+   of what the tensor is computed from, it is what its operator and the rounding behind it add. The
+   tensor with most added noise is left in float, what makes it and all that read it. With these in
+   float the loss and the noise are measured again, and the next tensor chosen, until the bound
+   holds.
 3. Each choice is put back in turn, and stays in int8 if the loss remains within the bound. What the
    others cost is how much greater the loss is with them in int8.
 """
@@ -40,6 +42,7 @@ WITH_FALLBACK = ("int8", "qdq")
 MOST_CALIBRATION = 200
 _MEASURED = 16  # pictures for the ranges of single channels, and for the loss of a file
 _MOST_GROUPS = 8
+_STRETCHES = 8
 
 
 def prepared(graph, calibration):
@@ -153,32 +156,61 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
             return loss(trial)
 
         files.write(trial)
-        tried, losses = [], [before]
-        while losses[-1] > bound and len(tried) < most:
-            groups = files.groups(image)
-            grown = [[*tried, g] for g in groups if g.names - names(tried)]
-            # With everything in float it would be no such file.
-            grown = [more for more in grown if names(more) != names(groups)]
-            if not grown:
-                break
-            tried = grown[0]
-            losses.append(measured(tried))
-        best = min(losses)
-        chosen = tried[: losses.index(best)]
+        chosen, best = _one_stretch(files.groups(image), measured, bound)
+        if best is None:
+            files.write(trial)
+            tried, losses = [], [before]
+            while losses[-1] > bound and len(tried) < most:
+                groups = sorted(files.groups(image), key=lambda group: -group.noise)
+                grown = [[*tried, g] for g in groups if g.names - names(tried)]
+                # With everything in float it would be no such file.
+                grown = [more for more in grown if names(more) != names(groups)]
+                if not grown:
+                    break
+                tried = grown[0]
+                losses.append(measured(tried))
+            best = min(losses)
+            chosen = tried[: losses.index(best)]
         costs = {}
         for group in chosen[::-1]:
             rest = [g for g in chosen if g is not group]
             costs[group] = measured(rest)
             if costs[group] <= max(bound, best):
                 chosen, best = rest, costs[group]
+        if len(chosen) > most:
+            chosen = sorted(chosen, key=costs.get, reverse=True)[:most]
+            best = measured(chosen)
         if chosen:
             files.write(path, names(chosen))
     found |= {"loss": best, "within": bool(best <= bound)}
     found["float_layers"] = [
-        {"layer": group.layer, "operators": list(group.operators), "cost": costs[group] - best}
+        {
+            "layer": group.layer,
+            "operators": list(group.operators),
+            "cost": max(costs[group] - best, 0.0),
+        }
         for group in chosen
     ]
     return found
+
+
+def _one_stretch(groups, measured, bound):
+    """(groups, loss): a short stretch of the network that alone holds the bound, or ([], None)."""
+    count = len(groups)
+    if count < 2 * _STRETCHES:
+        return [], None
+    edges = [i * count // _STRETCHES for i in range(_STRETCHES + 1)]
+    parts = [groups[edges[i] : edges[i + 1]] for i in range(_STRETCHES)]
+    found, best = [], None
+    while len(parts) > 1:
+        losses = [measured(part) for part in parts]
+        if min(losses) > bound:
+            break
+        best = min(losses)
+        found = parts[losses.index(best)]
+        half = len(found) // 2
+        parts = [part for part in (found[:half], found[half:]) if part]
+    return found, best
 
 
 class _Group(NamedTuple):
@@ -187,6 +219,7 @@ class _Group(NamedTuple):
     layer: str  # that the operator comes from
     operators: tuple  # theirs, as the format calls them
     names: frozenset  # by which the quantiser knows them
+    noise: float  # that the operator and the rounding behind it add
 
 
 class _TFLite:
@@ -211,7 +244,7 @@ class _TFLite:
         path.write_bytes(tflite.add_signature(self._content, self._graph.outputs))
 
     def groups(self, image):
-        """Groups of the file written last, that of the tensor with most added noise first."""
+        """The groups of the file written last, in the order of computing."""
         if self._exact is None:
             self._exact = tflite.values(tflite.converter_of(self._graph).convert(), image)
         rounded = tflite.values(self._content, image)
@@ -251,7 +284,7 @@ class _Onnx:
         self._written = path
 
     def groups(self, image):
-        """Groups of the file written last, that of the tensor with most added noise first."""
+        """The groups of the file written last, in the order of computing."""
         nodes = [_Node(*node) for node in onnx_quantize.nodes(self._float)]
         names = [node.output for node in nodes]
         if self._exact is None:
@@ -300,9 +333,9 @@ def _groups(nodes, exact, rounded, layers, axis):
         layer = targets.layer_of(hints, layers)
         names = frozenset(name for member in members for name in member.names)
         operators = tuple(name for member in members for name in member.operators)
-        group = _Group(layer or node.names[0], operators, names)
-        found.append((noise[node.output] - before, group))
-    return [group for _, group in sorted(found, key=lambda pair: -pair[0])]
+        added = noise[node.output] - before
+        found.append(_Group(layer or node.names[0], operators, names, added))
+    return found
 
 
 def _noise(value, exact, axis):
