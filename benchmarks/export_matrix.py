@@ -119,7 +119,7 @@ def measure(name, slim):
 
     from keras_seg import utils
     from keras_seg.export import count_macs
-    from keras_seg.export.exporter import FORMATS, QUANTIZE
+    from keras_seg.export.arguments import FORMATS, QUANTIZE
 
     keras.utils.set_random_seed(0)
     model, size, images = slim_network(name) if slim else full_network(name)

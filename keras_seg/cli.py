@@ -939,7 +939,7 @@ def _exporting(run):
 def _export(options):
     from keras_seg import inference
     from keras_seg.export import Bounds, export
-    from keras_seg.export.exporter import free_folder
+    from keras_seg.export.arguments import free_folder
 
     bounds = Bounds.parse(options.bounds)
     free_folder(options.output)  # before any image is read

@@ -1,16 +1,13 @@
 """`export`: from one Keras model to files for other runtimes, whole or not at all."""
 
 import contextlib
-import dataclasses
 import errno
 import functools
 import os
 import pathlib
 
-import keras
-import numpy as np
-
 from keras_seg.export import (
+    arguments,
     manifest,
     metadata,
     onnx,
@@ -22,92 +19,29 @@ from keras_seg.export import (
 )
 from keras_seg.export import quantize as quantization
 from keras_seg.export.benchmark import measure_export
-from keras_seg.export.bounds import DEFAULT_BOUNDS, Bounds, advice
+from keras_seg.export.bounds import DEFAULT_BOUNDS
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
+from keras_seg.export.report import ExportError, ExportReport, notes
 from keras_seg.inference import load_runner
 from keras_seg.utils import (
     atomic_path,
-    check_counts,
     read_json,
     sha256,
     silence,
-    unknown_name,
-    writable_folder,
     write_json,
 )
 
-FORMATS = ("saved_model", "tflite", "onnx")
-QUANTIZE = tuple(quantization.FORMATS)
-# What the files may return, and what that means.
-OUTPUTS = {
-    "logits": "logits (1, h, w, K); the class of a pixel is the index of its largest",
-    "logits_lowres": "logits (1, h, w, K) before the network's last enlargement",
-    "probabilities": "probabilities (1, h, w, K) of the classes",
-    "labels": "labels (1, h, w): the class of each pixel",
-}
-
 MOST_COMPARED = 16
 RUNS = 5  # of each file, for the times in the manifest
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportReport:
-    """What an export wrote and how it compares; `str(report)` is the table.
-
-    Attributes:
-        folder: where the files are.
-        files: their paths.
-        rows: one dict for the Keras model and for each file, see `keras_seg.export.parity.compare`.
-        manifest: the content of manifest.json.
-        ok: whether every file is within the bounds; None with `bounds=None`.
-        warnings: what a user should know, in sentences.
-        broken: which bounds are broken, and by how much, in sentences.
-    """
-
-    folder: pathlib.Path
-    files: tuple
-    rows: list
-    manifest: dict
-    ok: bool | None
-    warnings: tuple
-    broken: tuple = ()
-
-    def __str__(self):
-        found = self.manifest
-        size = f"{found['input']['height']} x {found['input']['width']}"
-        images = found["parity"]["images"]
-        source = found["parity"]["source"]
-        files = {"keras": found["model"], **found["files"]}
-        sizes = {name: entry["bytes"] for name, entry in found["files"].items()}
-        times = {name: e["latency"]["median"] for name, e in files.items() if "latency" in e}
-        title = f"{found['model']['name']}, {size}, on {images} images ({source})"
-        lines = [title, parity.table(self.rows, sizes, times)]
-        lines += [f"note: {warning}" for warning in self.warnings]
-        lines += [f"FAIL: {sentence}" for sentence in self.broken]
-        failed = [row["precision"] for row in self.rows if row["verdict"] == "FAIL"]
-        lines += [f"to do: {advice(precision)}" for precision in dict.fromkeys(failed)]
-        return "\n".join(lines)
-
-
-class ExportError(ValueError):
-    """A file is outside of the bounds, so that nothing was written. Its text is the whole table.
-
-    Attributes:
-        report: the `ExportReport` of what would have been written.
-    """
-
-    def __init__(self, report):
-        self.report = report
-        super().__init__(f"{report}\nNothing was written to {report.folder}.")
 
 
 def export(
     model_or_path,
     folder,
     *,
-    formats=FORMATS,
+    formats=arguments.FORMATS,
     size=None,
     quantize=("float16", "int8"),
     calibration=None,
@@ -201,40 +135,13 @@ def export(
             have (the layer is named), an output that the model does not have, a missing package,
             or a backend other than TensorFlow. No file is left behind.
     """
-    formats = _chosen("format", formats, FORMATS)
-    quantize = _chosen("quantization", quantize, QUANTIZE)
-    quantize = tuple(name for name in quantize if quantization.FORMATS[name] in formats)
-    if output not in OUTPUTS:
-        raise unknown_name("output", output, OUTPUTS)
-    if target not in targets.TARGETS:
-        raise unknown_name("target", target, targets.TARGETS)
-    _check_target(target, formats, quantize, output)
-    dynamic = _chosen("dynamic dimension", dynamic, onnx_dynamic.DYNAMIC)
-    if dynamic and "onnx" not in formats:
-        raise ValueError(
-            f"dynamic={dynamic!r} is about the .onnx file, and formats={formats!r} makes none. Add "
-            "'onnx', or leave dynamic out."
-        )
-    if not isinstance(confidence, bool):
-        raise ValueError(f"confidence must be True or False, got {confidence!r}.")
-    calibrated = [name for name in quantize if name in quantization.CALIBRATED]
-    if calibrated and calibration is None:
-        others = tuple(name for name in quantize if name not in calibrated)
-        raise ValueError(
-            f"{', '.join(calibrated)} needs images to measure the ranges on: calibration=..., a "
-            "folder, list, array or data set of about 100 images like those the model will see. "
-            f"Without {', '.join(calibrated)}: quantize={others!r}."
-        )
-    if fallback is not None and (not isinstance(fallback, int) or fallback < 0):
-        raise ValueError(f"fallback must be True, False or a number of layers, got {fallback!r}.")
-    if labels is not None and images is None:
-        raise ValueError("labels were given without images; give both.")
-    if bounds is not None and not isinstance(bounds, Bounds):
-        raise ValueError(f"bounds must be a keras_seg.export.Bounds or None, got {bounds!r}.")
+    formats, quantize, dynamic = arguments.checked_names(formats, quantize, dynamic)
+    arguments.check_output(output, confidence, target, formats, quantize)
+    arguments.check_images(quantize, calibration, images, labels)
     runs = RUNS * benchmark if isinstance(benchmark, bool) else benchmark
-    check_counts(0, benchmark=runs)
-    folder = free_folder(folder)
-    _check_tools(formats)
+    arguments.check_judging(fallback, bounds, runs)
+    folder = arguments.free_folder(folder)
+    arguments.check_tools(formats)
 
     runner = load_runner(model_or_path)
     if runner.kind != "keras" or runner.outputs_labels:
@@ -242,15 +149,9 @@ def export(
             f"{runner.name} is not a Keras model that returns logits; export starts from a "
             "keras.Model, a .keras file or a training run's folder."
         )
-    size = _checked_size(size, runner)
-    fixed = {"batch": runner.batch, "size": runner.input_size}
-    for name in dynamic:
-        if fixed[name] is not None:
-            raise ValueError(
-                f"{runner.name} was built for the {name} {fixed[name]} only, so that dynamic="
-                f"{name!r} is not possible. Build it with None there and load the weights."
-            )
-    table = _checked_table(table, runner)
+    size = arguments.checked_size(size, runner)
+    arguments.check_dynamic(dynamic, runner)
+    table = arguments.checked_table(table, runner)
     model, half = runner.model, half_precision(runner.model)
     if half:
         model = in_float32(model)
@@ -261,7 +162,7 @@ def export(
         else Pictures(calibration, size, runner.channels, "calibration")
     )
     pictures, source = _compared(images, labels, calibration, size, runner.channels)
-    _check_ids(pictures[0][1], runner, table)
+    arguments.check_ids(pictures[0][1], runner, table)
 
     steps = Progress(progress)
     with _whole(folder) as temporary:
@@ -278,7 +179,7 @@ def export(
         content = _description(graph, runner, table, half, lowres)
         content |= {"data": _data(runner.path, data_name, licence), "target": target}
         network, quantized = graph, {}
-        if calibrated:
+        if set(quantize) & set(quantization.CALIBRATED):
             with steps.step("equalising") as say, silence():
                 network, count = quantization.prepared(graph, calibration)
                 say(f"{count} layers")
@@ -287,7 +188,7 @@ def export(
         files = {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
-                of = network if precision in calibrated else graph
+                of = network if precision in quantization.CALIBRATED else graph
                 _write(name, precision, of, temporary / name, calibration, dynamic)
                 if measure is not None and precision in quantization.WITH_FALLBACK:
                     with silence():
@@ -328,7 +229,7 @@ def export(
             entry |= costs[name]
         broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
-        warnings = _warnings(source, operators, content["data"], lowres, quantized)
+        warnings = notes(source, operators, content["data"], lowres, quantized)
         content |= {
             "quantization": quantized,
             "operators": operators,
@@ -352,43 +253,6 @@ def export(
         if broken:
             raise ExportError(report)
     return report
-
-
-def _chosen(kind, names, known):
-    names = (names,) if isinstance(names, str) else tuple(names)
-    for name in names:
-        if name not in known:
-            raise unknown_name(kind, name, known)
-    if kind == "format" and not names:
-        raise ValueError(f"formats is empty; choose of {', '.join(known)}.")
-    return tuple(name for name in known if name in names)
-
-
-def free_folder(folder):
-    """`folder` as an absolute path, proved to be writable and free for an export.
-
-    Raises ValueError where it is not.
-    """
-    folder = pathlib.Path(folder).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"Cannot export to {folder}: it is a file. Give the name of a folder.")
-    if os.path.ismount(folder):
-        raise ValueError(f"Cannot replace the mounted folder {folder}; give a folder in it.")
-    writable_folder(folder.parent)
-    if not folder.exists() or not any(folder.iterdir()):
-        return folder
-    earlier = manifest.read(folder)
-    if earlier is None or earlier.get("kind") != "export":
-        raise ValueError(
-            f"{folder} is not empty and holds no earlier export. Give a new or an empty folder."
-        )
-    foreign = sorted({p.name for p in folder.iterdir()} - set(earlier["files"]) - {manifest.NAME})
-    if foreign:
-        raise ValueError(
-            f"{folder} holds an earlier export and also {', '.join(foreign)}, which would be lost. "
-            "Move them away, or give another folder."
-        )
-    return folder
 
 
 @contextlib.contextmanager
@@ -416,87 +280,6 @@ def _disk_is_full(error):
     kinds = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError)
     words = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
     return isinstance(error, kinds) and any(word in str(error) for word in words)
-
-
-def _check_target(target, formats, quantize, output):
-    if target != "cpu" and "tflite" not in formats:
-        raise ValueError(
-            f"target={target!r} is about .tflite files, and formats={formats!r} makes none. Add "
-            "'tflite', or leave target out."
-        )
-    integers = [precision for precision in quantize if precision in targets.INTEGERS]
-    if target == "nnapi-int8" and not integers:
-        raise ValueError(
-            "target='nnapi-int8' is for 8-bit accelerators: add 'int8' to `quantize` and give "
-            "calibration=..., images to measure the ranges on."
-        )
-    if target == "gpu-delegate" and output == "labels" and integers:
-        raise ValueError(
-            f"For target='gpu-delegate' labels are float32, which {', '.join(integers)} would "
-            "round to other labels. Leave it out, quantize=('float16',), or use output='logits'."
-        )
-
-
-def _check_tools(formats):
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"Export converts TensorFlow graphs, and Keras runs on {keras.backend.backend()} here. "
-            "Save the model with model.save('model.keras') and export that file in a process "
-            "with KERAS_BACKEND=tensorflow, on a machine where TensorFlow is installed."
-        )
-    missing = onnx.missing_packages() if "onnx" in formats else []
-    if missing:
-        raise ValueError(
-            f"ONNX export needs {', '.join(missing)}: pip install keras-seg[export]. Or leave "
-            "'onnx' out of `formats`."
-        )
-
-
-def _checked_size(size, runner):
-    if size is None:
-        if runner.input_size is None:
-            raise ValueError(
-                f"{runner.name} takes images of any size, the files take one: give size=(H, W)."
-            )
-        return runner.input_size
-    try:
-        height, width = (int(n) for n in size)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"size must be (height, width), got {size!r}.") from error
-    if height < 1 or width < 1 or (height, width) != tuple(size):
-        raise ValueError(f"size must be two whole numbers of at least 1, got {size!r}.")
-    if runner.input_size not in (None, (height, width)):
-        raise ValueError(
-            f"{runner.name} takes images of {runner.input_size} only, got size={(height, width)}."
-        )
-    return height, width
-
-
-def _checked_table(table, runner):
-    from keras_seg.data import LabelTable
-
-    if table is None and runner.path is not None:
-        table = manifest.class_table(runner.path)
-    if table is None:
-        table = LabelTable.default(runner.num_classes)
-    if table.num_classes != runner.num_classes:
-        raise ValueError(
-            f"The table has {table.num_classes} classes, {runner.name} has {runner.num_classes}."
-        )
-    return table
-
-
-def _check_ids(label, runner, table):
-    """Raise ValueError if the first label map has ids that are none of the model's classes."""
-    if label is None:
-        return
-    ids = np.setdiff1d(label, [*range(runner.num_classes), table.ignore_label])
-    if ids.size:
-        raise ValueError(
-            f"labels[0] has the ids {', '.join(map(str, ids[:6]))}; {runner.name} returns "
-            f"{runner.num_classes} classes, 0 to {runner.num_classes - 1}, and "
-            f"{table.ignore_label} is left out. Give the labels that it was trained with."
-        )
 
 
 def _compared(images, labels, calibration, size, channels):
@@ -592,23 +375,6 @@ def _measure(fallback, quantize, graph, pictures, runner, table, bounds):
     return functools.partial(quantization.with_fallback, loss=loss, bound=bound, **most)
 
 
-def _said_of(name, entry):
-    """Sentences on what `quantize.with_fallback` did to a file."""
-    unit = {"mean_iou": "of mean IoU", "labels": "of the labels"}[entry["measure"]]
-    loss, whole, bound = (f"{entry[key]:.2%}" for key in ("loss", "loss_int8", "bound"))
-    if entry["float_layers"]:
-        each = ", ".join(f"{f['layer']} ({f['cost']:.2%})" for f in entry["float_layers"])
-        yield (
-            f"{name}: int8 throughout loses {whole} {unit}, and {loss} with these layers and what "
-            f"reads them in float (what each would cost in int8): {each}."
-        )
-    if not entry["within"]:
-        yield (
-            f"{name} loses {loss} {unit}, more than {bound}, and no layers in float were found "
-            "that bring it below."
-        )
-
-
 def _description(graph, runner, table, half, lowres):
     """The part of the manifest that is known before any file is written."""
     _, height, width, channels = graph.input_shape
@@ -637,7 +403,7 @@ def _description(graph, runner, table, half, lowres):
             "name": graph.output,
             "dtype": graph.dtype,
             "shape": list(graph.output_shape),
-            "meaning": OUTPUTS[graph.output],
+            "meaning": arguments.OUTPUTS[graph.output],
             **lowres,
         },
         "versions": manifest.versions(),
@@ -646,40 +412,6 @@ def _description(graph, runner, table, half, lowres):
         shape = list(graph.shapes["confidence"])
         content["confidence"] = {"name": "confidence", "dtype": "float32", "shape": shape}
     return content
-
-
-def _warnings(source, operators, data, lowres, quantized):
-    found = []
-    for name, entry in quantized.get("files", {}).items():
-        found += _said_of(name, entry)
-    if lowres and lowres["resize"] is None:
-        found.append(
-            "the network enlarges its logits by more than a plain resize (it pads, crops or "
-            "convolves), so that a Predictor cannot place those at low resolution in the image."
-        )
-    if source == "made-up pictures":
-        found.append(
-            "compared on made-up pictures; give images=... (and labels=...) for figures that count."
-        )
-    missing = [
-        f"{key}=..."
-        for key, value in (("data_name", data["name"]), ("licence", data["licence"]))
-        if not value
-    ]
-    if missing:
-        found.append(
-            f"training data or licence are not stated in the files; give {', '.join(missing)}."
-        )
-    for name, counts in operators.items():
-        if not name.endswith(".tflite"):
-            continue
-        slow = sorted(op for op in counts if op in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"))
-        if slow:
-            found.append(f"{name} has {', '.join(slow)}: a dilated convolution was not folded.")
-        foreign = sorted(set(counts) - targets.GPU_DELEGATE)
-        if foreign:
-            found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
-    return tuple(found)
 
 
 def _origin(path):

@@ -19,7 +19,7 @@ from keras import layers
 
 from keras_seg.data import LabelTable, shapes
 from keras_seg.export import export
-from keras_seg.export.exporter import OUTPUTS
+from keras_seg.export.arguments import OUTPUTS
 from keras_seg.inference import Predictor
 from keras_seg.layers import conv_bn_relu, preprocess, resize_logits
 

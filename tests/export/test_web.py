@@ -24,7 +24,7 @@ from PIL import Image
 from keras_seg import utils
 from keras_seg.data import LabelTable, read_image, shapes
 from keras_seg.export import export
-from keras_seg.export.exporter import OUTPUTS
+from keras_seg.export.arguments import OUTPUTS
 from keras_seg.inference import Predictor, overlay
 from keras_seg.layers import conv_bn_relu, preprocess, resize_logits
 from keras_seg.models import UNet
