@@ -185,7 +185,7 @@ def export(
                 say(f"{count} layers")
             quantized = {"equalised_layers": count, "files": {}}
         measure = _measure(fallback, quantize, graph, pictures, runner, table, bounds)
-        files = {}
+        files, loose = {}, {}
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
                 of = network if precision in quantization.CALIBRATED else graph
@@ -199,6 +199,7 @@ def export(
                     files[name]["input_dtype"] = "uint8"
                 if files[name]["format"] == "tflite":
                     targets.check(temporary / name, target, precision, model)
+                    loose[name] = targets.loose_comparisons(temporary / name, model)
                     metadata.describe_tflite(temporary / name, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
         if dynamic:
@@ -229,7 +230,7 @@ def export(
             entry |= costs[name]
         broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
-        warnings = notes(source, operators, content["data"], lowres, quantized)
+        warnings = notes(source, operators, content["data"], lowres, quantized, loose)
         content |= {
             "quantization": quantized,
             "operators": operators,

@@ -58,11 +58,19 @@ class ExportError(ValueError):
         super().__init__(f"{report}\nNothing was written to {report.folder}.")
 
 
-def notes(source, operators, data, lowres, quantized):
-    """What a user should know, in sentences; the arguments are parts of the manifest."""
+def notes(source, operators, data, lowres, quantized, loose):
+    """What a user should know, in sentences.
+
+    `loose`: of each TFLite file, see `targets.loose_comparisons`; the other arguments are parts of the
+    manifest.
+    """
     found = []
     for name, entry in quantized.get("files", {}).items():
         found += _said_of(name, entry)
+        if name == "model_int8.tflite" and entry["float_layers"] and "model_uint8.tflite" in loose:
+            found.append(
+                f"model_uint8.tflite has no layer in float, so that it differs from {name}."
+            )
     if lowres and lowres["resize"] is None:
         found.append(
             "the network enlarges its logits by more than a plain resize (it pads, crops or "
@@ -81,6 +89,13 @@ def notes(source, operators, data, lowres, quantized):
         found.append(
             f"training data or licence are not stated in the files; give {', '.join(missing)}."
         )
+    for name, compared in loose.items():
+        if compared:
+            found.append(
+                f"{name}: {', '.join(compared)} sees values that LiteRT's 8-bit comparison gets "
+                "wrong (they must reach 1, and no more than 255). Unpooling puts values in wrong "
+                "places there; normalise the layer before it, or use the float16 file."
+            )
     for name, counts in operators.items():
         if not name.endswith(".tflite"):
             continue

@@ -44,6 +44,7 @@ NNAPI_INT8 = frozenset(
 )
 # Precisions whose activations are integers.
 INTEGERS = ("int8", "uint8", "int16x8")
+_COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 _MOST_NAMED = 6
 
 
@@ -54,6 +55,7 @@ class Tensor(NamedTuple):
     dtype: str  # of the schema: "FLOAT32", "INT8", ...
     shape: tuple
     constant: bool
+    step: float | None = None  # of an integer tensor that stands for real numbers
 
 
 class Operation(NamedTuple):
@@ -134,6 +136,24 @@ def check(path, target, precision, model=None):
         f"{'; '.join(listed)}{more}. Replace these layers, or choose another target "
         f"({', '.join(TARGETS)}) or output."
     )
+
+
+def loose_comparisons(path, model=None):
+    """Layers of a `.tflite` file, each in words, whose 8-bit comparisons LiteRT gets wrong.
+
+    Its kernels bring both sides to a common step by a factor below one in fixed point, after eight
+    bits of headroom: steps of 1 and more do not fit in it, and below 1/256 neighbours fall together
+    (measured on x86 and ARM with LiteRT 2.3). Max-unpooling compares each value with the maximum.
+    """
+    layers = set() if model is None else layer_names(model)
+    found = []
+    for operation in read(path)[1]:
+        if operation.name not in _COMPARISONS or operation.inputs[0].dtype not in ("INT8", "UINT8"):
+            continue
+        steps = [tensor.step for tensor in operation.inputs if tensor.step is not None]
+        if any(not 1 / 256 <= step < 1 for step in steps):
+            found.append(f"{operation.name} of {_layer(operation, layers)}")
+    return list(dict.fromkeys(found))
 
 
 def _cpu(operation):
@@ -260,9 +280,10 @@ def _tensor(tensor, types, model):
     shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
     shape = () if shape is None else tuple(int(n) for n in shape)
     data = model.buffers[tensor.buffer].data
-    return Tensor(
-        tensor.name.decode(), types[tensor.type], shape, data is not None and len(data) > 0
-    )
+    constant = data is not None and len(data) > 0
+    steps = None if tensor.quantization is None else tensor.quantization.scale
+    step = float(steps[0]) if steps is not None and len(steps) == 1 else None
+    return Tensor(tensor.name.decode(), types[tensor.type], shape, constant, step)
 
 
 def _names(enumeration):

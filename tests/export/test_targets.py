@@ -13,6 +13,7 @@ from keras_seg.export.graph import StaticGraph
 from keras_seg.inference import load_runner
 from keras_seg.layers import (
     LocalResponseNormalization,
+    MaxUnpooling2D,
     conv_bn_relu,
     inference_model,
     preprocess,
@@ -255,3 +256,36 @@ def test_every_network_of_the_package(tmp_path, row):
         found = {operation.name for operation, _ in targets.problems(path, target)}
         wanted = [names for name, names in absent.items() if name in row.id]
         assert found == (wanted[0] if wanted else set()), target
+
+
+@pytest.mark.parametrize("most,wrong", [(600, True), (200, False), (2, False), (0.2, True)])
+def test_comparisons_in_8_bits_that_litert_gets_wrong(tmp_path, most, wrong):
+    """Where activations do not fit LiteRT's comparison, the note is there and it is true."""
+    image = keras.Input((16, 24, 4), name="image")
+    before = layers.Rescaling(most / 255, name="before")(image)
+    pooled = layers.MaxPooling2D(2)(before)
+    net = keras.Model(image, MaxUnpooling2D(name="unpool")(pooled, before))
+    rng = np.random.default_rng(0)
+    # Each window holds four neighbouring steps of the 256, in any order.
+    base = rng.integers(0, 253, (2, 8, 12, 4)).repeat(2, 1).repeat(2, 2)
+    base[:, :2, :2], base[:, -2:, -2:] = 0, 252
+    order = rng.permuted(np.tile(np.arange(4), (2, 8, 12, 4, 1)), axis=-1)
+    order = order.reshape(2, 8, 12, 4, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(base.shape)
+    images = (base + order).astype("uint8")
+    report = export(
+        net,
+        tmp_path / "files",
+        formats=("tflite",),
+        quantize=("int8",),
+        calibration=images,
+        benchmark=False,
+        progress=False,
+    )
+    noted = [note for note in report.warnings if "8-bit comparison" in note]
+    assert [note.split(" sees")[0] for note in noted] == (
+        ["model_int8.tflite: EQUAL of the layer 'unpool'"] if wrong else []
+    )
+    found = load_runner(tmp_path / "files" / "model_int8.tflite").run(images)
+    expected = net(images.astype("float32"), training=False).numpy()
+    misplaced = ((found == 0) != (expected == 0)).mean()
+    assert misplaced > 0.05 if wrong else misplaced < 0.01
