@@ -61,8 +61,8 @@ class ExportError(ValueError):
 def notes(source, operators, data, lowres, quantized, loose):
     """What a user should know, in sentences.
 
-    `loose`: of each TFLite file, see `targets.loose_comparisons`; the other arguments are parts of the
-    manifest.
+    `loose`: of each TFLite file, see `targets.loose_comparisons`; the other arguments are parts of
+    the manifest.
     """
     found = []
     for name, entry in quantized.get("files", {}).items():
