@@ -8,6 +8,7 @@ copy would cost their size again.
 
 import collections
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -152,6 +153,7 @@ def tidy(network):
     affine_to_normalisation(network)
     argmax_over_first(network)
     resize_channels_last(network)
+    share_constants(network)
 
 
 def fold_constants(network):
@@ -669,3 +671,16 @@ def resize_channels_last(network):
         network.add(Node("Transpose", [source], [last], {"perm": TO_LAST}))
         name = network.constant(f"{resize.inputs[3]}/last", size[TO_LAST])
         network.add(Node("Resize", [last, "", "", name], [result], resize.attributes))
+
+
+def share_constants(network):
+    """Keep one of equal constants: a layer that is called many times has as many kernels here."""
+    first = {}
+    for name, array in list(network.values.items()):
+        if not network.readers[name] or name in network.outputs:
+            continue
+        key = (array.dtype, array.shape, hashlib.sha256(np.ascontiguousarray(array)).digest())
+        other = first.setdefault(key, name)
+        if other != name:
+            network.reconnect(name, other)
+            del network.values[name]

@@ -148,3 +148,11 @@ def test_weights_beyond_a_file_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="The weights of 'big' are .* GB, and an ONNX file holds"):
         onnx_file.write(StaticGraph(model, SIZE, 32, "logits"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_convolution_that_is_used_twice_is_stored_once(tmp_path):
+    image = keras.Input((*SIZE, 16), name="image")
+    shared = layers.Conv2D(16, 3, padding="same", activation="relu")
+    written(keras.Model(image, shared(shared(shared(image)))), tmp_path / "model.onnx")
+    tensors = onnx.load(str(tmp_path / "model.onnx")).graph.initializer
+    assert sum(np.prod(tensor.dims) for tensor in tensors) == 3 * 3 * 16 * 16 + 16
