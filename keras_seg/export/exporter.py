@@ -189,18 +189,20 @@ def export(
         for name, precision in _files(formats, quantize):
             with steps.step(name) as say:
                 of = network if precision in quantization.CALIBRATED else graph
-                _write(name, precision, of, temporary / name, calibration, dynamic)
+                path = temporary / name
+                files[name] = {"format": _format(name), "precision": precision}
+                _write(name, precision, of, path, calibration, dynamic)
+                if path.suffix == ".tflite":  # before it runs, for some would end this process
+                    targets.check(path, target, precision, model)
                 if measure is not None and precision in quantization.WITH_FALLBACK:
                     with silence():
-                        path = temporary / name
                         quantized["files"][name] = measure(of, path, precision, calibration)
-                files[name] = {"format": _format(name), "precision": precision}
                 if precision == "uint8":
                     files[name]["input_dtype"] = "uint8"
-                if files[name]["format"] == "tflite":
-                    targets.check(temporary / name, target, precision, model)
-                    loose[name] = targets.loose_comparisons(temporary / name, model)
-                    metadata.describe_tflite(temporary / name, content, graph.outputs)
+                if path.suffix == ".tflite":
+                    targets.check(path, target, precision, model)  # layers may be in float now
+                    loose[name] = targets.loose_comparisons(path, model)
+                    metadata.describe_tflite(path, content, graph.outputs)
                 say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
         if dynamic:
             with steps.step("model.onnx at other shapes"), silence():

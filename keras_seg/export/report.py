@@ -92,9 +92,9 @@ def notes(source, operators, data, lowres, quantized, loose):
     for name, compared in loose.items():
         if compared:
             found.append(
-                f"{name}: {', '.join(compared)} sees values that LiteRT's 8-bit comparison gets "
-                "wrong (they must reach 1, and no more than 255). Unpooling puts values in wrong "
-                "places there; normalise the layer before it, or use the float16 file."
+                f"{name}: {', '.join(compared)} takes neighbouring values for equal, because they "
+                "are small (they should reach 1): unpooling puts some in several places. Normalise "
+                "the layer before it, or use the float16 file."
             )
     for name, counts in operators.items():
         if not name.endswith(".tflite"):

@@ -103,7 +103,7 @@ def problems(path, target):
             shape = list(tensor.shape)
             reason = f"the input is {tensor.dtype.lower()} {shape}, not one image of float32"
             found.append((None, reason))
-    reasons = ((operation, rule(operation)) for operation in operations)
+    reasons = ((operation, rule(operation) or _overflow(operation)) for operation in operations)
     return found + [pair for pair in reasons if pair[1]]
 
 
@@ -139,21 +139,36 @@ def check(path, target, precision, model=None):
 
 
 def loose_comparisons(path, model=None):
-    """Layers of a `.tflite` file, each in words, whose 8-bit comparisons LiteRT gets wrong.
+    """Operators of a `.tflite` file, each in words with its layer, by which LiteRT finds different
+    values equal: comparisons in 8 bits with a step below 1/256 (measured with LiteRT 2.3).
 
-    Its kernels bring both sides to a common step by a factor below one in fixed point, after eight
-    bits of headroom: steps of 1 and more do not fit in it, and below 1/256 neighbours fall together
-    (measured on x86 and ARM with LiteRT 2.3). Max-unpooling compares each value with the maximum.
+    Max-unpooling compares each value with the maximum.
     """
     layers = set() if model is None else layer_names(model)
-    found = []
-    for operation in read(path)[1]:
-        if operation.name not in _COMPARISONS or operation.inputs[0].dtype not in ("INT8", "UINT8"):
-            continue
-        steps = [tensor.step for tensor in operation.inputs if tensor.step is not None]
-        if any(not 1 / 256 <= step < 1 for step in steps):
-            found.append(f"{operation.name} of {_layer(operation, layers)}")
+    found = [
+        f"{operation.name} of {_layer(operation, layers)}"
+        for operation in read(path)[1]
+        if min(_compared_steps(operation), default=1) < 1 / 256
+    ]
     return list(dict.fromkeys(found))
+
+
+def _compared_steps(operation):
+    """The steps of what an operator compares in 8 bits, [] of any other operator."""
+    if operation.name not in _COMPARISONS or operation.inputs[0].dtype not in ("INT8", "UINT8"):
+        return []
+    return [tensor.step for tensor in operation.inputs if tensor.step is not None]
+
+
+def _overflow(operation):
+    """LiteRT brings both sides to a common step by a factor that must be below one, in fixed point:
+    from a step of 1 on its kernel is wrong, or ends the process (LiteRT 2.3, on x86 and ARM)."""
+    if max(_compared_steps(operation), default=0) < 1:
+        return None
+    return (
+        "it compares in 8 bits values that reach beyond 255, which LiteRT gets wrong; normalise "
+        "the layer before it"
+    )
 
 
 def _cpu(operation):

@@ -258,9 +258,31 @@ def test_every_network_of_the_package(tmp_path, row):
         assert found == (wanted[0] if wanted else set()), target
 
 
-@pytest.mark.parametrize("most,wrong", [(600, True), (200, False), (2, False), (0.2, True)])
-def test_comparisons_in_8_bits_that_litert_gets_wrong(tmp_path, most, wrong):
-    """Where activations do not fit LiteRT's comparison, the note is there and it is true."""
+@pytest.mark.parametrize("most,wrong", [(255, True), (600, True), (200, False), (2, False)])
+def test_comparisons_in_8_bits_that_overflow_are_refused(tmp_path, most, wrong):
+    """At a step of 1 LiteRT ends the process, beyond it finds any two values equal."""
+    net, images = unpooling(most)
+    options = dict(formats=("tflite",), quantize=("int8",), calibration=images, progress=False)
+    if wrong:
+        with pytest.raises(ValueError, match="EQUAL of the layer 'unpool': .* beyond 255"):
+            export(net, tmp_path / "files", **options)
+        return
+    report = export(net, tmp_path / "files", **options)
+    assert not [note for note in report.warnings if "for equal" in note]
+    assert misplaced(net, images, report) < 0.01
+
+
+def test_comparisons_in_8_bits_of_small_values_are_said_to_be_loose(tmp_path):
+    net, images = unpooling(0.2)
+    options = dict(formats=("tflite",), quantize=("int8",), calibration=images, progress=False)
+    report = export(net, tmp_path / "files", **options)
+    (note,) = [note for note in report.warnings if "for equal" in note]
+    assert note.startswith("model_int8.tflite: EQUAL of the layer 'unpool'")
+    assert misplaced(net, images, report) > 0.05
+
+
+def unpooling(most):
+    """A network that unpools values up to `most`, and images for it."""
     image = keras.Input((16, 24, 4), name="image")
     before = layers.Rescaling(most / 255, name="before")(image)
     pooled = layers.MaxPooling2D(2)(before)
@@ -272,20 +294,11 @@ def test_comparisons_in_8_bits_that_litert_gets_wrong(tmp_path, most, wrong):
     order = rng.permuted(np.tile(np.arange(4), (2, 8, 12, 4, 1)), axis=-1)
     order = order.reshape(2, 8, 12, 4, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(base.shape)
     images = (base + order).astype("uint8")
-    report = export(
-        net,
-        tmp_path / "files",
-        formats=("tflite",),
-        quantize=("int8",),
-        calibration=images,
-        benchmark=False,
-        progress=False,
-    )
-    noted = [note for note in report.warnings if "8-bit comparison" in note]
-    assert [note.split(" sees")[0] for note in noted] == (
-        ["model_int8.tflite: EQUAL of the layer 'unpool'"] if wrong else []
-    )
-    found = load_runner(tmp_path / "files" / "model_int8.tflite").run(images)
+    return net, images
+
+
+def misplaced(net, images, report):
+    """The share of places where only one of network and int8 file has a value."""
+    found = load_runner(report.folder / "model_int8.tflite").run(images)
     expected = net(images.astype("float32"), training=False).numpy()
-    misplaced = ((found == 0) != (expected == 0)).mean()
-    assert misplaced > 0.05 if wrong else misplaced < 0.01
+    return ((found == 0) != (expected == 0)).mean()
