@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_seg.layers import CropLike, PadLike, Preprocess, Resize, ResizeBy
+from keras_seg.layers import CropLike, MaxUnpooling2D, PadLike, Preprocess, Resize, ResizeBy
 
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
 # f(s x) = s f(x) for every s > 0, channel by channel. Of several inputs only the first is changed.
@@ -45,6 +45,8 @@ _POINTWISE = (layers.Activation, layers.Dropout, layers.Identity, layers.LeakyRe
 _ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 # Beyond this factor the smaller of two channels carries nothing, and float32 would lose digits.
 _LARGEST_FACTOR = 1e4
+# What the values that are compared in 8 bits reach; between 1 and 255, far from both.
+_COMPARED = 32.0
 
 
 def folded(model):
@@ -134,6 +136,38 @@ def equalise(model, images):
         for taker, first in next_layers:
             _take_up(taker, first, factors)
     return len(pairs)
+
+
+def comparable(model, images):
+    """`model` with what its `MaxUnpooling2D` layers compare brought to a range that LiteRT can.
+
+    Its 8-bit comparison is right for values that reach 1 and stay below 255. A positive factor
+    leaves the maximum of each window where it is.
+
+    Args:
+        model: a functional model; its layers are those of the result.
+        images: arrays (1, H, W, C) on which the range is measured.
+    """
+    nodes = [n for n in _Graph(model).nodes if isinstance(n.operation, MaxUnpooling2D)]
+    if not nodes:
+        return model
+    ranges = _ranges(model, [node.input_tensors[1] for node in nodes], images)
+    factors = {
+        node.operation.name: _COMPARED / most.max()
+        for node, most in zip(nodes, ranges, strict=True)
+        if not _COMPARED / 16 < most.max() < 4 * _COMPARED
+    }
+    if not factors:
+        return model
+
+    def called(layer, *arguments, **options):
+        if layer.name in factors:
+            x, before = arguments
+            name = f"{layer.name}_range"
+            arguments = (x, layers.Rescaling(factors[layer.name], name=name)(before))
+        return layer(*arguments, **options)
+
+    return keras.models.clone_model(model, clone_function=lambda x: x, call_function=called)
 
 
 class _Graph:

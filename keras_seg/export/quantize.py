@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_seg.export import onnx_quantize, targets, tflite
-from keras_seg.export.equalize import equalise, folded
+from keras_seg.export.equalize import comparable, equalise, folded
 from keras_seg.export.parity import away_from_ties, centre
 from keras_seg.inference import load_runner
 from keras_seg.metrics import confusion_matrix, scores
@@ -52,6 +52,7 @@ def prepared(graph, calibration):
     """
     model = folded(graph.model)
     count = equalise(model, calibration.spread(_MEASURED))
+    model = comparable(model, calibration.spread(_MEASURED))
     found = copy.copy(graph)
     found.model, found.network = model, found.part(model)
     found.function, found.concrete = found.trace(found.input_shape)
