@@ -515,3 +515,12 @@ def test_options_of_a_layout(tmp_path, capsys):
     assert "gtCoarse" in capsys.readouterr().out
     assert main([*command, "--read", "blurred=1"]) == 1
     assert "does not take blurred" in capsys.readouterr().out
+
+
+def test_the_command_line_offers_what_the_library_exports():
+    """The names stand in both, because `--help` must not load TensorFlow."""
+    from keras_seg import cli
+    from keras_seg.export import arguments, quantize
+
+    assert cli.FORMATS == arguments.FORMATS
+    assert cli.QUANTIZED == quantize.FORMATS

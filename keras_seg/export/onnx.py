@@ -75,12 +75,7 @@ def _write(graph, path, dynamic):
     if dynamic:
         name_dimensions(proto, dynamic)
     _refuse_unknown_operators(proto, graph)
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ValueError(
-            f"The ONNX file of {graph.model.name!r} is not valid, so it was not written: {error}"
-        ) from error
+    check_whole(proto, f"The ONNX file of {graph.model.name!r}")
     size = sum(array.nbytes for array in weights.values())
     if size > LARGEST:
         raise ValueError(
@@ -89,6 +84,16 @@ def _write(graph, path, dynamic):
         )
     _put_weights(proto, weights)
     onnx.save(proto, str(path))
+
+
+def check_whole(proto, what):
+    """Raise ValueError if a ModelProto fails the full check of the `onnx` package."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ValueError(f"{what} is not valid, so it was not written: {error}") from error
 
 
 def operators(path):

@@ -67,13 +67,7 @@ def quantize(source, path, images, floats=()):
         weight_type=quantization.QuantType.QInt8,
         nodes_to_exclude=sorted(floats),
     )
-    proto = onnx.load(str(path))
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ValueError(
-            f"onnxruntime's quantiser wrote a file that is not valid: {error}"
-        ) from error
+    onnx_file.check_whole(onnx.load(str(path)), "What onnxruntime's quantiser made")
 
 
 def nodes(path):
