@@ -178,48 +178,26 @@ def export(
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
         content = _description(graph, runner, table, half, lowres)
         content |= {"data": _data(runner.path, data_name, licence), "target": target}
-        network, quantized = graph, {}
-        if set(quantize) & set(quantization.CALIBRATED):
-            with steps.step("equalising") as say, silence():
-                network, count = quantization.prepared(graph, calibration)
-                say(f"{count} layers")
-            quantized = {"equalised_layers": count, "files": {}}
         measure = _measure(fallback, quantize, graph, pictures, runner, table, bounds)
-        files, loose = {}, {}
-        for name, precision in _files(formats, quantize):
-            with steps.step(name) as say:
-                of = network if precision in quantization.CALIBRATED else graph
-                path = temporary / name
-                files[name] = {"format": _format(name), "precision": precision}
-                _write(name, precision, of, path, calibration, dynamic)
-                if path.suffix == ".tflite":  # before it runs, for some would end this process
-                    targets.check(path, target, precision, model)
-                if measure is not None and precision in quantization.WITH_FALLBACK:
-                    with silence():
-                        quantized["files"][name] = measure(of, path, precision, calibration)
-                if precision == "uint8":
-                    files[name]["input_dtype"] = "uint8"
-                if path.suffix == ".tflite":
-                    targets.check(path, target, precision, model)  # layers may be in float now
-                    loose[name] = targets.loose_comparisons(path, model)
-                    metadata.describe_tflite(path, content, graph.outputs)
-                say(f"{manifest.size(temporary / name) / 1e6:.2f} MB")
-        if dynamic:
-            with steps.step("model.onnx at other shapes"), silence():
-                shapes = onnx_dynamic.check(
-                    temporary / "model.onnx", graph, dynamic, parity.run_all(graph, graph.model)
-                )
-            files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
+        files, quantized, loose = _convert(
+            temporary,
+            graph,
+            list(_files(formats, quantize)),
+            calibration=calibration,
+            dynamic=dynamic,
+            target=target,
+            measure=measure,
+            content=content,
+            steps=steps,
+        )
         operators = _operators(temporary, files)
-        compared = {"keras, as trained": (runner, "half")} if half else {}
         with silence():
             opened = {name: load_runner(temporary / name) for name in files}
-        for name, entry in files.items():
-            compared[name] = (opened[name], entry["precision"])
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
                 graph,
-                compared,
+                ({"keras, as trained": (runner, "half")} if half else {})
+                | {name: (opened[name], entry["precision"]) for name, entry in files.items()},
                 pictures,
                 num_classes=runner.num_classes,
                 ignore_label=table.ignore_label,
@@ -313,6 +291,54 @@ def _files(formats, quantize):
 
 def _format(name):
     return {".tflite": "tflite", ".onnx": "onnx"}.get(pathlib.Path(name).suffix, "saved_model")
+
+
+def _convert(folder, graph, names, *, calibration, dynamic, target, measure, content, steps):
+    """Write every file into `folder`.
+
+    Args:
+        graph: `StaticGraph` of the model.
+        names: (file name, precision) of each.
+        measure: what `_measure` returned.
+        content: of the manifest so far; goes into the files too.
+        Others: as of `export`.
+
+    Returns:
+        {file name: what the manifest says of it}; {} or what was done for integers;
+        {file name: operators by which it takes different values for equal}.
+    """
+    network, quantized = graph, {}
+    if {precision for _, precision in names} & set(quantization.CALIBRATED):
+        with steps.step("equalising") as say, silence():
+            network, count = quantization.prepared(graph, calibration)
+            say(f"{count} layers")
+        quantized = {"equalised_layers": count, "files": {}}
+    files, loose = {}, {}
+    for name, precision in names:
+        with steps.step(name) as say:
+            of = network if precision in quantization.CALIBRATED else graph
+            path = folder / name
+            files[name] = {"format": _format(name), "precision": precision}
+            _write(name, precision, of, path, calibration, dynamic)
+            if path.suffix == ".tflite":  # before it runs, for some would end this process
+                targets.check(path, target, precision, graph.model)
+            if measure is not None and precision in quantization.WITH_FALLBACK:
+                with silence():
+                    quantized["files"][name] = measure(of, path, precision, calibration)
+            if precision == "uint8":
+                files[name]["input_dtype"] = "uint8"
+            if path.suffix == ".tflite":
+                targets.check(path, target, precision, graph.model)  # layers may be in float now
+                loose[name] = targets.loose_comparisons(path, graph.model)
+                metadata.describe_tflite(path, content, graph.outputs)
+            say(f"{manifest.size(path) / 1e6:.2f} MB")
+    if dynamic:
+        with steps.step("model.onnx at other shapes"), silence():
+            shapes = onnx_dynamic.check(
+                folder / "model.onnx", graph, dynamic, parity.run_all(graph, graph.model)
+            )
+        files["model.onnx"] |= {"dynamic": list(dynamic), "shapes": shapes}
+    return files, quantized, loose
 
 
 def _write(name, precision, graph, path, calibration, dynamic):
