@@ -372,9 +372,10 @@ def parity_cell(row, name, notes):
         key = keys.get(name) or ("qdq" if name.endswith(".onnx") else precision)
         file = row.get("files", {}).get(key, {"error": row.get("error", "not written")})
     if "error" in file:
-        if file["error"] not in notes:
-            notes.append(file["error"])
-        return f"fails ({notes.index(file['error']) + 1})"
+        error = re.sub(r"\.?\s*Node number \d+ ", "; ", file["error"])
+        if error not in notes:
+            notes.append(error)
+        return f"fails ({notes.index(error) + 1})"
     share = "100 %" if file["agreement"] == 1 else f"{min(100 * file['agreement'], 99.99):.2f} %"
     differs = "**differs:** " if file["verdict"] == "FAIL" else ""
     if file["difference"] is None:
@@ -383,20 +384,26 @@ def parity_cell(row, name, notes):
 
 
 def refusals(rows):
-    """A list of what keeps a target from running files as a whole, and of which networks."""
+    """A table of the operators that keep a target from running files as a whole."""
     found = {}
     for name, row in rows.items():
         for target, files in CONCERNS.items():
             for file in files:
                 reasons = row.get("files", {}).get(file, {}).get("targets", {}).get(target)
                 for reason in reasons.split("; ") if reasons else ():
-                    names = found.setdefault((target, reason), [])
-                    names += [label(name)] if label(name) not in names else []
-    lines = [
-        f"- `{target}` cannot run as a whole, for {reason}: {', '.join(names)}."
-        for (target, reason), names in sorted(found.items())
-    ]
-    return "\n".join(lines) or "Every TFLite file runs as a whole on every target that it is for."
+                    builders = found.setdefault((f"`{target}`", *operator_and_why(reason)), {})
+                    builders[name.split("-")[0]] = True
+    if not found:
+        return "Every TFLite file runs as a whole on every target that it is for."
+    lines = [[*key, ", ".join(builders)] for key, builders in sorted(found.items())]
+    return table(["target", "cannot run", "because", "of the networks"], lines)
+
+
+def operator_and_why(reason):
+    """("MUL", "...") of one reason of `short`, whatever the tensor and its shape."""
+    found = re.fullmatch(r"(\w+)(?: of the tensor '.*')?(?:: | \()(.*?)\)?", reason)
+    operator, why = found.groups() if found else ("", reason)
+    return operator, re.sub(r"(\[[\d, ]+\])", "(...)", why)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from keras_seg.export import tflite_split
 from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
+from keras_seg.export.tflite_rewrite import squares_as_products
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
 
@@ -45,6 +46,8 @@ def converter_of(graph, precision="float32", calibration=None):
         function, concrete = _small_labels(graph)
     if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
         concrete, function = tflite_split.split_long_sums(graph)
+    if precision == "int16x8":
+        concrete, function = squares_as_products(graph)
     # The second argument keeps the variables alive. Given a tf.function there, the converter makes
     # them constants first: dilated convolutions and batch normalisation then fold into plain
     # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read

@@ -8,6 +8,8 @@ convolutions over 512 channels each, and the dilated ones of DeepLab v3 (3x3, 20
 fifths of that of four (`benchmarks/export_speed.py`).
 """
 
+from keras_seg.export.tflite_rewrite import rewritten
+
 LONGEST = 9216  # values in a column that is left whole: 3 x 3 x 1024
 PART = 4608  # in a part of a longer one: 3 x 3 x 512
 FEWEST_PIXELS = 64  # of the output: with fewer, the kernel is read a few times only
@@ -19,30 +21,14 @@ def split_long_sums(graph):
     The same pair that the graph has if it has no such convolution. Otherwise variables are
     constants, and inputs and outputs are named as before.
     """
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     if not any(_is_long(v.shape) for v in graph.concrete.variables):
         return graph.concrete, graph.function
-    frozen = convert_variables_to_constants_v2(graph.concrete)
-    outputs = dict(zip(sorted(graph.concrete.structured_outputs), frozen.outputs, strict=True))
-    splitter = _Splitter(frozen.graph)
-    if not splitter.run():
-        return graph.concrete, graph.function
-    definition = splitter.without_the_unused([tensor.op.name for tensor in outputs.values()])
 
-    def call(image):
-        inputs = {frozen.inputs[0].name: image}
-        names = [tensor.name for tensor in outputs.values()]
-        found = tf.import_graph_def(definition, inputs, names, name="")
-        return dict(zip(outputs, found, strict=True))
+    def split(constant_graph, outputs):
+        splitter = _Splitter(constant_graph)
+        return splitter.without_the_unused(outputs) if splitter.run() else None
 
-    function = tf.function(
-        call,
-        input_signature=[tf.TensorSpec(graph.input_shape, tf.float32, name="image")],
-        autograph=False,
-    )
-    return function.get_concrete_function(), function
+    return rewritten(graph, split)
 
 
 def _is_long(kernel):

@@ -64,3 +64,14 @@ def test_short_sums_and_int8_stay_whole(tmp_path):
     image = keras.Input((*SIZE, 1040), name="image")
     model = keras.Model(image, layers.Conv2D(4, 3)(image))
     assert converted(model, tmp_path / "b.tflite", "int8")[0]["CONV_2D"] == 1
+
+
+def test_normalised_differences_run_in_16_bits(tmp_path):
+    """LiteRT has no SQUARED_DIFFERENCE of 16 bits: of a layer normalisation, and of a square."""
+    image = keras.Input((*SIZE, 4), name="image")
+    x = layers.LayerNormalization()(layers.Conv2D(8, 3, padding="same")(image))
+    x = keras.ops.square(x - keras.ops.mean(x, (1, 2), keepdims=True))
+    model = keras.Model(image, layers.Conv2D(3, 1)(x))
+    operators, error = converted(model, tmp_path / "model.tflite", "int16x8")
+    assert "SQUARED_DIFFERENCE" not in operators
+    assert error < 0.03  # one image, weights of 8 bits
