@@ -362,6 +362,43 @@ def format_membrane_scores(scores):
     )
 
 
+def score_objects(model, dataset, folder, **procedure):
+    """Score what hangs together as one object: the Data Science Bowl's score of 2018.
+
+    The connected pixels (also by their corners) that are no background are an object; writes
+    `object_scores.json` and prints the score.
+
+    Args:
+        model: Keras model, or what else `inference.Predictor` takes.
+        dataset: labelled data set that knows its instances; class 0 is the background.
+        folder: of the run.
+        **procedure: of `inference.Predictor.predict`.
+
+    Returns:
+        dict, as `keras_seg.metrics.instance_scores`.
+
+    Raises:
+        ValueError: if scipy is not installed.
+    """
+    try:
+        from scipy import ndimage
+    except ImportError:
+        raise ValueError("Objects need the package scipy: pip install 'keras-seg[eval]'.") from None
+    predictor = inference.Predictor(model, table=dataset.table)
+    counts = []
+    for index in range(len(dataset)):
+        found = predictor.predict(dataset[index].image, **procedure) > 0
+        objects, _ = ndimage.label(found, np.ones((3, 3)))
+        counts.append(metrics.instance_counts(dataset.read_extra(index, "instances"), objects))
+    scores = metrics.instance_scores(counts)
+    utils.write_json(pathlib.Path(folder) / "object_scores.json", scores)
+    print(
+        f"objects: score {scores['score']:.4f}, {scores['by_threshold'][0]:.4f} at IoU 0.5",
+        flush=True,
+    )
+    return scores
+
+
 def count_steps(dataset, batch_size):
     """Steps of an epoch of `dataset`, at least 1: what schedules of a recipe are counted in."""
     return max(1, len(dataset) // batch_size)

@@ -35,6 +35,7 @@ def main(arguments=None):
         epochs=EPOCHS,
         layout="instances",
         switches={"--edge-weights": "cross entropy weighted as in the paper"},
+        numbers={"--seed": (0, "of the weights, the order and the augmentation")},
         arguments=arguments,
     )
     filters, crop, size = FILTERS, CROP, SIZE
@@ -63,8 +64,10 @@ def main(arguments=None):
         val_size=size,
         learning_rate=LEARNING_RATE,
         loss=loss,
+        seed=options.seed,
         resume=options.resume,
     )
+    recipe.score_objects(result.model, val_data, options.folder)
     if options.export:
         # The same sliding window for the Keras model and for each file.
         recipe.export_and_score(result, train_data, val_data, size, mode="slide", window=size)

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_seg import training
-from keras_seg.recipe import membrane_scores
+from keras_seg.data import open_dataset
+from keras_seg.recipe import membrane_scores, score_objects
 
 RECIPES = sorted((pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -125,3 +127,19 @@ def test_scores_of_the_membrane():
     )
     assert (errors[0.5], errors[0.3], errors[0.1]) == (0.25, 0, 0.25)
     assert (dices[0.5], dices[0.3]) == (pytest.approx(2 / 3), 1)
+
+
+def test_nuclei_that_touch_are_one_object_for_the_score(tmp_path):
+    """Two of three nuclei hang together: one is found of three, and one thing that is none."""
+    ids = np.zeros((12, 16), "uint16")
+    ids[2:6, 2:6], ids[6:10, 2:6], ids[3:8, 10:14] = 1, 2, 3
+    for name, picture in (("images", (ids > 0) * np.uint8(255)), ("instances", ids)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(picture).save(tmp_path / name / "a.png")
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, keras.layers.Conv2D(2, 1)(image))
+    network.layers[-1].set_weights([np.full((1, 1, 3, 2), [0.0, 1.0]), np.array([100.0, 0.0])])
+    dataset = open_dataset(tmp_path, layout="instances")
+    scores = score_objects(network, dataset, tmp_path)
+    assert scores["score"] == pytest.approx(1 / 4)  # TP / (TP + FP + FN) at every IoU
+    assert json.loads((tmp_path / "object_scores.json").read_text()) == scores
