@@ -36,7 +36,7 @@ class Published:
         classes: `keras_seg.data.LabelTable` as JSON.
         data: {"name", "licence"} of what they were trained on.
         use: what they may be used for, in a sentence.
-        trained: how: {"command", "epochs", ...}.
+        trained: how: {"by": the script, "epoch", "seed"}.
         scores: what they reach, and on what: {"on", "mean_iou", ...}.
         folder: where the files are.
     """

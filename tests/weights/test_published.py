@@ -18,7 +18,7 @@ CARD = {
     "classes": {"names": ["background", "nucleus"]},
     "data": {"name": "made-up pictures", "licence": "CC0-1.0"},
     "use": "any",
-    "trained": {"command": "none"},
+    "trained": {"by": "none"},
     "scores": {"on": "nothing"},
 }
 
