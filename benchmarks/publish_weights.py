@@ -1,8 +1,9 @@
 """Weights of a finished run as a published file with its card, scored as they are published.
 
-    python benchmarks/publish_weights.py runs/unet_nuclei --name nuclei --model UNet --set filters=8 \\
-        --data dsb2018 --layout instances --held-out 0.2 --on "a random fifth of DSB 2018" \\
-        --use "Any: the pictures are CC0." --output keras_seg/weights/files
+    python benchmarks/publish_weights.py runs/unet_nuclei --name nuclei --model UNet \\
+        --options '{"filters": 8}' --data dsb2018 --layout instances --held-out 0.2 \\
+        --on "a random fifth of DSB 2018" --use "Any: the pictures are CC0." \\
+        --output keras_seg/weights/files
     python benchmarks/publish_weights.py runs/fc_densenet_camvid --name camvid \\
         --model FCDenseNet56 --data camvid --layout camvid --split test --on "CamVid's test set" \\
         --use "Research only, as the pictures." --output assets
