@@ -155,29 +155,33 @@ class EvaluationBatches(keras.utils.PyDataset):
         targets: `Targets`.
         size: (H, W) to cut out of the centre, or None. Smaller images are padded to it, around them
             where the network loses a border, so that the border is padding first.
+        shard: (index, count): this worker's part of each batch, `batch_size / count` samples of it.
     """
 
-    def __init__(self, dataset, batch_size, targets, size=None):
+    def __init__(self, dataset, batch_size, targets, size=None, shard=(0, 1)):
         super().__init__()
         self.dataset = dataset
         self.stacked = targets.stack(dataset)
         self.channels = getattr(self.stacked, "label_channels", ())
-        self.batch_size = batch_size
+        self.whole_batch = batch_size
+        self.batch_size = batch_size // shard[1]
         self.targets = targets
         self.size = size
+        self.shard = shard
 
     @property
     def num_batches(self):
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-len(self.dataset) // self.whole_batch)
 
     def __getitem__(self, index):
         return self.targets(*self.arrays(index))
 
     def arrays(self, index):
         """Batch `index` as images float32 (B, H, W, C) and labels int32 (B, H, W)."""
-        first = index * self.batch_size
+        first = index * self.whole_batch + self.shard[0] * self.batch_size
         last = min(first + self.batch_size, len(self.dataset))
-        samples = [self.stacked[i] for i in range(first, last)]
+        # Where padding alone is left to this worker, another sample says its size.
+        samples = [self.stacked[i] for i in (range(first, last) or [0])]
         pairs = [(sample.image, sample.label) for sample in samples]
         if self.size is not None:
             pairs = [
@@ -192,7 +196,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         images[:] = pad_color(channels)
         ignore = self.dataset.table.ignore_label
         labels = np.full((self.batch_size, height, width, *self.channels), ignore, "int32")
-        for n, (image, label) in enumerate(pairs):
+        for n, (image, label) in enumerate(pairs[: max(0, last - first)]):
             rows, columns = label.shape[:2]
             top, left = 0, 0
             if any(self.targets.lost):
@@ -227,11 +231,14 @@ def _centre(array, size):
     return array[top : top + size[0], left : left + size[1]]
 
 
-def training_batches(dataset, targets, *, batch_size, augment, mix, seed, epoch, steps):
+def training_batches(
+    dataset, targets, *, batch_size, augment, mix, seed, epoch, steps, shard=(0, 1)
+):
     """Shuffled whole batches of `dataset` for `fit(steps_per_epoch=steps)` from `epoch` on.
 
     The images are gone through again and again in new orders; `steps` batches are one epoch of
-    training. Step i of an epoch is the same however the run came to it.
+    training. Step i of an epoch is the same however the run came to it. Of each batch a worker
+    gets its part, `shard` = (index, count).
 
     Returns:
         `tf.data.Dataset`, or on other backends a `PyDataset` of one epoch, with `set_epoch`.
@@ -240,12 +247,13 @@ def training_batches(dataset, targets, *, batch_size, augment, mix, seed, epoch,
     if len(dataset) < batch_size:
         dataset = dataset.subset([i % len(dataset) for i in range(batch_size)])
     options = {"augment": augment, "mix": mix, "shuffle": True, "seed": seed}
-    options["drop_remainder"] = True
+    options |= {"drop_remainder": True, "shard": shard}
+    per_worker = batch_size // shard[1]
     if keras.backend.backend() != "tensorflow":
-        stream = make_batches(dataset, batch_size, backend="numpy", repeat=True, **options)
+        stream = make_batches(dataset, per_worker, backend="numpy", repeat=True, **options)
         return _Epochs(stream, targets, steps)
     passed, skipped = divmod(epoch * steps, len(dataset) // batch_size)
-    stream = make_batches(dataset, batch_size, repeat=True, initial_epoch=passed, **options)
+    stream = make_batches(dataset, per_worker, repeat=True, initial_epoch=passed, **options)
     return with_targets(stream.skip(skipped), targets)
 
 

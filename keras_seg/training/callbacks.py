@@ -104,10 +104,15 @@ class StopOnSignal(keras.callbacks.Callback):
     The checkpoint of the last finished epoch stays; the same command goes on from it. A save under
     way is finished first. A second SIGTERM ends the process at once. Outside the main thread
     signals cannot be caught, and nothing is done.
+
+    Args:
+        agree: function from whether this process was asked to whether to end; of several workers
+            that train together all end after the same step.
     """
 
-    def __init__(self):
+    def __init__(self, agree=bool):
         super().__init__()
+        self._agree = agree
         self._asked = False
         self._before = None
 
@@ -125,7 +130,7 @@ class StopOnSignal(keras.callbacks.Callback):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _leave(self):
-        if self._asked:
+        if self._agree(self._asked):
             raise SystemExit(TERMINATED)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -151,10 +156,22 @@ class Recorder(keras.callbacks.Callback):
         monitor: the score that decides which epoch is the best.
         larger_is_better: its direction.
         tensorboard: whether to write `logs/`.
+        checkpoints: whether to write those; one of several workers does.
     """
 
-    def __init__(self, folder, manifest, progress, *, monitor, larger_is_better, tensorboard):
+    def __init__(
+        self,
+        folder,
+        manifest,
+        progress,
+        *,
+        monitor,
+        larger_is_better,
+        tensorboard,
+        checkpoints=True,
+    ):
         super().__init__()
+        self.checkpoints = checkpoints
         self.folder = folder
         self.manifest = manifest
         self.progress = progress
@@ -182,7 +199,8 @@ class Recorder(keras.callbacks.Callback):
         self.progress["history"].append(row)
         if improved:
             self.progress |= {"best_score": score, "best_epoch": epoch + 1}
-        save_checkpoint(self.model, self.folder, self.progress, best=improved)
+        if self.checkpoints:
+            save_checkpoint(self.model, self.folder, self.progress, best=improved)
         write_history(self.folder, self.progress["history"])
         self.manifest.update(epoch=epoch + 1, best=best_entry(self.progress, self.monitor))
         if self.tensorboard:
