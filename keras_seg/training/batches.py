@@ -142,6 +142,68 @@ def with_targets(batches, targets):
     return batches.map(targets)
 
 
+class _Whole(_Mapped):
+    """Another PyDataset without a smaller last batch, or with that filled up by `fill`."""
+
+    def __init__(self, batches, size, fill):
+        super().__init__(batches, None)
+        self.size = size
+        self.fill = fill
+
+    @property
+    def num_batches(self):
+        count = self.batches.num_batches
+        if self.fill is None and count and len(self.batches[count - 1][0]) < self.size:
+            return count - 1
+        return count
+
+    def __getitem__(self, index):
+        batch = self.batches[index]
+        return batch if self.fill is None else self.fill(*batch)
+
+
+def whole_batches(batches, ignore_label, *, fill):
+    """Ready batches (tf.data or PyDataset) for several devices: all of the size of the first.
+
+    Args:
+        batches: (images, labels[, sample weights]).
+        ignore_label: of the labels.
+        fill: whether smaller batches are filled up with images whose pixels are all ignored, which
+            leaves every score as it is (validation). Otherwise they are left out: in training such
+            images would count in batch normalisation.
+    """
+    size = len(next(iter(batches))[0])
+    if isinstance(batches, keras.utils.PyDataset):
+
+        def filled(*batch):
+            values = (0, ignore_label, 0)
+            lacking = [[(0, size - len(array)), *[(0, 0)] * (array.ndim - 1)] for array in batch]
+            return tuple(map(_pad, batch, lacking, values))
+
+        return _Whole(batches, size, filled if fill else None)
+    import tensorflow as tf
+
+    def static(*batch):
+        for array in batch:
+            array.set_shape((size, *array.shape[1:]))
+        return batch
+
+    def tf_filled(*batch):
+        padded = []
+        for array, value in zip(batch, (0, ignore_label, 0), strict=False):
+            lacking = [[0, size - tf.shape(array)[0]], *[[0, 0]] * (array.shape.rank - 1)]
+            padded.append(tf.pad(array, lacking, constant_values=tf.cast(value, array.dtype)))
+        return static(*padded)
+
+    if fill:
+        return batches.map(tf_filled)
+    return batches.filter(lambda images, *_: tf.shape(images)[0] == size).map(static)
+
+
+def _pad(array, lacking, value):
+    return np.pad(array, lacking, constant_values=value)
+
+
 class EvaluationBatches(keras.utils.PyDataset):
     """Every image of a data set once, in batches that are all whole.
 

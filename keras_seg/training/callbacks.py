@@ -11,6 +11,7 @@ import numpy as np
 from keras_seg.training.checkpoint import LAST, save_checkpoint
 from keras_seg.training.events import EventWriter
 from keras_seg.training.folder import HISTORY, LOGS, PREVIEWS
+from keras_seg.training.strategy import replica_copies
 from keras_seg.utils import atomic_path
 
 # What a shell reports for a process that SIGTERM ended.
@@ -77,15 +78,18 @@ class EpochSeeds(keras.callbacks.Callback):
     """Random numbers of layers (dropout) and the order of data follow from (seed, epoch).
 
     Their running state is not stored by Keras; this makes an epoch the same whether the run came
-    to it in one go or was resumed before it.
+    to it in one go or was resumed before it. Replicas draw different numbers: by themselves they
+    would drop the same features of the first image of each.
 
     Args:
         seed: of the run.
         batches: training data; told the epoch if it has `set_epoch`.
+        worker: number of this process among several workers.
     """
 
-    def __init__(self, seed, batches):
+    def __init__(self, seed, batches, worker=0):
         super().__init__()
+        self.worker = worker
         self.seed = seed
         self.batches = batches
 
@@ -94,8 +98,10 @@ class EpochSeeds(keras.callbacks.Callback):
             self.batches.set_epoch(epoch)
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         for index, state in enumerate(states):
-            value = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0] % 2**31
-            state.assign(np.array([value, 0], state.dtype))
+            for replica, copy in replica_copies(self.model, state, self.worker):
+                key = (self.seed, epoch, index, *([replica] if replica else []))
+                value = np.random.SeedSequence(key).generate_state(1)[0] % 2**31
+                copy.assign(np.array([value, 0], state.dtype))
 
 
 class StopOnSignal(keras.callbacks.Callback):

@@ -3,7 +3,7 @@
 Every worker runs the same program. Each reads its own part of every batch; gradients, the sums in
 the losses and the statistics of batch normalisation are summed over all of them, so that the
 weights are those of one process with the whole batch. What belongs to the run and not to a worker
-(folder, lock, checkpoints, history, pictures, final scores) is the chief's, and the others are told.
+(folder, lock, checkpoints, history, pictures, scores) is the chief's, and the others are told.
 
 The loop of Keras 3's `fit` fails on `MultiWorkerMirroredStrategy` in two places, which
 `Team.prepare` replaces on the model. One of them has a private name: tests/training/
@@ -194,6 +194,20 @@ class Team:
         if self.strategy is None:
             return flag
         return bool(self._sum(np.array([flag], "float32"))[0])
+
+    def lost_worker(self, error):
+        """The error to raise for one by which TensorFlow reports a lost worker; None for others."""
+        if self.strategy is None:
+            return None
+        from tensorflow import errors
+
+        kinds = errors.UnavailableError, errors.AbortedError, errors.CancelledError
+        if not isinstance(error, kinds):
+            return None
+        return ConnectionError(
+            "Another worker was lost. The checkpoint of the last finished epoch stays: start all "
+            f"workers again with the same command. TensorFlow says: {' '.join(str(error).split())}"
+        )
 
     def share(self, model):
         """Give the chief's variables, those of the optimizer included, to every worker."""

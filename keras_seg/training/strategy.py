@@ -116,6 +116,18 @@ def running(strategy):
     return scope(strategy if keras.backend.backend() == "jax" else None)
 
 
+def replica_copies(model, variable, worker=0):
+    """[(number of the replica, its copy of `variable`)] of the devices of this `worker`.
+
+    [(0, variable)] where there is one device, and on JAX, where several hold one variable.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    if replicas(strategy if keras.backend.backend() == "tensorflow" else None) == 1:
+        return [(0, variable)]
+    copies = strategy.experimental_local_results(variable.value)
+    return list(enumerate(copies, start=worker * len(copies)))
+
+
 @contextlib.contextmanager
 def precision_policy(precision):
     """Layers made inside compute in `precision`; the caller's policy comes back afterwards.

@@ -21,6 +21,7 @@ from keras_seg.training.batches import (
     is_dataset,
     pixel_counts,
     training_batches,
+    whole_batches,
     with_targets,
 )
 from keras_seg.training.callbacks import (
@@ -176,7 +177,8 @@ def train(
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
-        devices: None: all GPUs; or device names, see `choose_strategy`.
+        devices: None: all GPUs, of all machines that TF_CONFIG names (see docs/many_machines.md); or
+            names of devices, see `choose_strategy`.
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
         monitor: "val_mean_iou" (default, or "mean_iou" without `val_data`), "val_loss", "loss".
         validate_every: validate every so many epochs, and after the last.
@@ -326,6 +328,8 @@ def train(
             val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
             together = batch_size if val_size else _val_batch(batch_size, size, val_data, replicas)
             val_data = EvaluationBatches(val_data, together, targets, val_size, team.shard)
+        elif val_data is not None and replicas > 1:
+            val_data = whole_batches(val_data, table.ignore_label, fill=True)
         recorder = Recorder(
             folder,
             manifest,
@@ -356,6 +360,8 @@ def train(
                     # An endless tf.data stream has to be told; the others know their length.
                     per_epoch = None if isinstance(batches, keras.utils.PyDataset) else steps
                 else:
+                    if replicas > 1:
+                        train_data = whole_batches(train_data, table.ignore_label, fill=False)
                     batches = team.distribute(with_targets(train_data, targets), whole=True)
                 more = []
                 if previews and team.chief and isinstance(val_data, EvaluationBatches):
@@ -373,7 +379,7 @@ def train(
                         e for e in range(1, epochs + 1) if e % validate_every == 0 or e == epochs
                     ],
                     callbacks=[
-                        EpochSeeds(seed, batches),
+                        EpochSeeds(seed, batches, team.shard[0]),
                         FiniteGuard(check_every),
                         *callbacks,
                         recorder,
@@ -400,7 +406,7 @@ def train(
             manifest.update(state="interrupted")
             raise
         except BaseException as error:
-            reason = _reading_error(error)
+            reason = _reading_error(error) or team.lost_worker(error)
             manifest.update(state="failed", error=str(reason or error))
             if reason is not None:
                 raise reason from error
