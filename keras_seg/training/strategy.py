@@ -1,6 +1,7 @@
 """Where training runs: one device or several, which precision, reproducible or not."""
 
 import contextlib
+import functools
 
 import keras
 
@@ -65,10 +66,18 @@ def _choose_on_tensorflow(devices):
         devices = gpus
     _check_known(devices, known)
     if len(devices) > 1:
-        return tf.distribute.MirroredStrategy(devices)
+        return _mirrored(tuple(devices))
     if devices and devices != (gpus or ["CPU:0"])[:1]:
         return tf.distribute.OneDeviceStrategy(f"/{devices[0]}")
     return None
+
+
+@functools.cache
+def _mirrored(devices):
+    """One strategy a process: in TensorFlow 2.21 the exchanges of a second one can get mixed up."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def _choose_on_jax(devices):

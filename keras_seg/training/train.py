@@ -177,7 +177,7 @@ def train(
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
-        devices: None: all GPUs, of all machines that TF_CONFIG names (see docs/many_machines.md); or
+        devices: None: all GPUs, of all machines that TF_CONFIG names (docs/many_machines.md); or
             names of devices, see `choose_strategy`.
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
         monitor: "val_mean_iou" (default, or "mean_iou" without `val_data`), "val_loss", "loss".

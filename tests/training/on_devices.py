@@ -10,9 +10,10 @@ import sys
 
 import keras
 import numpy as np
-from small_run import SIZE, Samples, network, run
+from one_worker import samples
+from small_run import network, run
 
-from keras_seg import data, losses
+from keras_seg import losses
 from keras_seg.layers import batch_norm
 from keras_seg.training import choose_strategy
 from keras_seg.training.callbacks import EpochSeeds
@@ -106,66 +107,36 @@ def weights(result):
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 
-def samples(count):
-    """Shapes; of every second image only two rows count."""
-    shapes = data.shapes(count, size=SIZE)
-    changed = []
-    for i in range(count):
-        sample = shapes[i]
-        label = sample.label.copy()
-        if i % 2:
-            label[2:] = 255
-        changed.append(sample._replace(label=label))
-    return Samples(changed, shapes.table)
+def training_data(devices):
+    """On TensorFlow ready batches, of 8 images on one device, of 9 on two, where the last has to be
+    left out. On JAX a data set. (tests/training/test_processes.py has one on TensorFlow.)"""
+    if not TENSORFLOW:
+        return {"train_data": samples(9), "val_data": samples(9), "steps_per_epoch": 2}
+    import tensorflow as tf
 
-
-OPTIONS = {
-    "augment": None,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "schedule": "constant",
-    "steps_per_epoch": 2,
-}
+    images, labels, _ = zip(*samples(9).samples, strict=True)
+    arrays = np.stack(images).astype("float32"), np.stack(labels).astype("int32")
+    every = tf.data.Dataset.from_tensor_slices(arrays)
+    train = every if devices else every.take(8)
+    return {"train_data": train.batch(4), "val_data": every.batch(4), "table": samples(1).table}
 
 
 def trained(folder, devices):
     """Two epochs in one go on one device; on several the second is a resumed run."""
-    nine = samples(9)
-    options = OPTIONS | {"devices": devices, "previews": 2}
+    options = {
+        "augment": None,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "schedule": "constant",
+        "devices": devices,
+    }
 
     def build():
-        return network(aux=True, dropout=0.0)
+        return network(dropout=0.0)
 
     if devices:
-        run(folder, build, nine, nine, epochs=1, **options)
-    return run(folder, build, nine, nine, epochs=2, **options)
-
-
-class Ready(keras.utils.PyDataset):
-    """Batches of 4 of the first images of `samples(9)`; the last may be smaller."""
-
-    def __init__(self, count):
-        super().__init__()
-        chosen = samples(9).samples[:count]
-        self.images = np.stack([sample.image for sample in chosen]).astype("float32")
-        self.labels = np.stack([sample.label for sample in chosen]).astype("int32")
-
-    def __len__(self):
-        return -(-len(self.images) // 4)
-
-    def __getitem__(self, index):
-        part = slice(4 * index, 4 * index + 4)
-        return self.images[part], self.labels[part]
-
-
-def ready(count):
-    """The same as tf.data where that is the backend's own."""
-    batches = Ready(count)
-    if not TENSORFLOW:
-        return batches
-    import tensorflow as tf
-
-    return tf.data.Dataset.from_tensor_slices((batches.images, batches.labels)).batch(4)
+        run(folder, build, epochs=1, **options, **training_data(devices))
+    return run(folder, build, epochs=2, **options, **training_data(devices))
 
 
 def refusal(function):
@@ -181,7 +152,8 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     report = {}
     strategy = choose_strategy(TWO)
-    report["losses"] = differences(every_loss(None), every_loss(strategy))
+    if TENSORFLOW:
+        report["losses"] = differences(every_loss(None), every_loss(strategy))
 
     one, two = (trained(f"{folder}/{name}", d) for name, d in (("one", None), ("two", TWO)))
     report["weights"] = [
@@ -191,27 +163,7 @@ if __name__ == "__main__":
     report["history"] = [one.history, two.history]
     report["scores"] = [one.scores, two.scores]
 
-    # 8 images on one device are what 9 are on two; all 9 are validated on both.
-    options = OPTIONS | {"table": samples(1).table, "previews": 0, "steps_per_epoch": None}
-    one, two = (
-        run(
-            f"{folder}/ready{count}",
-            lambda: network(dropout=0.0),
-            ready(count),
-            ready(9),
-            epochs=1,
-            devices=devices,
-            **options,
-        )
-        for count, devices in ((8, None), (9, TWO))
-    )
-    report["ready weights"] = [
-        float(np.abs(a.astype("float64") - b).max())
-        for a, b in zip(weights(one), weights(two), strict=True)
-    ]
-    report["ready scores"] = [one.history[0]["val_mean_iou"], two.history[0]["val_mean_iou"]]
-
-    other = run(f"{folder}/other", epochs=1, steps_per_epoch=1, devices=TWO[1:], previews=0)
+    other = run(f"{folder}/other", train_data=samples(4), epochs=1, devices=TWO[1:])
     kernel = other.model.get_layer("logits").kernel.value
     report["other"] = kernel.device if TENSORFLOW else str(kernel.devices())
 

@@ -2,7 +2,7 @@
 
 python one_worker.py FOLDER OUT [EVENT EPOCH]
 
-Trains 4 epochs of 2 steps; for 9 images in batches of 4 the last batch of validation is filled up.
+Trains 3 epochs of 2 steps; for 9 images in batches of 4 the last batch of validation is filled up.
 At EVENT, "kill" or "terminate", worker 1 sends itself that signal in the first step of EPOCH
 (from 0). Where `train` leaves with an exit status it is called once more, as a restart would.
 Writes OUT.npz, all variables after training, and OUT.json, what else there is to tell.
@@ -55,7 +55,7 @@ class Event(keras.callbacks.Callback):
 def train(folder, callbacks):
     return run(
         folder,
-        lambda: network(aux=True, dropout=0.0),
+        lambda: network(dropout=0.0),
         samples(),
         samples(),
         augment=None,
@@ -63,7 +63,7 @@ def train(folder, callbacks):
         learning_rate=0.1,
         head_multiplier=10,
         steps_per_epoch=2,
-        epochs=4,
+        epochs=3,
         previews=1,
         callbacks=callbacks,
     )
