@@ -21,15 +21,21 @@ from keras_seg import data
 
 
 def samples(count=9):
-    """Shapes; of every second image only two rows count, so that ignored pixels lie unevenly."""
+    """Shapes; of every second image only two rows count, so that ignored pixels lie unevenly.
+
+    With noise: where many pixels are alike, a ReLU at 0 turns the last digit of a sum into a
+    difference of all of them.
+    """
     shapes = data.shapes(count, size=SIZE)
+    rng = np.random.default_rng(0)
     changed = []
     for i in range(count):
         sample = shapes[i]
+        image = sample.image // 2 + rng.integers(0, 128, sample.image.shape, "uint8")
         label = sample.label.copy()
         if i % 2:
             label[2:] = 255
-        changed.append(sample._replace(label=label))
+        changed.append(sample._replace(image=image, label=label))
     return Samples(changed, shapes.table)
 
 

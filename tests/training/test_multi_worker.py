@@ -10,7 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+from one_worker import samples
+from small_run import network
 
+from keras_seg.training import choose_strategy
+from keras_seg.training.batches import EvaluationBatches, Targets
 from keras_seg.training.checkpoint import BEST, LAST, read_progress
 from keras_seg.training.multi_worker import Cluster, read_tf_config
 
@@ -139,6 +143,34 @@ def test_the_chief_alone_writes(story):
     assert story["two1"]["folder"] == str(folder / "run0")
     manifest = json.loads((folder / "run0" / "manifest.json").read_text())
     assert (manifest["state"], manifest["devices"]) == ("finished", 2)
+
+
+def test_workers_validate_their_parts():
+    """9 images in batches of 4: the second worker's last part is padding alone."""
+    dataset, targets = samples(), Targets(network())
+    whole = EvaluationBatches(dataset, 4, targets)
+    parts = [EvaluationBatches(dataset, 4, targets, None, (rank, 2)) for rank in (0, 1)]
+    assert [part.num_batches for part in parts] == [whole.num_batches] * 2
+    for step in range(whole.num_batches):
+        for all_of_it, *theirs in zip(whole[step], *(part[step] for part in parts), strict=True):
+            np.testing.assert_array_equal(np.concatenate(theirs), all_of_it)
+
+
+def test_a_cluster_cannot_be_joined_late(monkeypatch):
+    import tensorflow as tf
+
+    tf.constant(0)
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": WORKERS}, "task": TASK}))
+    with pytest.raises(ValueError, match=r"Call keras_seg.training.choose_strategy\(\) first"):
+        choose_strategy()
+    with pytest.raises(ValueError, match="2 workers of TF_CONFIG.*CUDA_VISIBLE_DEVICES"):
+        choose_strategy(["CPU:0"])
+
+
+def test_a_cluster_of_one_is_no_cluster(monkeypatch):
+    config = {"cluster": {"worker": WORKERS[:1]}, "task": TASK}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert choose_strategy() is None
 
 
 TASK = {"type": "worker", "index": 0}
