@@ -86,9 +86,8 @@ def _choose_on_jax(devices):
     if devices is not None or distribution is None:
         if devices is None:
             devices = default if not default[0].startswith("CPU") else default[:1]
-        _check_known(
-            devices, [*default, *(n.upper() for n in keras.distribution.list_devices("cpu"))]
-        )
+        cpus = {name.upper() for name in keras.distribution.list_devices("cpu")}
+        _check_known(devices, {*default, *cpus})
         if devices == default[:1]:
             return None
         distribution = keras.distribution.DataParallel(devices=[name.lower() for name in devices])

@@ -14,7 +14,6 @@ from one_worker import samples
 from small_run import network, run
 
 from keras_seg import losses
-from keras_seg.layers import batch_norm
 from keras_seg.training import choose_strategy
 from keras_seg.training.callbacks import EpochSeeds
 
@@ -44,7 +43,7 @@ LOSSES = [
 
 
 def every_loss(strategy):
-    """{name of a loss: weights after 3 steps with it}, each of a network of its own.
+    """{name of a loss: weights after 3 steps with it}, each of a convolution of its own.
 
     The first replica has 3 pixels that count of 256, the second 240.
     """
@@ -60,10 +59,8 @@ def every_loss(strategy):
         image = keras.Input((8, 8, 3))
         parts, targets = {}, {}
         for loss in LOSSES:
-            x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(image)
-            x = keras.layers.ReLU()(batch_norm(f"{loss.name}_bn")(x))
             binary = loss.mode == "binary"
-            x = keras.layers.Conv2D(1 if binary else CLASSES, 1)(x)
+            x = keras.layers.Conv2D(1 if binary else CLASSES, 3, padding="same")(image)
             if isinstance(loss, losses.SemanticEncoding):
                 x = keras.layers.GlobalAveragePooling2D()(x)
             parts[loss.name] = x
