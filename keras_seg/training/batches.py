@@ -142,6 +142,68 @@ def with_targets(batches, targets):
     return batches.map(targets)
 
 
+class _Whole(_Mapped):
+    """Another PyDataset without a smaller last batch, or with that filled up by `fill`."""
+
+    def __init__(self, batches, size, fill):
+        super().__init__(batches, None)
+        self.size = size
+        self.fill = fill
+
+    @property
+    def num_batches(self):
+        count = self.batches.num_batches
+        if self.fill is None and count and len(self.batches[count - 1][0]) < self.size:
+            return count - 1
+        return count
+
+    def __getitem__(self, index):
+        batch = self.batches[index]
+        return batch if self.fill is None else self.fill(*batch)
+
+
+def whole_batches(batches, ignore_label, *, fill):
+    """Ready batches (tf.data or PyDataset) for several devices: all of the size of the first.
+
+    Args:
+        batches: (images, labels[, sample weights]).
+        ignore_label: of the labels.
+        fill: whether smaller batches are filled up with images whose pixels are all ignored, which
+            leaves every score as it is (validation). Otherwise they are left out: in training such
+            images would count in batch normalisation.
+    """
+    size = len(next(iter(batches))[0])
+    if isinstance(batches, keras.utils.PyDataset):
+
+        def filled(*batch):
+            values = (0, ignore_label, 0)
+            lacking = [[(0, size - len(array)), *[(0, 0)] * (array.ndim - 1)] for array in batch]
+            return tuple(map(_pad, batch, lacking, values))
+
+        return _Whole(batches, size, filled if fill else None)
+    import tensorflow as tf
+
+    def static(*batch):
+        for array in batch:
+            array.set_shape((size, *array.shape[1:]))
+        return batch
+
+    def tf_filled(*batch):
+        padded = []
+        for array, value in zip(batch, (0, ignore_label, 0), strict=False):
+            lacking = [[0, size - tf.shape(array)[0]], *[[0, 0]] * (array.shape.rank - 1)]
+            padded.append(tf.pad(array, lacking, constant_values=tf.cast(value, array.dtype)))
+        return static(*padded)
+
+    if fill:
+        return batches.map(tf_filled)
+    return batches.filter(lambda images, *_: tf.shape(images)[0] == size).map(static)
+
+
+def _pad(array, lacking, value):
+    return np.pad(array, lacking, constant_values=value)
+
+
 class EvaluationBatches(keras.utils.PyDataset):
     """Every image of a data set once, in batches that are all whole.
 
@@ -155,29 +217,33 @@ class EvaluationBatches(keras.utils.PyDataset):
         targets: `Targets`.
         size: (H, W) to cut out of the centre, or None. Smaller images are padded to it, around them
             where the network loses a border, so that the border is padding first.
+        shard: (index, count): this worker's part of each batch, `batch_size / count` samples of it.
     """
 
-    def __init__(self, dataset, batch_size, targets, size=None):
+    def __init__(self, dataset, batch_size, targets, size=None, shard=(0, 1)):
         super().__init__()
         self.dataset = dataset
         self.stacked = targets.stack(dataset)
         self.channels = getattr(self.stacked, "label_channels", ())
-        self.batch_size = batch_size
+        self.whole_batch = batch_size
+        self.batch_size = batch_size // shard[1]
         self.targets = targets
         self.size = size
+        self.shard = shard
 
     @property
     def num_batches(self):
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-len(self.dataset) // self.whole_batch)
 
     def __getitem__(self, index):
         return self.targets(*self.arrays(index))
 
     def arrays(self, index):
         """Batch `index` as images float32 (B, H, W, C) and labels int32 (B, H, W)."""
-        first = index * self.batch_size
+        first = index * self.whole_batch + self.shard[0] * self.batch_size
         last = min(first + self.batch_size, len(self.dataset))
-        samples = [self.stacked[i] for i in range(first, last)]
+        # Where padding alone is left to this worker, another sample says its size.
+        samples = [self.stacked[i] for i in (range(first, last) or [0])]
         pairs = [(sample.image, sample.label) for sample in samples]
         if self.size is not None:
             pairs = [
@@ -192,7 +258,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         images[:] = pad_color(channels)
         ignore = self.dataset.table.ignore_label
         labels = np.full((self.batch_size, height, width, *self.channels), ignore, "int32")
-        for n, (image, label) in enumerate(pairs):
+        for n, (image, label) in enumerate(pairs[: max(0, last - first)]):
             rows, columns = label.shape[:2]
             top, left = 0, 0
             if any(self.targets.lost):
@@ -227,11 +293,14 @@ def _centre(array, size):
     return array[top : top + size[0], left : left + size[1]]
 
 
-def training_batches(dataset, targets, *, batch_size, augment, mix, seed, epoch, steps):
+def training_batches(
+    dataset, targets, *, batch_size, augment, mix, seed, epoch, steps, shard=(0, 1)
+):
     """Shuffled whole batches of `dataset` for `fit(steps_per_epoch=steps)` from `epoch` on.
 
     The images are gone through again and again in new orders; `steps` batches are one epoch of
-    training. Step i of an epoch is the same however the run came to it.
+    training. Step i of an epoch is the same however the run came to it. Of each batch a worker
+    gets its part, `shard` = (index, count).
 
     Returns:
         `tf.data.Dataset`, or on other backends a `PyDataset` of one epoch, with `set_epoch`.
@@ -240,12 +309,13 @@ def training_batches(dataset, targets, *, batch_size, augment, mix, seed, epoch,
     if len(dataset) < batch_size:
         dataset = dataset.subset([i % len(dataset) for i in range(batch_size)])
     options = {"augment": augment, "mix": mix, "shuffle": True, "seed": seed}
-    options["drop_remainder"] = True
+    options |= {"drop_remainder": True, "shard": shard}
+    per_worker = batch_size // shard[1]
     if keras.backend.backend() != "tensorflow":
-        stream = make_batches(dataset, batch_size, backend="numpy", repeat=True, **options)
+        stream = make_batches(dataset, per_worker, backend="numpy", repeat=True, **options)
         return _Epochs(stream, targets, steps)
     passed, skipped = divmod(epoch * steps, len(dataset) // batch_size)
-    stream = make_batches(dataset, batch_size, repeat=True, initial_epoch=passed, **options)
+    stream = make_batches(dataset, per_worker, repeat=True, initial_epoch=passed, **options)
     return with_targets(stream.skip(skipped), targets)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras_seg.training.checkpoint import LAST, save_checkpoint
 from keras_seg.training.events import EventWriter
 from keras_seg.training.folder import HISTORY, LOGS, PREVIEWS
+from keras_seg.training.strategy import replica_copies
 from keras_seg.utils import atomic_path
 
 # What a shell reports for a process that SIGTERM ended.
@@ -77,15 +78,18 @@ class EpochSeeds(keras.callbacks.Callback):
     """Random numbers of layers (dropout) and the order of data follow from (seed, epoch).
 
     Their running state is not stored by Keras; this makes an epoch the same whether the run came
-    to it in one go or was resumed before it.
+    to it in one go or was resumed before it. Replicas draw different numbers: by themselves they
+    would drop the same features of the first image of each.
 
     Args:
         seed: of the run.
         batches: training data; told the epoch if it has `set_epoch`.
+        worker: number of this process among several workers.
     """
 
-    def __init__(self, seed, batches):
+    def __init__(self, seed, batches, worker=0):
         super().__init__()
+        self.worker = worker
         self.seed = seed
         self.batches = batches
 
@@ -94,8 +98,10 @@ class EpochSeeds(keras.callbacks.Callback):
             self.batches.set_epoch(epoch)
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         for index, state in enumerate(states):
-            value = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0] % 2**31
-            state.assign(np.array([value, 0], state.dtype))
+            for replica, copy in replica_copies(self.model, state, self.worker):
+                key = (self.seed, epoch, index, *([replica] if replica else []))
+                value = np.random.SeedSequence(key).generate_state(1)[0] % 2**31
+                copy.assign(np.array([value, 0], state.dtype))
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -104,10 +110,15 @@ class StopOnSignal(keras.callbacks.Callback):
     The checkpoint of the last finished epoch stays; the same command goes on from it. A save under
     way is finished first. A second SIGTERM ends the process at once. Outside the main thread
     signals cannot be caught, and nothing is done.
+
+    Args:
+        agree: function from whether this process was asked to whether to end; of several workers
+            that train together all end after the same step.
     """
 
-    def __init__(self):
+    def __init__(self, agree=bool):
         super().__init__()
+        self._agree = agree
         self._asked = False
         self._before = None
 
@@ -125,7 +136,7 @@ class StopOnSignal(keras.callbacks.Callback):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _leave(self):
-        if self._asked:
+        if self._agree(self._asked):
             raise SystemExit(TERMINATED)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -151,10 +162,22 @@ class Recorder(keras.callbacks.Callback):
         monitor: the score that decides which epoch is the best.
         larger_is_better: its direction.
         tensorboard: whether to write `logs/`.
+        checkpoints: whether to write those; one of several workers does.
     """
 
-    def __init__(self, folder, manifest, progress, *, monitor, larger_is_better, tensorboard):
+    def __init__(
+        self,
+        folder,
+        manifest,
+        progress,
+        *,
+        monitor,
+        larger_is_better,
+        tensorboard,
+        checkpoints=True,
+    ):
         super().__init__()
+        self.checkpoints = checkpoints
         self.folder = folder
         self.manifest = manifest
         self.progress = progress
@@ -182,7 +205,8 @@ class Recorder(keras.callbacks.Callback):
         self.progress["history"].append(row)
         if improved:
             self.progress |= {"best_score": score, "best_epoch": epoch + 1}
-        save_checkpoint(self.model, self.folder, self.progress, best=improved)
+        if self.checkpoints:
+            save_checkpoint(self.model, self.folder, self.progress, best=improved)
         write_history(self.folder, self.progress["history"])
         self.manifest.update(epoch=epoch + 1, best=best_entry(self.progress, self.monitor))
         if self.tensorboard:

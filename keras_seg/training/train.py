@@ -21,6 +21,7 @@ from keras_seg.training.batches import (
     is_dataset,
     pixel_counts,
     training_batches,
+    whole_batches,
     with_targets,
 )
 from keras_seg.training.callbacks import (
@@ -41,7 +42,8 @@ from keras_seg.training.checkpoint import (
     newest_checkpoint,
     read_progress,
 )
-from keras_seg.training.folder import HISTORY, METRICS, Manifest, held, start
+from keras_seg.training.folder import HISTORY, METRICS, Manifest, start
+from keras_seg.training.multi_worker import Team
 from keras_seg.training.optimizers import SGD, Adam, head_variables
 from keras_seg.training.schedules import Poly
 from keras_seg.utils import read_json, sha256, unknown_name, write_json
@@ -175,7 +177,8 @@ def train(
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
-        devices: None: all GPUs; or device names, see `choose_strategy`.
+        devices: None: all GPUs, of all machines that TF_CONFIG names (docs/many_machines.md); or
+            names of devices, see `choose_strategy`.
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
         monitor: "val_mean_iou" (default, or "mean_iou" without `val_data`), "val_loss", "loss".
         validate_every: validate every so many epochs, and after the last.
@@ -213,6 +216,7 @@ def train(
         raise unknown_name("monitor", monitor, known)
     strategy = devices_.choose_strategy(devices)
     replicas = devices_.replicas(strategy)
+    team = Team(strategy)
     if batch_size % replicas:
         raise ValueError(
             f"batch_size={batch_size} cannot be shared by {replicas} devices: give a multiple of "
@@ -222,7 +226,8 @@ def train(
         verbose = 1 if sys.stdout.isatty() else 2
     say = print if verbose else (lambda *_: None)
 
-    with held(folder) as folder, StopOnSignal() as stop:
+    running = devices_.running(strategy)
+    with team.held(folder) as folder, StopOnSignal(team.any) as stop, running:
         devices_.make_reproducible(seed, deterministic)
         with devices_.precision_policy(precision), devices_.scope(strategy):
             model = build_model()
@@ -271,7 +276,9 @@ def train(
             deterministic=deterministic,
             **optimizer.settings(),
         )
-        before = start(folder, settings, resume=resume, overwrite=overwrite)
+        before = team.from_chief(
+            lambda: start(folder, settings, resume=resume, overwrite=overwrite)
+        )
 
         weights = before.get("class_weights") or _class_weights(class_weights, train_data, table)
         with devices_.scope(strategy):
@@ -285,7 +292,9 @@ def train(
                 table,
                 jit_compile,
             )
-        progress = _restore(model, folder, say)
+            team.prepare(model)
+        progress = team.from_chief(lambda: _restore(model, folder, say))
+        team.share(model)
         first = progress["epoch"]
         manifest = Manifest(
             folder,
@@ -318,7 +327,9 @@ def train(
             # Valid convolutions take few sizes, and lose a border that differs between them.
             val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
             together = batch_size if val_size else _val_batch(batch_size, size, val_data, replicas)
-            val_data = EvaluationBatches(val_data, together, targets, val_size)
+            val_data = EvaluationBatches(val_data, together, targets, val_size, team.shard)
+        elif val_data is not None and replicas > 1:
+            val_data = whole_batches(val_data, table.ignore_label, fill=True)
         recorder = Recorder(
             folder,
             manifest,
@@ -326,6 +337,7 @@ def train(
             monitor=monitor,
             larger_is_better=not monitor.endswith("loss"),
             tensorboard=tensorboard,
+            checkpoints=team.chief,
         )
         try:
             if finished:
@@ -342,25 +354,32 @@ def train(
                         seed=seed,
                         epoch=first,
                         steps=steps,
+                        shard=team.shard,
                     )
+                    batches = team.distribute(batches)
                     # An endless tf.data stream has to be told; the others know their length.
                     per_epoch = None if isinstance(batches, keras.utils.PyDataset) else steps
                 else:
-                    batches = with_targets(train_data, targets)
+                    if replicas > 1:
+                        train_data = whole_batches(train_data, table.ignore_label, fill=False)
+                    batches = team.distribute(with_targets(train_data, targets), whole=True)
                 more = []
-                if previews and isinstance(val_data, EvaluationBatches):
+                if previews and team.chief and isinstance(val_data, EvaluationBatches):
                     more = [Previews(folder, val_data.dataset, previews, table, procedure)]
                 model.fit(
                     batches,
                     epochs=epochs,
                     initial_epoch=first,
                     steps_per_epoch=per_epoch,
-                    validation_data=_for_fit(val_data, targets),
+                    validation_data=team.distribute(
+                        _for_fit(val_data, targets),
+                        whole=not isinstance(val_data, EvaluationBatches),
+                    ),
                     validation_freq=[
                         e for e in range(1, epochs + 1) if e % validate_every == 0 or e == epochs
                     ],
                     callbacks=[
-                        EpochSeeds(seed, batches),
+                        EpochSeeds(seed, batches, team.shard[0]),
                         FiniteGuard(check_every),
                         *callbacks,
                         recorder,
@@ -371,19 +390,23 @@ def train(
                     verbose=verbose,
                 )
             if progress["best_epoch"] not in (None, progress["epoch"]):
-                load_checkpoint(model, folder / BEST)
-            if finished and val_data is not None and (folder / METRICS).exists():
-                final = read_json(folder / METRICS)
-            else:
-                final = _final_scores(
-                    model, val_data, targets, table, folder, progress, procedure, verbose
+                team.from_chief(lambda: load_checkpoint(model, folder / BEST))
+                team.share(model)
+            final = team.from_chief(
+                lambda: (
+                    read_json(folder / METRICS)
+                    if finished and val_data is not None and (folder / METRICS).exists()
+                    else _final_scores(
+                        model, val_data, targets, table, folder, progress, procedure, verbose
+                    )
                 )
+            )
             manifest.update(state="finished", files=_files(folder))
         except (KeyboardInterrupt, SystemExit):
             manifest.update(state="interrupted")
             raise
         except BaseException as error:
-            reason = _reading_error(error)
+            reason = _reading_error(error) or team.lost_worker(error)
             manifest.update(state="failed", error=str(reason or error))
             if reason is not None:
                 raise reason from error
@@ -391,7 +414,12 @@ def train(
         finally:
             recorder.close()
     return TrainResult(
-        model, progress["history"], folder, progress["best_score"], progress["best_epoch"], final
+        model,
+        progress["history"],
+        team.folder,
+        progress["best_score"],
+        progress["best_epoch"],
+        final,
     )
 
 

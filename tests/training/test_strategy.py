@@ -1,0 +1,121 @@
+"""One device against two of the CPU, on both backends that know several."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seg.training.batches import whole_batches
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+TWO_CPUS = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+NO_TENSORFLOW = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+sys.modules["tensorflow"] = None  # importing it fails, as where it is not installed
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def report(request, tmp_path_factory):
+    assert importlib.util.find_spec("jax"), "jax is missing: pip install 'keras-seg[test]'"
+    before = TWO_CPUS if request.param == "tensorflow" else NO_TENSORFLOW
+    done = subprocess.run(
+        [sys.executable, "-c", before, HERE / "on_devices.py", tmp_path_factory.mktemp("run")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ
+        | {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
+            "KERAS_BACKEND": request.param,
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {"backend": request.param, **json.loads(done.stdout)}
+
+
+def tolerance(report):
+    """What is asked for: on JAX the compiler orders the sums of two devices anew."""
+    return 1e-6 if report["backend"] == "tensorflow" else 1e-5
+
+
+def test_three_steps_with_every_loss(report):
+    """On TensorFlow, where each replica sees its own part only."""
+    if report["backend"] == "tensorflow":
+        assert len(report["losses"]) == 18
+        for name, difference in report["losses"].items():
+            assert difference <= 1e-6, name
+
+
+def test_two_devices_train_as_one(report):
+    """With unevenly ignored pixels, synchronised batch normalisation and a resumed run. On
+    TensorFlow the batches are ready ones with an uneven last one, left out in training and filled
+    up in validation, where it weighs more in the loss."""
+    assert max(report["weights"]) <= tolerance(report)
+    one, two = report["history"]
+    assert [row["epoch"] for row in two] == [1, 2]
+    for a, b in zip(one, two, strict=True):
+        for name in a.keys() - {"seconds", "val_loss"}:
+            assert b[name] == pytest.approx(a[name], rel=1e-5), name
+        if report["backend"] == "jax":
+            assert b["val_loss"] == pytest.approx(a["val_loss"], rel=1e-5)
+    one, two = report["scores"]
+    assert one["confusion_matrix"] == two["confusion_matrix"]
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_whole_batches_of_a_py_dataset(fill):
+    class Batches(keras.utils.PyDataset):
+        num_batches = 2
+
+        def __getitem__(self, index):
+            count = (3, 1)[index]
+            return np.full((count, 2, 2, 3), 7.0), np.ones((count, 2, 2), int), np.ones(count)
+
+    whole = whole_batches(Batches(), 255, fill=fill)
+    assert whole.num_batches == (2 if fill else 1)
+    for array in whole[0]:
+        assert len(array) == 3
+    if fill:
+        images, labels, weights = whole[1]
+        assert images.shape == (3, 2, 2, 3)
+        assert labels[:, 0, 0].tolist() == [1, 255, 255]
+        assert weights.tolist() == [1, 0, 0]
+
+
+def test_replicas_drop_different_features(report):
+    """On TensorFlow; on JAX dropout sees the whole batch. The first replica's are one device's."""
+    if report["backend"] == "tensorflow":
+        (one,), (first, second) = report["masks"]
+        assert first == one
+        assert second != first
+
+
+def test_one_device_that_is_not_the_default(report):
+    assert "CPU:1" in report["other"].upper() or "ID=1" in report["other"].upper()
+
+
+def test_what_is_chosen(report):
+    assert report["kept"], "the strategy that is active"
+    assert report["default"], "plain Keras on the default device"
+    assert "batch_size=3 cannot be shared by 2 devices" in report["odd"]
+    assert "Unknown device 'CPU:7'" in report["unknown"]
+    assert "different devices" in report["twice"]
+    assert "at least one" in report["none"]
