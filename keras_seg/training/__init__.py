@@ -1,14 +1,16 @@
 """Training: `fit` with what it lacks: whole checkpoints, exact resume, a guard against NaN."""
 
 from keras_seg.training.models import freeze_batch_norm, with_outputs
-from keras_seg.training.optimizers import SGD, Adam, RMSprop, head_variables
-from keras_seg.training.schedules import Poly, Step
+from keras_seg.training.optimizers import SGD, Adam, LossScale, RMSprop, head_variables
+from keras_seg.training.schedules import Cosine, Poly, Step
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import TrainResult, train
 
 __all__ = [
     "SGD",
     "Adam",
+    "Cosine",
+    "LossScale",
     "Poly",
     "RMSprop",
     "Step",
