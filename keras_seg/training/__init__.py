@@ -3,6 +3,7 @@
 from keras_seg.training.models import freeze_batch_norm, with_outputs
 from keras_seg.training.optimizers import SGD, Adam, LossScale, RMSprop, head_variables
 from keras_seg.training.schedules import Cosine, Poly, Step
+from keras_seg.training.stages import Stage, StagesResult, train_stages
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import TrainResult, train
 
@@ -13,11 +14,14 @@ __all__ = [
     "LossScale",
     "Poly",
     "RMSprop",
+    "Stage",
+    "StagesResult",
     "Step",
     "TrainResult",
     "choose_strategy",
     "freeze_batch_norm",
     "head_variables",
     "train",
+    "train_stages",
     "with_outputs",
 ]

@@ -93,9 +93,7 @@ class _Grouped:
         def update(grads):
             steps = self.gradient_accumulation_steps
             means = [(grad + total) / steps for grad, total in zip(grads, sums, strict=True)]
-            self._backend_update_step(
-                self._clip_gradients(means), variables, self.learning_rate
-            )
+            self._backend_update_step(self._clip_gradients(means), variables, self.learning_rate)
             self._backend_reset_gradient_accumulators()
 
         def add(grads):
@@ -117,9 +115,7 @@ class _Grouped:
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """One step of the average for each update; Keras makes one for each accumulated batch."""
-        momentum = keras.ops.where(
-            keras.ops.equal(self.iterations, 0), 0.0, self.ema_momentum
-        )
+        momentum = keras.ops.where(keras.ops.equal(self.iterations, 0), 0.0, self.ema_momentum)
         if self.gradient_accumulation_steps:
             momentum = keras.ops.where(self._is_update_step(), momentum, 1.0)
         for variable, average in averages(self):

@@ -227,7 +227,8 @@ def train(
     Raises:
         ValueError: before the first step for a folder that cannot be written, is in use, or holds
             another run; a network that does not fit the data or has nothing to train; unknown names
-            and values out of range. While training for weights or losses that are not finite, and a full disk.
+            and values out of range. While training for weights or losses that are not finite, and a
+            full disk.
     """
     for name, value, least in (
         ("epochs", epochs, 1),

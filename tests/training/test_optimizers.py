@@ -302,9 +302,7 @@ def test_scaled_losses_give_the_same_weights(kind):
     steps(dynamic, [weight], [np.array([np.inf, 1.0])])  # left out; the scale is halved
     assert float(dynamic.scale_loss(keras.ops.ones(()))) == 512
     steps(dynamic, [weight], [512 * g for g in BATCHES[1:4]])
-    first, second = by_hand(
-        kind, [clipped((BATCHES[i] + BATCHES[i + 1]) / 2, 1.5) for i in (0, 2)]
-    )
+    first, second = by_hand(kind, [clipped((BATCHES[i] + BATCHES[i + 1]) / 2, 1.5) for i in (0, 2)])
     now, average = pairs(inner)
     np.testing.assert_allclose(now, second, rtol=1e-5)
     np.testing.assert_allclose(average, (first + second) / 2, rtol=1e-5)
