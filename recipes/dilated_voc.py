@@ -117,7 +117,7 @@ def main(arguments=None):
             crop=context_crop,
             batch=context_batch,
             batches=CONTEXT_BATCHES,
-            trainable=("ct_", "ctx_"),
+            trainable={"large": "ct_", "basic": "ctx_"}[options.context],
         ),
     ]
     if options.joint:
