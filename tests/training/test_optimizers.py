@@ -144,6 +144,14 @@ def test_a_stored_optimizer_is_the_same(kind):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_stored_loss_scale_is_the_same():
+    optimizer = LossScale(SGD(0.1, l2=0.3), initial_scale=8.0)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(again) is LossScale
+    (one,), (other,) = (steps(o, variables("w"), GRADIENTS) for o in (optimizer, again))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_head_that_is_not_trained_is_an_error():
     with pytest.raises(ValueError, match=r"not trained: \['haed'\]"):
         SGD(0.1, head_multiplier=10.0, head_variables=["haed"]).build(variables("trunk", "head"))
