@@ -42,8 +42,9 @@ class Stage:
         epochs: number of epochs, at least 1.
         options: further arguments of `train`, which go before those of `train_stages`:
             "batch_size", "crop_size", "augment", "optimizer", "schedule", "loss" and so on.
-        build_model: function without arguments that returns the stage's network, such as one with
-            another output stride or head; default: the one of `train_stages`.
+        build_model: function without arguments that returns the stage's network, a new one each
+            time, such as one with another output stride or head; default: the one of
+            `train_stages`.
         train_data, val_data: of the stage, as for `train`, or functions without arguments that
             return them, called when the stage begins; default: those of `train_stages`.
         trainable: what is trained: a prefix of layer names, a list of them, or a function from a
@@ -236,7 +237,8 @@ def _check_order(stages, folders):
     runs = {stage.name: _manifest(folders[stage.name]) for stage in stages}
     for number, stage in enumerate(stages):
         run = runs[stage.name]
-        if run.get("state") == "finished" and run.get("epochs") == stage.epochs:
+        ended = run.get("state") == "finished" and run.get("epochs") == stage.epochs
+        if ended or run.get("epoch", 0) >= stage.epochs:
             continue
         for later in stages[number + 1 :]:
             if runs[later.name].get("epoch"):

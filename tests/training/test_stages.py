@@ -97,6 +97,9 @@ def test_an_interrupted_stage_goes_on_and_a_finished_one_stays(finished, tmp_pat
     whole = values(finished[1].model)
     for path, value in values(result.model).items():
         np.testing.assert_allclose(value, whole[path], rtol=1e-4, atol=1e-6, err_msg=path)
+    # A kill while a finished stage is looked at leaves "running".
+    manifest = json.loads((first / "manifest.json").read_text())
+    (first / "manifest.json").write_text(json.dumps(manifest | {"state": "running"}))
     again = train(folder, coarse(**stay), fine(**stay))
     assert again.history == result.history
 
