@@ -12,6 +12,7 @@ import contextlib
 import re
 
 import keras
+import numpy as np
 
 
 class _Grouped:
@@ -45,9 +46,10 @@ class _Grouped:
             return
         super().build(variables)
         if self.use_ema:
-            # Keras starts the averages at 0, which shows where no step was made yet.
+            # Keras starts the averages at 0, which shows where no step was made yet. A copy: JAX
+            # gives the memory of both away in each step, and must not find it to be the same.
             for variable, average in averages(self):
-                average.assign(variable)
+                average.assign(keras.ops.copy(variable))
         paths = [variable.path for variable in variables]
         missing = set(self.head_variables) - set(paths)
         if missing:
@@ -261,9 +263,9 @@ def exchange_averages(model):
     was validated goes on from other weights.
     """
     for variable, average in averages(model.optimizer):
-        value = keras.ops.convert_to_numpy(variable)
-        variable.assign(keras.ops.convert_to_numpy(average))
-        average.assign(value)
+        values = [np.array(keras.ops.convert_to_numpy(v)) for v in (variable, average)]
+        average.assign(values[0])
+        variable.assign(values[1])
 
 
 @contextlib.contextmanager
