@@ -51,6 +51,9 @@ examples:
   keras-seg train --model UNet --data photos/ --folder runs/photos --epochs 50 --set filters=32
   keras-seg train --model PSPNet --data photos/ --folder runs/psp --optimizer sgd \\
       --learning-rate 0.01 --head-multiplier 10 --set backbone=resnet18 --set aux=True
+  keras-seg train --model UNet --data photos/ --folder runs/ema --schedule cosine \\
+      --warmup-steps 500 --accumulate 4 --clip-norm 1 --ema 0.999
+  keras-seg train --model UNet --data photos/ --folder runs/profile --epochs 1 --profile
   the same command again goes on where an interrupted run stopped""",
     "evaluate": """\
 examples:
@@ -497,14 +500,30 @@ def _add_training(sub):
     sub.add_argument(
         "--schedule",
         default="poly",
-        choices=["poly", "constant"],
-        help="of the learning rate: down to 0 by (1 - step / steps)^0.9, or the same (poly)",
+        choices=["poly", "cosine", "constant"],
+        help="of the learning rate: down to 0 by (1 - step / steps)^0.9 or by half a wave, or the "
+        "same (poly)",
+    )
+    sub.add_argument(
+        "--warmup-steps", type=int, metavar="N", help="steps over which the rate first rises (0)"
     )
     sub.add_argument(
         "--head-multiplier",
         type=float,
         default=1.0,
         help="learning rate of the layers behind the trunk, times the trunk's (1)",
+    )
+    sub.add_argument(
+        "--accumulate", type=int, metavar="N", help="batches whose mean gradient is one update (1)"
+    )
+    sub.add_argument(
+        "--clip-norm", type=float, metavar="X", help="largest norm of all gradients together"
+    )
+    sub.add_argument(
+        "--ema",
+        type=float,
+        metavar="M",
+        help="validate and keep moving averages of the weights, such as 0.999",
     )
     sub.add_argument(
         "--loss",
@@ -525,6 +544,12 @@ def _add_training(sub):
         default="float32",
         choices=["float32", "mixed_float16", "mixed_bfloat16"],
         help="of the arithmetic; weights and losses stay float32 (float32)",
+    )
+    sub.add_argument(
+        "--profile",
+        action="store_true",
+        help="first show how long input, forward and backward pass, update and metric of a step "
+        "take, and write a trace for TensorBoard",
     )
     sub.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     sub.add_argument(
@@ -830,7 +855,12 @@ def _train(options):
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         schedule=options.schedule,
+        warmup_steps=options.warmup_steps,
         head_multiplier=options.head_multiplier,
+        gradient_accumulation_steps=options.accumulate,
+        global_clipnorm=options.clip_norm,
+        ema_momentum=options.ema,
+        profile=options.profile,
         loss=getattr(losses, LOSSES[options.loss])(),
         class_weights=options.class_weights,
         precision=options.precision,

@@ -218,9 +218,8 @@ def fcn_stages(options, stages, train_data, val_data, *, decay, start=start_weig
 
     Args:
         options: what `options` returned, with the number `steps`, those of an epoch.
-        stages: of each (function that builds the network, end of its folder's name, learning
-            rate of the loss's mean). The others start from the one before, by
-            `keras_seg.models.transfer_fcn`.
+        stages: of each (function that builds the network, name, learning rate of the loss's mean).
+            The others start from the one before, by `keras_seg.models.transfer_fcn`.
         train_data, val_data: data sets.
         decay: weight decay, as it is added to the gradient of the mean.
         start: function (model, options) -> model that starts the first network.
@@ -229,32 +228,31 @@ def fcn_stages(options, stages, train_data, val_data, *, decay, start=start_weig
     Returns:
         `keras_seg.training.TrainResult` of the last stage.
     """
-    result = None
-    for build, ending, learning_rate in stages:
-
-        def build_model(build=build, coarse=result and result.model):
-            model = build()
-            if coarse is None:
-                return start(model, options)
-            models.transfer_fcn(coarse, model)
-            return model
-
-        result = training.train(
-            build_model,
-            train_data,
-            val_data,
-            folder=f"{options.folder}{ending}",
-            epochs=options.epochs,
-            steps_per_epoch=options.steps,
-            batch_size=FCN_BATCH,
-            augment=None,
-            optimizer=training.SGD(
-                learning_rate, momentum=FCN_MOMENTUM, l2=decay, groups=[("bias$", 2, 0)]
-            ),
-            resume=options.resume,
-            **more,
-        )
-    return result
+    (first, _, _), *_ = stages
+    return training.train_stages(
+        [
+            training.Stage(
+                name=name,
+                epochs=options.epochs,
+                build_model=(lambda: start(first(), options)) if build is first else build,
+                transfer=models.transfer_fcn,
+                options={
+                    "optimizer": training.SGD(
+                        learning_rate, momentum=FCN_MOMENTUM, l2=decay, groups=[("bias$", 2, 0)]
+                    )
+                },
+            )
+            for build, name, learning_rate in stages
+        ],
+        train_data=train_data,
+        val_data=val_data,
+        folder=options.folder,
+        steps_per_epoch=options.steps,
+        batch_size=FCN_BATCH,
+        augment=None,
+        resume=options.resume,
+        **more,
+    ).last
 
 
 def score_ways(ways, dataset, folder):

@@ -49,41 +49,40 @@ def main(arguments=None):
     classes = train_data.table.num_classes
     slim = {"filters": 4, "fc_channels": 16} if options.smoke else {}
 
-    def run(build_model, folder, epochs, rate, groups):
-        return training.train(
-            build_model,
-            train_data,
-            val_data,
-            folder=folder,
-            epochs=epochs,
-            steps_per_epoch=options.steps,
-            batch_size=1,
-            augment=None,
-            optimizer=training.SGD(rate, momentum=MOMENTUM, l2=DECAY, groups=groups),
-            resume=options.resume,
-        )
-
     def fcn():
         return models.FCN8s(classes, **slim)
 
+    def started():
+        return recipe.start_weights(fcn(), options)
+
+    def crf_rnn():
+        return models.CRFRNN(classes, bilateral="lattice", **slim)
+
+    def stage(name, build_model, epochs, rate, groups):
+        optimizer = training.SGD(rate, momentum=MOMENTUM, l2=DECAY, groups=groups)
+        return training.Stage(
+            name=name, epochs=epochs, build_model=build_model, options={"optimizer": optimizer}
+        )
+
+    first, joint = [], crf_rnn
     if options.fcn:
         coarse = recipe.start_from(fcn, options.fcn)()
+        joint = recipe.start_from(crf_rnn, coarse)
     else:
-        first = run(
-            lambda: recipe.start_weights(fcn(), options),
-            f"{options.folder}-fcn",
-            options.epochs,
-            FCN_RATE,
-            [BIASES],
-        )
-        coarse = first.model
-    result = run(
-        recipe.start_from(lambda: models.CRFRNN(classes, bilateral="lattice", **slim), coarse),
-        options.folder,
-        options.joint_epochs,
-        JOINT_RATE,
-        [BIASES, *MATRICES],
+        first = [stage("fcn", started, options.epochs, FCN_RATE, [BIASES])]
+    trained = training.train_stages(
+        [*first, stage("joint", joint, options.joint_epochs, JOINT_RATE, [BIASES, *MATRICES])],
+        train_data=train_data,
+        val_data=val_data,
+        folder=options.folder,
+        steps_per_epoch=options.steps,
+        batch_size=1,
+        augment=None,
+        resume=options.resume,
     )
+    result = trained.last
+    if first:
+        coarse = trained.stages["fcn"].model
     ways = {"FCN-8s": (coarse, {}), "CRF-RNN": (result.model, {})}
     recipe.score_ways(ways, val_data, options.folder)
     if options.export:

@@ -141,40 +141,37 @@ def main(arguments=None):
     if options.smoke:
         held_out = held_out.subset(range(2))
 
-    def run(build_model, examples, folder, epochs, drop_every):
-        return training.train(
-            build_model,
-            examples,
-            held_out,
-            folder=folder,
-            epochs=epochs,
-            steps_per_epoch=options.steps,
-            batch_size=batch,
-            augment=data.Augment(crop=CROP, scale=(1.0, 1.0)),
-            optimizer=training.SGD(
-                training.Step(LEARNING_RATE, drop_every),
-                momentum=MOMENTUM,
-                l2=DECAY,
-                groups=[("bias$", 2, 0)],
-            ),
-            resume=options.resume,
+    boxes = f"{options.folder}-boxes-{pathlib.Path(options.proposals).stem}"
+
+    def stage(name, epochs, examples, drop_every):
+        optimizer = training.SGD(
+            training.Step(LEARNING_RATE, drop_every),
+            momentum=MOMENTUM,
+            l2=DECAY,
+            groups=[("bias$", 2, 0)],
+        )
+        return training.Stage(
+            name=name, epochs=epochs, train_data=examples, options={"optimizer": optimizer}
         )
 
-    objects = run(
+    result = training.train_stages(
+        [
+            stage("objects", options.epochs, lambda: cut_objects(train_data), DROPS[0]),
+            stage(
+                "proposals",
+                options.proposal_epochs,
+                lambda: cut_proposals(train_data, propose, options.per_image, boxes),
+                DROPS[1],
+            ),
+        ],
         build_model,
-        cut_objects(train_data),
-        f"{options.folder}-objects",
-        options.epochs,
-        DROPS[0],
-    )
-    boxes = f"{options.folder}-boxes-{pathlib.Path(options.proposals).stem}"
-    result = run(
-        recipe.start_from(build_model, objects.model),
-        cut_proposals(train_data, propose, options.per_image, boxes),
-        options.folder,
-        options.proposal_epochs,
-        DROPS[1],
-    )
+        val_data=held_out,
+        folder=options.folder,
+        steps_per_epoch=options.steps,
+        batch_size=batch,
+        augment=data.Augment(crop=CROP, scale=(1.0, 1.0)),
+        resume=options.resume,
+    ).last
 
     def predictor(**more):
         return inference.ProposalPredictor(

@@ -78,19 +78,17 @@ def main(arguments=None):
         classes = train_data.table.num_classes
         return models.DeepLabV1(classes, variant=options.variant, **slim, **more)
 
-    def run(build_model, folder, crop, offset, *faster):
-        return training.train(
-            lambda: training.with_outputs(build_model()),
-            train_data,
-            val_data,
-            folder=folder,
+    def stage(name, network, crop, offset, *faster, **more):
+        return training.Stage(
+            name=name,
             epochs=options.epochs,
-            steps_per_epoch=options.steps,
-            batch_size=batch,
-            augment=data.Augment(crop=crop, scale=(1.0, 1.0), pad_at="end"),
-            loss={"logits_low": losses.CrossEntropy(label_stride=8, label_offset=offset)},
-            optimizer=optimizer(*faster),
-            resume=options.resume,
+            build_model=lambda: training.with_outputs(network()),
+            options={
+                "augment": data.Augment(crop=crop, scale=(1.0, 1.0), pad_at="end"),
+                "loss": {"logits_low": losses.CrossEntropy(label_stride=8, label_offset=offset)},
+                "optimizer": optimizer(*faster),
+            },
+            **more,
         )
 
     def score(model, folder, crf, size):
@@ -105,29 +103,42 @@ def main(arguments=None):
         ways = {"network": (model, padded), "CRF": (model, {**padded, "crf": crf})}
         recipe.score_ways(ways, val_data, folder)
 
-    result = run(
-        lambda: recipe.start_weights(network(), options),
-        options.folder,
-        crop,
-        offset,
-        ("^fc8/", 10, 1),
-    )
-    score(result.model, options.folder, crf, test)
-    if options.msc:
-        folder = f"{options.folder}-msc"
-
-        def multiscale():
-            model = recipe.start_from(
-                lambda: network(multiscale=True, fusion_stride=8), result.model
-            )()
-            for layer in model.layers:
-                layer.trainable = layer.name.startswith(("data_", "pool"))
-            return model
-
-        result = run(multiscale, folder, crop if options.smoke else MSC_CROP, 0)
-        # The same weights, with each classifier at every position of its map.
+    def score_fine(result):
+        """The same weights, with each classifier at every position of its map."""
         fine = recipe.start_from(lambda: network(multiscale=True), result.model)()
-        score(fine, folder, msc_crf, test if options.smoke else MSC_TEST)
+        score(fine, result.folder, msc_crf, test if options.smoke else MSC_TEST)
+
+    stages = [
+        stage(
+            "single",
+            lambda: recipe.start_weights(network(), options),
+            crop,
+            offset,
+            ("^fc8/", 10, 1),
+            on_end=lambda result: score(result.model, result.folder, crf, test),
+        )
+    ]
+    if options.msc:
+        stages.append(
+            stage(
+                "msc",
+                lambda: network(multiscale=True, fusion_stride=8),
+                crop if options.smoke else MSC_CROP,
+                0,
+                trainable=("data_", "pool"),
+                on_end=score_fine,
+            )
+        )
+    result = training.train_stages(
+        stages,
+        train_data=train_data,
+        val_data=val_data,
+        folder=options.folder,
+        main="single",
+        steps_per_epoch=options.steps,
+        batch_size=batch,
+        resume=options.resume,
+    ).last
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (513, 513))
 

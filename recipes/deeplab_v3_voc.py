@@ -59,24 +59,14 @@ def main(arguments=None):
         classes = train_data.table.num_classes
         return models.DeepLabV3(classes, form="paper", output_stride=output_stride, **trunk)
 
-    def run(build_model, dataset, folder, epochs, rate):
-        return training.train(
-            build_model,
-            dataset,
-            val_data,
-            folder=folder,
-            epochs=epochs,
-            steps_per_epoch=options.steps,
-            batch_size=batch,
-            augment=data.Augment(crop=crop, scale=(0.5, 2.0)),
-            optimizer=training.SGD(
-                training.Poly(rate, epochs * options.steps),
-                momentum=MOMENTUM,
-                l2=DECAY,
-                groups=[("(bias|gamma|beta)$", 1, 0)],
-            ),
-            resume=options.resume,
+    def stage(name, epochs, rate, **more):
+        optimizer = training.SGD(
+            training.Poly(rate, epochs * options.steps),
+            momentum=MOMENTUM,
+            l2=DECAY,
+            groups=[("(bias|gamma|beta)$", 1, 0)],
         )
+        return training.Stage(name=name, epochs=epochs, options={"optimizer": optimizer}, **more)
 
     def score(model, folder):
         several = {"scales": scales}
@@ -87,22 +77,35 @@ def main(arguments=None):
         }
         recipe.score_ways(ways, val_data, folder)
 
-    first = run(
-        lambda: recipe.start_weights(network(16), options),
-        train_data,
-        f"{options.folder}-os16",
-        options.epochs,
-        RATES[0],
-    )
-    finer = recipe.start_from(lambda: network(8), first.model)
-    score(finer(), first.folder)
-    result = run(
-        lambda: training.freeze_batch_norm(finer()),
-        final_data,
-        options.folder,
-        options.final_epochs,
-        RATES[1],
-    )
+    def score_finer(result):
+        score(recipe.start_from(lambda: network(8), result.model)(), result.folder)
+
+    result = training.train_stages(
+        [
+            stage(
+                "os16",
+                options.epochs,
+                RATES[0],
+                build_model=lambda: recipe.start_weights(network(16), options),
+                on_end=score_finer,
+            ),
+            stage(
+                "os8",
+                options.final_epochs,
+                RATES[1],
+                build_model=lambda: network(8),
+                train_data=final_data,
+                freeze_batch_norm="all",
+            ),
+        ],
+        train_data=train_data,
+        val_data=val_data,
+        folder=options.folder,
+        steps_per_epoch=options.steps,
+        batch_size=batch,
+        augment=data.Augment(crop=crop, scale=(0.5, 2.0)),
+        resume=options.resume,
+    ).last
     score(result.model, result.folder)
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (513, 513))

@@ -29,7 +29,6 @@ import functools
 
 from keras_seg import data, losses, models, recipe, training
 from keras_seg.models.dilated import MARGIN
-from keras_seg.weights import transfer
 
 FRONT_CROP, CONTEXT_CROP = 500, 900
 BATCH, CONTEXT_BATCH, CONTEXT_BATCHES = 14, 15, 4
@@ -68,76 +67,81 @@ def main(arguments=None):
     def with_context(**more):
         return models.Dilation8(classes, context=options.context, **slim, **more)
 
-    def run(network, start, ending, *, epochs, crop, batch, rate, batches=None):
-        """Train `network` on tiles; score and keep the same one for whole images."""
-        folder = f"{options.folder}{ending}"
-        result = training.train(
-            lambda: training.with_outputs(start(network(padding="valid"))),
-            train_data,
-            val_data,
-            folder=folder,
+    def stage(name, network, rate, *, epochs, crop, batch, batches=None, start=None, **more):
+        """A stage on tiles; its end scores and keeps the same network for whole images."""
+
+        def build_model():
+            model = network(padding="valid")
+            return training.with_outputs(start(model) if start else model)
+
+        def score(result):
+            whole = recipe.start_from(network, result.model)()
+            whole.save(result.folder / "whole.keras")
+            ways = {"network": (whole, {}), "CRF": (whole, {"crf": "deeplab_v2"})}
+            recipe.score_ways(ways, val_data, result.folder)
+
+        return training.Stage(
+            name=name,
             epochs=epochs,
-            steps_per_epoch=options.steps,
-            batch_size=batch,
-            augment=data.Augment(crop=crop, scale=(1.0, 1.0), margin=MARGIN, pad="mirror"),
-            val_size=(context_crop, context_crop),  # 528 of the 900 are the image
-            loss={"logits_low": losses.CrossEntropy(label_stride=8)},
-            optimizer=training.SGD(
-                rate,
-                momentum=MOMENTUM,
-                l2=DECAY,
-                groups=[("bias$", 2, 0)],
-                gradient_accumulation_steps=batches,
-            ),
-            resume=options.resume,
+            build_model=build_model,
+            on_end=score,
+            options={
+                "batch_size": batch,
+                "augment": data.Augment(crop=crop, scale=(1.0, 1.0), margin=MARGIN, pad="mirror"),
+                "optimizer": training.SGD(
+                    rate,
+                    momentum=MOMENTUM,
+                    l2=DECAY,
+                    groups=[("bias$", 2, 0)],
+                    gradient_accumulation_steps=batches,
+                ),
+            },
+            **more,
         )
-        whole = recipe.start_from(network, result.model)()
-        whole.save(result.folder / "whole.keras")
-        ways = {"network": (whole, {}), "CRF": (whole, {"crf": "deeplab_v2"})}
-        recipe.score_ways(ways, val_data, folder)
-        return result
 
-    result = run(
-        front_end,
-        lambda model: recipe.start_weights(model, options),
-        "-front-end",
-        epochs=options.epochs,
-        crop=crop,
-        batch=batch,
-        rate=LEARNING_RATE,
-    )
-
-    def on_fixed_front_end(model, trained=result.model):
-        transfer(model, trained, verbose=False)
-        for layer in model.layers:
-            layer.trainable = layer.name.startswith(("ct_", "ctx_"))
-        return model
-
-    result = run(
-        functools.partial(with_context, dropout=0.0),
-        on_fixed_front_end,
-        "",
-        epochs=options.context_epochs,
-        crop=context_crop,
-        batch=context_batch,
-        rate=LEARNING_RATE,
-        batches=CONTEXT_BATCHES,
-    )
-    if options.joint:
-
-        def on_both(model, trained=result.model):
-            transfer(model, trained, verbose=False)
-            return model
-
-        run(
-            with_context,
-            on_both,
-            "-joint",
-            epochs=options.joint_epochs,
-            crop=context_crop,
+    stages = [
+        stage(
+            "front-end",
+            front_end,
+            LEARNING_RATE,
+            epochs=options.epochs,
+            crop=crop,
             batch=batch,
-            rate=JOINT_RATE,
+            start=lambda model: recipe.start_weights(model, options),
+        ),
+        stage(
+            "context",
+            functools.partial(with_context, dropout=0.0),
+            LEARNING_RATE,
+            epochs=options.context_epochs,
+            crop=context_crop,
+            batch=context_batch,
+            batches=CONTEXT_BATCHES,
+            trainable={"large": "ct_", "basic": "ctx_"}[options.context],
+        ),
+    ]
+    if options.joint:
+        stages.append(
+            stage(
+                "joint",
+                with_context,
+                JOINT_RATE,
+                epochs=options.joint_epochs,
+                crop=context_crop,
+                batch=batch,
+            )
         )
+    result = training.train_stages(
+        stages,
+        train_data=train_data,
+        val_data=val_data,
+        folder=options.folder,
+        main="context",
+        steps_per_epoch=options.steps,
+        val_size=(context_crop, context_crop),  # 528 of the 900 are the image
+        loss={"logits_low": losses.CrossEntropy(label_stride=8)},
+        resume=options.resume,
+    ).stages["context"]
     if options.export:
         recipe.export_and_score(result, train_data, val_data, (900, 900), mode="tile")
 

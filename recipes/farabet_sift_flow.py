@@ -49,37 +49,38 @@ def main(arguments=None):
     def network(classifier):
         return models.MultiscaleCNN(train_data.table.num_classes, classifier=classifier, **slim)
 
-    def classifier_alone():
-        model = network("mlp")
-        for name in ("conv1", "conv2", "conv3"):
-            model.get_layer(name).trainable = False
-        return model
-
-    def run(build_model, folder, epochs):
+    def stage(name, epochs, classifier, **more):
         slower = keras.callbacks.ReduceLROnPlateau(
             "val_mean_iou", factor=0.5, patience=PATIENCE, mode="max", min_delta=0
         )
-        return training.train(
-            build_model,
-            train_data,
-            test_data,
-            folder=folder,
+        return training.Stage(
+            name=name,
             epochs=epochs,
-            batch_size=BATCH,
-            augment=data.Augment(crop=crop, scale=(0.9, 1.1), flip=True, rotation=8.0, color=0.1),
-            optimizer=training.SGD(LEARNING_RATE, momentum=MOMENTUM, l2=PENALTY),
-            class_weights=None if options.natural else "balanced",
-            callbacks=[slower],
-            validate_every=options.validate_every,
-            resume=options.resume,
+            build_model=lambda: network(classifier),
+            options={"callbacks": [slower]},
+            **more,
         )
 
-    features = run(lambda: network("linear"), f"{options.folder}-features", options.epochs)
-    result = run(
-        recipe.start_from(classifier_alone, features.model),
-        options.folder,
-        options.classifier_epochs,
-    )
+    result = training.train_stages(
+        [
+            stage("features", options.epochs, "linear"),
+            stage(
+                "classifier",
+                options.classifier_epochs,
+                "mlp",
+                trainable=lambda name: name not in ("conv1", "conv2", "conv3"),
+            ),
+        ],
+        train_data=train_data,
+        val_data=test_data,
+        folder=options.folder,
+        batch_size=BATCH,
+        augment=data.Augment(crop=crop, scale=(0.9, 1.1), flip=True, rotation=8.0, color=0.1),
+        optimizer=training.SGD(LEARNING_RATE, momentum=MOMENTUM, l2=PENALTY),
+        class_weights=None if options.natural else "balanced",
+        validate_every=options.validate_every,
+        resume=options.resume,
+    ).last
     recipe.score(result.model, test_data, options.folder)
     if options.export:
         recipe.export_and_score(result, train_data, test_data, crop)

@@ -6,11 +6,12 @@ The folder holds train/, trainannot/, val/ and valannot/ (SegNet's version, 480 
 and test/ and testannot/ where they are to be had; the scores at the end are those of test, else of
 val. --layers 67 or 103 builds the larger networks.
 
-Stage 1: crops of 224 x 224, batch 3, mirrored at random, RMSprop with learning rate 1e-3 times
-0.995 an epoch. Stage 2: whole images, one a step, learning rate 1e-4. Dropout 0.2, He's uniform
-weights, a penalty of 1e-4 times the sum of squares of kernels and of BN's scale, void pixels left
-out. The epoch with the best validation IoU is kept. Published code: at most 750 epochs, stopped
-after 100 (stage 2: 50) without a better one; here --epochs and --fine-tune-epochs say how many.
+Stage 1, runs/fc_densenet_camvid-crops: crops of 224 x 224, batch 3, mirrored at random, RMSprop
+with learning rate 1e-3 times 0.995 an epoch. Stage 2, runs/fc_densenet_camvid: whole images, one a
+step, learning rate 1e-4. Dropout 0.2, He's uniform weights, a penalty of 1e-4 times the sum of
+squares of kernels and of BN's scale, void pixels left out. The epoch with the best validation IoU
+is kept. Published code: at most 750 epochs, stopped after 100 (stage 2: 50) without a better one;
+here --epochs and --fine-tune-epochs say how many.
 Test: whole images, one scale. The published scores normalise each test image by its own
 statistics; the recipe scores both ways. Files that are exported have the moving ones.
 Hardware: a GPU for 3 crops of 224 x 224, then for a whole image, a step; not timed at full length.
@@ -65,31 +66,29 @@ def main(arguments=None):
     def build_model():
         return models.build(name, train_data.table.num_classes, **slim)
 
-    steps = len(train_data) // BATCH
-    shared = {"validate_every": options.validate_every, "resume": options.resume}
-    crops = training.train(
+    def stage(name, epochs, crop, batch, learning_rate):
+        return training.Stage(
+            name=name,
+            epochs=epochs,
+            options={
+                "batch_size": batch,
+                "augment": data.Augment(crop=crop, scale=(1.0, 1.0), flip=True),
+                "optimizer": optimizer(learning_rate, len(train_data) // batch),
+            },
+        )
+
+    whole = training.train_stages(
+        [
+            stage("crops", options.epochs, crop, BATCH, LEARNING_RATE),
+            stage("whole", options.fine_tune_epochs, size, 1, FINE_TUNE_RATE),
+        ],
         build_model,
         train_data,
         val_data,
-        folder=f"{options.folder}-crops",
-        epochs=options.epochs,
-        batch_size=BATCH,
-        augment=data.Augment(crop=crop, scale=(1.0, 1.0), flip=True),
-        optimizer=optimizer(LEARNING_RATE, steps),
-        **shared,
-    )
-
-    whole = training.train(
-        recipe.start_from(build_model, crops.model),
-        train_data,
-        val_data,
         folder=options.folder,
-        epochs=options.fine_tune_epochs,
-        batch_size=1,
-        augment=data.Augment(crop=size, scale=(1.0, 1.0), flip=True),
-        optimizer=optimizer(FINE_TUNE_RATE, len(train_data)),
-        **shared,
-    )
+        validate_every=options.validate_every,
+        resume=options.resume,
+    ).last
     ways = {
         "moving statistics": (whole.model, {}),
         "own statistics": (layers.batch_statistics(whole.model), {}),

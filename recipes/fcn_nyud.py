@@ -26,8 +26,8 @@ import functools
 from keras_seg import models, recipe
 
 DECAY = 1.6e-9
-# Stride of the scores, end of the folder's name, learning rate.
-STAGES = ((32, "-32s", 3.1e-5), (16, "", 3.1e-7))
+# Stride of the scores, name of the stage, learning rate.
+STAGES = ((32, "32s", 3.1e-5), (16, "16s", 3.1e-7))
 PREPROCESSING = {"rgb": "nyud", "hha": "hha"}
 
 
@@ -62,15 +62,13 @@ def main(arguments=None):
     classes = train_data.table.num_classes
     if options.inputs == "rgb+hha":
         fused = functools.partial(models.FCNLateFusion, classes, **slim)
-        networks = [
-            (functools.partial(fused, stride=s), ending, rate) for s, ending, rate in STAGES
-        ]
+        networks = [(functools.partial(fused, stride=s), name, rate) for s, name, rate in STAGES]
         # Pictures of six channels cannot be shown.
         more = {"start": functools.partial(start_both, **slim), "previews": 0}
     else:
         preprocessing = PREPROCESSING[options.inputs]
         alone = functools.partial(models.FCN32s, classes, preprocessing=preprocessing, **slim)
-        networks, more = [(alone, "", STAGES[0][2])], {}
+        networks, more = [(alone, options.inputs, STAGES[0][2])], {}
     result = recipe.fcn_stages(options, networks, train_data, test_data, decay=DECAY, **more)
     recipe.score(result.model, test_data, options.folder)
     if options.export:

@@ -26,8 +26,8 @@ import keras
 from keras_seg import models, recipe
 
 DECAY = 7.6e-9
-# Builder, end of the folder's name, learning rate.
-STAGES = ((models.FCN32s, "-32s", 6.6e-6), (models.FCN16s, "", 6.6e-8))
+# Builder, name of the stage, learning rate.
+STAGES = ((models.FCN32s, "32s", 6.6e-6), (models.FCN16s, "16s", 6.6e-8))
 
 
 def main(arguments=None):
@@ -45,8 +45,8 @@ def main(arguments=None):
     classes = train_data.table.num_classes
     others = {"geometry": train_data.extra_tables["geometry"].num_classes}
     networks = [
-        (functools.partial(builder, classes, other_classes=others, **slim), ending, rate)
-        for builder, ending, rate in STAGES
+        (functools.partial(builder, classes, other_classes=others, **slim), name, rate)
+        for builder, name, rate in STAGES
     ]
     result = recipe.fcn_stages(options, networks, train_data, test_data, decay=DECAY)
     model = result.model

@@ -28,11 +28,11 @@ import functools
 from keras_seg import models, recipe
 
 DECAY = 2.7e-9
-# Builder, end of the folder's name, learning rate.
+# Builder, name of the stage, learning rate.
 STAGES = (
-    (models.FCN32s, "-32s", 1.9e-5),
-    (models.FCN16s, "-16s", 1.9e-7),
-    (models.FCN8s, "", 1.9e-9),
+    (models.FCN32s, "32s", 1.9e-5),
+    (models.FCN16s, "16s", 1.9e-7),
+    (models.FCN8s, "8s", 1.9e-9),
 )
 
 
@@ -56,11 +56,10 @@ def main(arguments=None):
         train_data, val_data = recipe.open_voc(options, "train", "val")
     stages = STAGES
     if options.fixed:
-        stages, slim = [(models.FCN32s, "", STAGES[0][2])], slim | {"frozen_trunk": True}
+        stages, slim = [(models.FCN32s, "fixed", STAGES[0][2])], slim | {"frozen_trunk": True}
     classes = train_data.table.num_classes
     networks = [
-        (functools.partial(builder, classes, **slim), ending, rate)
-        for builder, ending, rate in stages
+        (functools.partial(builder, classes, **slim), name, rate) for builder, name, rate in stages
     ]
     result = recipe.fcn_stages(options, networks, train_data, val_data, decay=DECAY)
     recipe.score(result.model, val_data, options.folder)

@@ -58,30 +58,29 @@ def main(arguments=None):
         recipe.start_weights(model, options)
         return training.freeze_batch_norm(model, statistics_only=True)
 
-    def run(build, folder, epochs, rate):
-        return training.train(
-            build,
-            train_data,
-            val_data,
-            folder=folder,
-            epochs=epochs,
-            batch_size=batch,
-            augment=data.Augment(crop=crop, scale=SCALE, flip=True),
-            loss=losses.OHEM(THRESHOLD, MIN_KEPT),
-            optimizer=training.SGD(
-                rate, momentum=MOMENTUM, l2=PENALTY, groups=[("(bias|beta)$", 2, 0)]
-            ),
-            validate_every=options.validate_every,
-            resume=options.resume,
+    def stage(name, epochs, rate):
+        optimizer = training.SGD(
+            rate, momentum=MOMENTUM, l2=PENALTY, groups=[("(bias|beta)$", 2, 0)]
         )
-
-    constant = run(build_model, f"{options.folder}-constant", options.epochs, LEARNING_RATE)
+        return training.Stage(name=name, epochs=epochs, options={"optimizer": optimizer})
 
     steps = options.decay_epochs * recipe.count_steps(train_data, batch)
-    rate = training.Poly(DECAY_RATE, steps, power=1.0)
-    result = run(
-        recipe.start_from(build_model, constant.model), options.folder, options.decay_epochs, rate
-    )
+    falling = training.Poly(DECAY_RATE, steps, power=1.0)
+    result = training.train_stages(
+        [
+            stage("constant", options.epochs, LEARNING_RATE),
+            stage("decay", options.decay_epochs, falling),
+        ],
+        build_model,
+        train_data,
+        val_data,
+        folder=options.folder,
+        batch_size=batch,
+        augment=data.Augment(crop=crop, scale=SCALE, flip=True),
+        loss=losses.OHEM(THRESHOLD, MIN_KEPT),
+        validate_every=options.validate_every,
+        resume=options.resume,
+    ).last
     test = {"flip": True, "size_divisor": 8}
     recipe.score(result.model, val_data, options.folder, **test)
     if options.export:

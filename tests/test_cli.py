@@ -85,6 +85,28 @@ def test_training_leaves_a_whole_run(run):
     assert manifest["classes"]["names"] == ["background", "circle", "square", "triangle"]
 
 
+def test_train_hands_the_options_of_the_update_on(photos, tmp_path, monkeypatch):
+    seen = {}
+
+    def start(*_, **options):
+        seen.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("keras_seg.training.train", start)
+    arguments = ["train", "--model", "UNet", "--data", str(photos), "--folder", str(tmp_path)]
+    arguments += ["--schedule", "cosine", "--warmup-steps", "5", "--accumulate", "4"]
+    assert main([*arguments, "--clip-norm", "0.5", "--ema", "0.9", "--profile"]) == 2
+    expected = {
+        "schedule": "cosine",
+        "warmup_steps": 5,
+        "gradient_accumulation_steps": 4,
+        "global_clipnorm": 0.5,
+        "ema_momentum": 0.9,
+        "profile": True,
+    }
+    assert {name: seen[name] for name in expected} == expected
+
+
 def test_predict_writes_labels_and_overlays(run, photos, tmp_path, capsys):
     images = photos / "val" / "images"
     assert main(["predict", str(run), str(images), "--output", str(tmp_path / "out")]) == 0

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "metrics": {"layers", "utils"},
     "data": {"utils"},
     "inference": {"layers", "crf", "data", "metrics", "utils"},
-    "training": {"layers", "losses", "metrics", "data", "inference", "utils"},
+    "training": {"layers", "losses", "metrics", "data", "inference", "weights", "utils"},
     "export": {"layers", "data", "metrics", "inference", "utils"},
 }
 EVERYTHING = {*MAY_IMPORT, "cli", "quickstart", "recipe"}

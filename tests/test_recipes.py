@@ -1,10 +1,10 @@
 """Every recipe runs from its first line to its last on made-up pictures."""
 
 import ast
+import functools
 import importlib.util
 import json
 import pathlib
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -64,12 +64,12 @@ def test_a_recipe_goes_on_in_the_stage_that_was_interrupted(tmp_path, monkeypatc
         def on_train_batch_end(self, batch, logs=None):
             raise KeyboardInterrupt
 
+    @functools.wraps(training.train)
     def train_stopping(*arguments, folder, **options):
         more = [Stop()] if str(folder) == str(second) else []
         return training.train(*arguments, folder=folder, callbacks=more, **options)
 
-    stopping = SimpleNamespace(train=train_stopping, SGD=training.SGD)
-    monkeypatch.setattr("keras_seg.recipe.training", stopping)
+    monkeypatch.setattr("keras_seg.training.stages.train", train_stopping)
     with pytest.raises(KeyboardInterrupt):
         recipe.main(command)
     done = (first / "last.keras").read_bytes()

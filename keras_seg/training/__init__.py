@@ -1,21 +1,27 @@
 """Training: `fit` with what it lacks: whole checkpoints, exact resume, a guard against NaN."""
 
 from keras_seg.training.models import freeze_batch_norm, with_outputs
-from keras_seg.training.optimizers import SGD, Adam, RMSprop, head_variables
-from keras_seg.training.schedules import Poly, Step
+from keras_seg.training.optimizers import SGD, Adam, LossScale, RMSprop, head_variables
+from keras_seg.training.schedules import Cosine, Poly, Step
+from keras_seg.training.stages import Stage, StagesResult, train_stages
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import TrainResult, train
 
 __all__ = [
     "SGD",
     "Adam",
+    "Cosine",
+    "LossScale",
     "Poly",
     "RMSprop",
+    "Stage",
+    "StagesResult",
     "Step",
     "TrainResult",
     "choose_strategy",
     "freeze_batch_norm",
     "head_variables",
     "train",
+    "train_stages",
     "with_outputs",
 ]

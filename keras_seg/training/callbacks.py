@@ -11,8 +11,9 @@ import numpy as np
 from keras_seg.training.checkpoint import LAST, save_checkpoint
 from keras_seg.training.events import EventWriter
 from keras_seg.training.folder import HISTORY, LOGS, PREVIEWS
+from keras_seg.training.optimizers import averaged, exchange_averages
 from keras_seg.training.strategy import replica_copies
-from keras_seg.utils import atomic_path
+from keras_seg.utils import atomic_path, unknown_name
 
 # What a shell reports for a process that SIGTERM ended.
 TERMINATED = 128 + signal.SIGTERM
@@ -102,6 +103,16 @@ class EpochSeeds(keras.callbacks.Callback):
                 key = (self.seed, epoch, index, *([replica] if replica else []))
                 value = np.random.SeedSequence(key).generate_state(1)[0] % 2**31
                 copy.assign(np.array([value, 0], state.dtype))
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Validation is of the moving averages of the weights, if the optimizer keeps them."""
+
+    def on_test_begin(self, logs=None):
+        exchange_averages(self.model)
+
+    def on_test_end(self, logs=None):
+        exchange_averages(self.model)
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -231,6 +242,25 @@ class Recorder(keras.callbacks.Callback):
             writer.close()
 
 
+def check_monitors(callbacks, outputs, validated):
+    """ValueError for a callback that watches a score which no epoch has; Keras only warns.
+
+    Args:
+        callbacks: of the caller.
+        outputs: names of the network's outputs; empty for one.
+        validated: whether there is validation data.
+    """
+    known = ["loss", "mean_iou", *(f"{name}_loss" for name in outputs)]
+    known += [f"val_{name}" for name in known] if validated else []
+    for callback in callbacks:
+        if not type(callback).__module__.startswith("keras."):
+            return  # it may add scores of its own, for itself and those after it
+        watched = getattr(callback, "monitor", None)
+        # ModelCheckpoint has a monitor that it only looks at with save_best_only.
+        if watched and getattr(callback, "save_best_only", True) and watched not in known:
+            raise unknown_name(f"monitor of {type(callback).__name__}", watched, known)
+
+
 def new_progress():
     """Progress of a run before its first epoch."""
     return {"epoch": 0, "history": [], "best_score": None, "best_epoch": None}
@@ -283,10 +313,14 @@ class Previews(keras.callbacks.Callback):
         if self._predictor is None:
             self.folder.mkdir(exist_ok=True)
             self._predictor = Predictor(self.model, table=self.table)
+        with averaged(self.model):
+            predictions = [
+                self._predictor.predict(sample.image, **self.procedure) for sample in self.samples
+            ]
         sheet = contact_sheet(
             [sample.image for sample in self.samples],
             [sample.label for sample in self.samples],
-            [self._predictor.predict(sample.image, **self.procedure) for sample in self.samples],
+            predictions,
             self.table,
         )
         with atomic_path(self.folder / f"epoch_{epoch + 1:04d}.png") as temporary:

@@ -7,6 +7,7 @@ import shutil
 import warnings
 import zipfile
 
+from keras_seg.training.optimizers import averaged, averages, exchange_averages
 from keras_seg.utils import atomic_path
 
 LAST = "last.keras"
@@ -33,13 +34,11 @@ def save_checkpoint(model, folder, progress, *, best):
     folder = pathlib.Path(folder)
     try:
         with atomic_path(folder / LAST) as temporary:
-            model.save(temporary)
-            with zipfile.ZipFile(temporary, "a") as archive:
-                archive.writestr(PROGRESS, json.dumps(progress))
+            _write(model, temporary, progress)
             if (folder / LAST).exists():
                 os.replace(folder / LAST, folder / PREVIOUS)
         if best:
-            copy_to_best(folder, LAST)
+            save_best(model, folder, progress, LAST)
     except OSError as error:
         raise ValueError(
             f"Cannot write a checkpoint in {folder}: {error.strerror or error}. The former one is "
@@ -47,10 +46,25 @@ def save_checkpoint(model, folder, progress, *, best):
         ) from error
 
 
-def copy_to_best(folder, name):
-    """Make `best.keras` a copy of the checkpoint `name` (no link: damage must not spread)."""
-    with atomic_path(pathlib.Path(folder) / BEST) as temporary:
-        shutil.copyfile(pathlib.Path(folder) / name, temporary)
+def _write(model, path, progress):
+    model.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(PROGRESS, json.dumps(progress))
+
+
+def save_best(model, folder, progress, name):
+    """Make `best.keras` of the model, whose state the checkpoint `name` holds.
+
+    A copy of it (no link: damage must not spread). Where the optimizer keeps averages of the
+    weights, these are the weights in `best.keras`, and the weights lie in the optimizer.
+    """
+    folder = pathlib.Path(folder)
+    with atomic_path(folder / BEST) as temporary:
+        if averages(model.optimizer):
+            with averaged(model):
+                _write(model, temporary, progress)
+        else:
+            shutil.copyfile(folder / name, temporary)
 
 
 def read_progress(path):
@@ -103,6 +117,18 @@ def load_checkpoint(model, path):
                 f"{path} does not fit the network that is to go on training: {reason} Give the "
                 "arguments that the run was started with, or another folder."
             ) from error
+    return progress
+
+
+def resume_from(model, path):
+    """`load_checkpoint` to go on training: the weights stand in the model, also from `best.keras`.
+
+    Raises:
+        ValueError: as `load_checkpoint`.
+    """
+    progress = load_checkpoint(model, path)
+    if pathlib.Path(path).name == BEST:
+        exchange_averages(model)
     return progress
 
 

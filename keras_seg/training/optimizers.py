@@ -3,11 +3,16 @@
 Keras has one learning rate for all variables. Segmentation papers train the layers that are added
 to a pretrained trunk ten times as fast as the trunk (PSPNet, DeepLab), and Caffe's networks learn
 biases twice as fast as kernels, without decay.
+
+Gradient accumulation, clipping, averaged weights and loss scaling are Keras' own arguments. Here
+they give on N replicas what they give on one: the gradients are added over the replicas first.
 """
 
+import contextlib
 import re
 
 import keras
+import numpy as np
 
 
 class _Grouped:
@@ -40,6 +45,11 @@ class _Grouped:
         if self.built:
             return
         super().build(variables)
+        if self.use_ema:
+            # Keras starts the averages at 0, which shows where no step was made yet. A copy: JAX
+            # gives the memory of both away in each step, and must not find it to be the same.
+            for variable, average in averages(self):
+                average.assign(keras.ops.copy(variable))
         paths = [variable.path for variable in variables]
         missing = set(self.head_variables) - set(paths)
         if missing:
@@ -60,6 +70,60 @@ class _Grouped:
                 self._multipliers[index] *= rate
                 self._decays[index] *= decay
 
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        if _replicas() == 1:
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        # Keras clips each replica's part by itself, and adds the clipped ones.
+        grads = _add_over_replicas(grads)
+        if not self.gradient_accumulation_steps:
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        self._accumulate_on_replicas(grads, trainable_variables)
+        if self.use_ema:
+            self._update_model_variables_moving_average(self._trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars  # _backend_apply_gradients did it
+
+    def _accumulate_on_replicas(self, grads, variables):
+        """Keras' accumulation asks inside of a replica whether it is time to update, and fails."""
+        import tensorflow as tf
+
+        sums = [self._accumulated_gradients[self._get_variable_index(v)] for v in variables]
+
+        def update(grads):
+            steps = self.gradient_accumulation_steps
+            means = [(grad + total) / steps for grad, total in zip(grads, sums, strict=True)]
+            self._backend_update_step(self._clip_gradients(means), variables, self.learning_rate)
+            self._backend_reset_gradient_accumulators()
+
+        def add(grads):
+            for grad, total in zip(grads, sums, strict=True):
+                total.assign(total + grad)
+
+        def choose(strategy, grads):
+            each = strategy.extended.call_for_each_replica
+            tf.cond(
+                self._is_update_step(),
+                lambda: each(update, args=(grads,)),
+                lambda: each(add, args=(grads,)),
+            )
+
+        tf.distribute.get_replica_context().merge_call(choose, args=(grads,))
+
+    def _is_update_step(self):
+        return (self._iterations + 1) % self.gradient_accumulation_steps == 0
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        """One step of the average for each update; Keras makes one for each accumulated batch."""
+        momentum = keras.ops.where(keras.ops.equal(self.iterations, 0), 0.0, self.ema_momentum)
+        if self.gradient_accumulation_steps:
+            momentum = keras.ops.where(self._is_update_step(), momentum, 1.0)
+        for variable, average in averages(self):
+            m = keras.ops.cast(momentum, variable.dtype)
+            average.assign(m * average + (1 - m) * variable)
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         rate = keras.ops.cast(learning_rate, variable.dtype) * self._multipliers[index]
@@ -79,6 +143,21 @@ class _Grouped:
             "head_variables": list(self.head_variables),
             "groups": [list(group) for group in self.groups],
         }
+
+
+def _replicas():
+    """How many replicas of a `tf.distribute` strategy run this step."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _add_over_replicas(values):
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def _check_group(group):
@@ -119,6 +198,12 @@ class SGD(_Grouped, keras.optimizers.SGD):
         groups: (regular expression, rate, decay) each: variables whose path it finds have these
             factors on their learning rate and on their decay of either kind; those of several
             groups multiply. Caffe's biases: `[("bias$", 2, 0)]`.
+        gradient_accumulation_steps: the mean gradient of so many batches makes one update. A
+            schedule counts batches.
+        global_clipnorm: largest norm of all gradients together, before `l2` is added; with
+            accumulation, of the mean.
+        use_ema, ema_momentum: keep averages of the weights, a <- m * a + (1 - m) * w after each
+            update; the first sets a = w.
         Others: as `keras.optimizers.SGD`.
 
     Raises:
@@ -143,6 +228,57 @@ class Adam(_Grouped, keras.optimizers.Adam):
     `weight_decay`, `l2`, `head_multiplier`, `head_variables` and `groups` as in `SGD`; others as
     `keras.optimizers.Adam`.
     """
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Keras' dynamic loss scaling, which skips a step with a gradient that is not finite.
+
+    On several replicas Keras looks at the gradients of the first alone; here a step is left out
+    everywhere if those of any replica are not finite.
+    """
+
+    def check_finite(self, grads):
+        finite = super().check_finite(grads)
+        if _replicas() == 1:
+            return finite
+        return _add_over_replicas(keras.ops.cast(finite, "int32")) == _replicas()
+
+
+def averages(optimizer):
+    """[(variable, its moving average)] of a built optimizer; empty without `use_ema`."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.use_ema:
+        return []
+    both = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    return [(variable, average) for variable, average in both if average is not None]
+
+
+def exchange_averages(model):
+    """Exchange the weights of a compiled model with their averages, to the last bit.
+
+    Keras' `SwapEMAWeights` adds and subtracts them on TensorFlow, which rounds, so that a run that
+    was validated goes on from other weights.
+    """
+    for variable, average in averages(model.optimizer):
+        values = [np.array(keras.ops.convert_to_numpy(v)) for v in (variable, average)]
+        average.assign(values[0])
+        variable.assign(values[1])
+
+
+@contextlib.contextmanager
+def averaged(model):
+    """The averages stand in the model inside of this, the weights come back afterwards.
+
+    Does nothing for an optimizer without `use_ema`.
+    """
+    exchange_averages(model)
+    try:
+        yield
+    finally:
+        exchange_averages(model)
 
 
 def head_variables(model, head=None):

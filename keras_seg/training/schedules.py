@@ -1,5 +1,7 @@
 """Learning rate by step."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -28,19 +30,9 @@ class Poly(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(
         self, learning_rate, total_steps, power=0.9, warmup_steps=0, *, floor=0.0, every=1
     ):
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
-        if total_steps < 1:
-            raise ValueError(f"total_steps must be at least 1, got {total_steps}.")
+        _check_span(learning_rate, total_steps, warmup_steps, floor)
         if power < 0:
             raise ValueError(f"power must be 0 or more, got {power}.")
-        if not 0 <= warmup_steps < total_steps:
-            raise ValueError(
-                f"warmup_steps must lie in 0..{total_steps - 1} (total_steps - 1), "
-                f"got {warmup_steps}."
-            )
-        if not 0 <= floor < learning_rate:
-            raise ValueError(f"floor must lie in 0..{learning_rate}, below it; got {floor}.")
         _check_every(every)
         self.learning_rate = float(learning_rate)
         self.total_steps = int(total_steps)
@@ -54,9 +46,7 @@ class Poly(keras.optimizers.schedules.LearningRateSchedule):
         passed = _whole(step, self.every) * self.every
         left = ops.maximum(1.0 - passed / self.total_steps, 0.0)
         rate = (self.learning_rate - self.floor) * ops.power(left, self.power) + self.floor
-        if self.warmup_steps:
-            rate = rate * ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
-        return rate
+        return _warmed_up(rate, step, self.warmup_steps)
 
     def get_config(self):
         return {
@@ -66,6 +56,48 @@ class Poly(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "floor": self.floor,
             "every": self.every,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_seg")
+class Cosine(keras.optimizers.schedules.LearningRateSchedule):
+    """(base - floor) * (1 + cos(pi * t)) / 2 + floor, where t goes from 0 after the warm-up to 1.
+
+    Half a wave, as in one period of Loshchilov and Hutter (2017), equation 5, without restarts;
+    `floor` from `total_steps` on.
+
+    Args:
+        learning_rate: base, above 0.
+        total_steps: steps of the whole run with its warm-up, at least 1.
+        warmup_steps: over this many first steps the rate rises in a straight line from
+            `learning_rate / warmup_steps` to `learning_rate` (Goyal et al., 2017, section 2.2); the
+            cosine begins after them.
+        floor: the rate at the end, below `learning_rate`.
+
+    Raises:
+        ValueError: for a value out of these ranges.
+    """
+
+    def __init__(self, learning_rate, total_steps, warmup_steps=0, *, floor=0.0):
+        _check_span(learning_rate, total_steps, warmup_steps, floor)
+        self.learning_rate = float(learning_rate)
+        self.total_steps = int(total_steps)
+        self.warmup_steps = int(warmup_steps)
+        self.floor = float(floor)
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        passed = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        wave = (1.0 + ops.cos(math.pi * ops.clip(passed, 0.0, 1.0))) / 2
+        rate = (self.learning_rate - self.floor) * wave + self.floor
+        return _warmed_up(rate, step, self.warmup_steps)
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "floor": self.floor,
         }
 
 
@@ -98,6 +130,26 @@ class Step(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"learning_rate": self.learning_rate, "every": self.every, "factor": self.factor}
+
+
+def _check_span(learning_rate, total_steps, warmup_steps, floor):
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
+    if total_steps < 1:
+        raise ValueError(f"total_steps must be at least 1, got {total_steps}.")
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"warmup_steps must lie in 0..{total_steps - 1} (total_steps - 1), got {warmup_steps}."
+        )
+    if not 0 <= floor < learning_rate:
+        raise ValueError(f"floor must lie in 0..{learning_rate}, below it; got {floor}.")
+
+
+def _warmed_up(rate, step, warmup_steps):
+    """`rate`, times the share of the warm-up that `step` has reached."""
+    if not warmup_steps:
+        return rate
+    return rate * ops.minimum((step + 1.0) / warmup_steps, 1.0)
 
 
 def _check_every(every):

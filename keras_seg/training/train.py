@@ -25,31 +25,43 @@ from keras_seg.training.batches import (
     with_targets,
 )
 from keras_seg.training.callbacks import (
+    AveragedWeights,
     EpochSeeds,
     FiniteGuard,
     Previews,
     Recorder,
     StopOnSignal,
     best_entry,
+    check_monitors,
     new_progress,
     write_history,
 )
 from keras_seg.training.checkpoint import (
     BEST,
     LAST,
-    copy_to_best,
     load_checkpoint,
     newest_checkpoint,
     read_progress,
+    resume_from,
+    save_best,
 )
 from keras_seg.training.folder import HISTORY, METRICS, Manifest, start
 from keras_seg.training.multi_worker import Team
-from keras_seg.training.optimizers import SGD, Adam, head_variables
-from keras_seg.training.schedules import Poly
-from keras_seg.utils import read_json, sha256, unknown_name, write_json
+from keras_seg.training.optimizers import (
+    SGD,
+    Adam,
+    LossScale,
+    exchange_averages,
+    head_variables,
+)
+from keras_seg.training.profile import check_profile, profile_steps
+from keras_seg.training.schedules import Cosine, Poly
+from keras_seg.utils import is_count, read_json, sha256, unknown_name, write_json
 
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
-SCHEDULES = ("poly", "constant")
+SCHEDULES = ("poly", "cosine", "constant")
+# Arguments of `train` that are arguments of every Keras optimizer.
+SHARED = ("gradient_accumulation_steps", "global_clipnorm", "ema_momentum")
 LARGEST_CROP = 512  # by default: photos of 12 megapixels fill the memory
 
 
@@ -94,8 +106,12 @@ def train(
     weight_decay=1e-4,
     schedule="poly",
     power=0.9,
+    warmup_steps=None,
     head_multiplier=1.0,
     head_layers=None,
+    gradient_accumulation_steps=None,
+    global_clipnorm=None,
+    ema_momentum=None,
     loss=None,
     aux_weight=0.4,
     class_weights=None,
@@ -105,6 +121,7 @@ def train(
     monitor=None,
     validate_every=1,
     check_every=100,
+    profile=False,
     previews=4,
     tensorboard=True,
     callbacks=(),
@@ -158,15 +175,24 @@ def train(
             The scores in `metrics.json` are always those of whole images.
         steps_per_epoch: default: each image at most once an epoch. More repeats images. Required
             for ready batches without a length.
-        optimizer: "adam", "sgd", or a Keras optimizer; with the latter the next seven arguments do
-            not apply.
+        optimizer: "adam", "sgd", or a Keras optimizer; with the latter the next eleven arguments
+            do not apply, and belong into it (those of `keras_seg.training` have them all).
         learning_rate: default 1e-3 for "adam", 1e-2 for "sgd".
         momentum: of "sgd".
         weight_decay: decoupled; see `keras_seg.training.SGD` for how published values translate.
-        schedule: "poly", "constant", or a Keras `LearningRateSchedule`.
+        schedule: "poly", "cosine", "constant", or a Keras `LearningRateSchedule`.
         power: of "poly".
+        warmup_steps: over so many first steps the rate rises in a straight line; for the schedules
+            with a name. See `keras_seg.training.Poly` and `Cosine`.
         head_multiplier: factor of the learning rate outside of the backbone (PSPNet: 10).
         head_layers: what is outside, see `keras_seg.training.head_variables`.
+        gradient_accumulation_steps: the mean gradient of so many batches makes one update: a batch
+            that many times as large, but for the statistics of batch normalisation. Steps and
+            schedules count batches.
+        global_clipnorm: gradients whose norm, over all weights, is larger are scaled down to it.
+        ema_momentum: keep moving averages of the weights, a <- m * a + (1 - m) * w after each
+            update, such as 0.999. Validation, pictures, `best.keras` and the result are of the
+            averages; `last.keras` holds both, so that resuming stays exact.
         loss: default `CrossEntropy()`; the same loss is used for every output of logits of pixels,
             and `SemanticEncoding` for logits of whole images. Or {name of an output: its loss}:
             outputs without one are not trained on, each of the others with weight 1. So
@@ -183,9 +209,13 @@ def train(
         monitor: "val_mean_iou" (default, or "mean_iou" without `val_data`), "val_loss", "loss".
         validate_every: validate every so many epochs, and after the last.
         check_every: steps between two looks whether all weights are finite.
+        profile: before the first epoch time some steps, print how a step's time is shared by
+            input, forward and backward pass, update and metric, and write a trace for TensorBoard
+            into `logs/profile`. The weights are put back. On TensorFlow.
         previews: number of validation images in the pictures; 0 for none.
         tensorboard: write `logs/`.
-        callbacks: further Keras callbacks; their state is not restored on resume.
+        callbacks: further Keras callbacks; their state is not restored on resume. A Keras callback
+            must watch ("monitor") a score that there is.
         table: `LabelTable`; default: of the training data.
         resume: False: refuse a folder that holds a run.
         overwrite: delete a run that the folder holds.
@@ -199,8 +229,9 @@ def train(
 
     Raises:
         ValueError: before the first step for a folder that cannot be written, is in use, or holds
-            another run; a network that does not fit the data; unknown names and values out of
-            range. While training for weights or losses that are not finite, and a full disk.
+            another run; a network that does not fit the data or has nothing to train; unknown names
+            and values out of range. While training for weights or losses that are not finite, and a
+            full disk.
     """
     for name, value, least in (
         ("epochs", epochs, 1),
@@ -214,6 +245,8 @@ def train(
     known = ["loss", "mean_iou"] + (["val_loss", "val_mean_iou"] if val_data is not None else [])
     if monitor not in known:
         raise unknown_name("monitor", monitor, known)
+    if profile:
+        check_profile()
     strategy = devices_.choose_strategy(devices)
     replicas = devices_.replicas(strategy)
     team = Team(strategy)
@@ -232,6 +265,8 @@ def train(
         with devices_.precision_policy(precision), devices_.scope(strategy):
             model = build_model()
         table = _check_fit(model, train_data, val_data, table)
+        outputs = model.output if isinstance(model.output, dict) else ()
+        check_monitors(callbacks, outputs, val_data is not None)
         size = _crop_size(model, train_data, crop_size, augment)
         spaces = _label_spaces(model, train_data)
         targets = _targets(model, size, spaces)
@@ -252,8 +287,12 @@ def train(
             weight_decay=weight_decay,
             schedule=schedule,
             power=power,
+            warmup_steps=warmup_steps,
             head_multiplier=head_multiplier,
             head_layers=head_layers,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            global_clipnorm=global_clipnorm,
+            ema_momentum=ema_momentum,
         )
         settings = _settings(
             parameters=model.count_params(),
@@ -279,6 +318,7 @@ def train(
         before = team.from_chief(
             lambda: start(folder, settings, resume=resume, overwrite=overwrite)
         )
+        _check_name(folder, before, model)
 
         weights = before.get("class_weights") or _class_weights(class_weights, train_data, table)
         with devices_.scope(strategy):
@@ -363,6 +403,8 @@ def train(
                     if replicas > 1:
                         train_data = whole_batches(train_data, table.ignore_label, fill=False)
                     batches = team.distribute(with_targets(train_data, targets), whole=True)
+                if profile:
+                    print(profile_steps(model, batches, folder), flush=True)
                 more = []
                 if previews and team.chief and isinstance(val_data, EvaluationBatches):
                     more = [Previews(folder, val_data.dataset, previews, table, procedure)]
@@ -381,6 +423,7 @@ def train(
                     callbacks=[
                         EpochSeeds(seed, batches, team.shard[0]),
                         FiniteGuard(check_every),
+                        AveragedWeights(),
                         *callbacks,
                         recorder,
                         *more,
@@ -392,6 +435,8 @@ def train(
             if progress["best_epoch"] not in (None, progress["epoch"]):
                 team.from_chief(lambda: load_checkpoint(model, folder / BEST))
                 team.share(model)
+            elif finished:
+                exchange_averages(model)
             final = team.from_chief(
                 lambda: (
                     read_json(folder / METRICS)
@@ -431,11 +476,14 @@ class _Optimizer:
         self.name = optimizer
         self.options = options
         if self.given is not None:
-            if options["learning_rate"] is not None or options["head_multiplier"] != 1:
+            named = ("learning_rate", "warmup_steps", *SHARED)
+            given = [name for name in named if options[name] is not None]
+            given += ["head_multiplier"] if options["head_multiplier"] != 1 else []
+            if given:
                 raise ValueError(
-                    "learning_rate and head_multiplier belong to optimizer='adam' or 'sgd'; set "
+                    f"{' and '.join(given)} belong to optimizer='adam' or 'sgd'; set "
                     f"them in the {type(optimizer).__name__} that you give (keras_seg.training.SGD "
-                    "and Adam have a head_multiplier)."
+                    "and Adam have a head_multiplier, and use_ema beside ema_momentum)."
                 )
             return
         if optimizer not in OPTIMIZERS:
@@ -448,6 +496,21 @@ class _Optimizer:
         if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             if schedule not in SCHEDULES:
                 raise unknown_name("schedule", schedule, SCHEDULES)
+        elif options["warmup_steps"] is not None:
+            raise ValueError(
+                f"warmup_steps is for the schedules {', '.join(SCHEDULES)}; set it in the "
+                f"{type(schedule).__name__} that you give."
+            )
+        batches, norm, momentum = (options[name] for name in SHARED)
+        if batches is not None and not is_count(batches, 2):
+            raise ValueError(
+                "gradient_accumulation_steps must be an integer of at least 2, or None for an "
+                f"update after each batch; got {batches!r}."
+            )
+        if norm is not None and not norm > 0:
+            raise ValueError(f"global_clipnorm must be above 0, got {norm!r}.")
+        if momentum is not None and not 0 < momentum < 1:
+            raise ValueError(f"ema_momentum must lie between 0 and 1, got {momentum!r}.")
 
     def settings(self):
         """What of it must be the same on resume."""
@@ -462,11 +525,18 @@ class _Optimizer:
             return type(self.given).from_config(self.given.get_config())
         options = self.options
         rate = options["learning_rate"]
+        warmup = options["warmup_steps"] or 0
         if options["schedule"] == "poly":
-            rate = Poly(rate, total_steps, options["power"])
+            rate = Poly(rate, total_steps, options["power"], warmup)
+        elif options["schedule"] == "cosine":
+            rate = Cosine(rate, total_steps, warmup)
         elif options["schedule"] != "constant":
             rate = options["schedule"]
-        common = {"weight_decay": options["weight_decay"]}
+        elif warmup:
+            rate = Poly(rate, total_steps, 0, warmup)
+        common = {name: options[name] for name in ("weight_decay", *SHARED) if options[name]}
+        if options["ema_momentum"]:
+            common["use_ema"] = True
         if options["head_multiplier"] != 1:
             common["head_multiplier"] = options["head_multiplier"]
             common["head_variables"] = head_variables(model, options["head_layers"])
@@ -496,6 +566,11 @@ def _check_fit(model, train_data, val_data, table):
     outputs = model.output
     if isinstance(outputs, dict) and "logits" not in outputs:
         raise ValueError(f"{model.name} has the outputs {list(outputs)}; one must be 'logits'.")
+    if not model.trainable_variables:
+        raise ValueError(
+            f"{model.name} has no variable that is trained: every layer is frozen (its `trainable` "
+            "is False)."
+        )
     logits = outputs["logits"] if isinstance(outputs, dict) else outputs
     channels, classes = model.input.shape[-1], logits.shape[-1]
     if table is None:
@@ -526,6 +601,21 @@ def _check_fit(model, train_data, val_data, table):
                 f"open the data with channels={channels}."
             )
     return table
+
+
+def _check_name(folder, before, model):
+    """ValueError if the run in `folder` is of another network, as far as its name tells."""
+
+    def plain(name):
+        """Without the number by which Keras tells networks apart that were given no name."""
+        return re.sub(r"_\d+$", "", name)
+
+    name = before.get("model", model.name)
+    if plain(name) != plain(model.name):
+        raise ValueError(
+            f"{folder} holds a run of the network {name}, this one is {model.name}. Build that one "
+            "to go on with it, give another folder, or overwrite=True (--overwrite) to delete it."
+        )
 
 
 def _fixed_size(model):
@@ -716,6 +806,9 @@ def _compile(model, optimizer, loss, class_weights, spaces, aux_weight, table, j
         loss = {n: presence if y.ndim == 2 else weighted(n, loss) for n, y in model.output.items()}
     else:
         loss = _weighted(loss, class_weights)
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if model.dtype_policy.name == "mixed_float16" and not scaled:
+        optimizer = LossScale(optimizer, name="loss_scale_optimizer")
     if jit_compile is None:
         jit_compile = keras.backend.backend() == "jax"
     model.compile(
@@ -753,11 +846,11 @@ def _restore(model, folder, say):
                 "overwrite=True to start again."
             )
         return new_progress()
-    progress = load_checkpoint(model, folder / name)
+    progress = resume_from(model, folder / name)
     say(f"Going on from {folder / name} after {progress['epoch']} epochs.")
     if progress["best_epoch"] is not None and not _has_best(folder, progress["best_epoch"]):
         if progress["best_epoch"] == progress["epoch"]:
-            copy_to_best(folder, name)
+            save_best(model, folder, progress, name)
         else:
             say(f"{folder / BEST} is lost; the best epoch is chosen anew from here on.")
             progress |= {"best_score": None, "best_epoch": None}

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from small_run import network
 
-from keras_seg.training import SGD, Adam, RMSprop, head_variables
+from keras_seg.training import SGD, Adam, LossScale, RMSprop, head_variables
+from keras_seg.training.optimizers import averages
 
 
 def variables(*names, start=(1.0, -2.0)):
@@ -143,6 +144,14 @@ def test_a_stored_optimizer_is_the_same(kind):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_stored_loss_scale_is_the_same():
+    optimizer = LossScale(SGD(0.1, l2=0.3), initial_scale=8.0)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(again) is LossScale
+    (one,), (other,) = (steps(o, variables("w"), GRADIENTS) for o in (optimizer, again))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_head_that_is_not_trained_is_an_error():
     with pytest.raises(ValueError, match=r"not trained: \['haed'\]"):
         SGD(0.1, head_multiplier=10.0, head_variables=["haed"]).build(variables("trunk", "head"))
@@ -192,3 +201,125 @@ def test_gradients_are_accumulated_as_by_caffes_iter_size():
         v = momentum * v - rate * (g + l2 * w)
         w = w + v
     np.testing.assert_allclose(found, w, rtol=1e-6)
+
+
+def by_hand(kind, gradients, rate=0.1, l2=0.2):
+    """Weights after each update, in NumPy: momentum 0.9, Adam's and RMSprop's default constants.
+
+    Adam in the form at the end of Kingma and Ba's section 2, whose epsilon is not corrected.
+    """
+    w = np.array([1.0, -2.0])
+    v, mean, square = np.zeros(2), np.zeros(2), np.zeros(2)
+    found = []
+    for t, g in enumerate(gradients, 1):
+        g = g + l2 * w
+        if kind is SGD:
+            v = 0.9 * v - rate * g
+            w = w + v
+        elif kind is RMSprop:
+            square = 0.9 * square + 0.1 * g * g
+            w = w - rate * g / np.sqrt(square + 1e-7)
+        else:
+            mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
+            alpha = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            w = w - alpha * mean / (np.sqrt(square) + 1e-7)
+        found.append(w)
+    return found
+
+
+def make(kind, **options):
+    momentum = {"momentum": 0.9} if kind is SGD else {}
+    return kind(0.1, l2=0.2, **momentum, **options)
+
+
+BATCHES = [np.array(g) for g in ([0.5, -1.0], [3.0, 2.0], [-1.0, 0.5], [0.1, 0.2], [4, 4], [1, -9])]
+each_kind = pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
+
+
+def clipped(gradient, norm):
+    return gradient * min(1.0, norm / np.linalg.norm(gradient))
+
+
+def pairs(optimizer):
+    """The one variable and its average."""
+    ((variable, average),) = averages(optimizer)
+    return keras.ops.convert_to_numpy(variable), keras.ops.convert_to_numpy(average)
+
+
+@each_kind
+def test_gradients_of_several_batches_make_one_update(kind):
+    """The mean of each pair, clipped as a whole, then decayed; nothing moves in between."""
+    optimizer = make(kind, gradient_accumulation_steps=2, global_clipnorm=1.5)
+    means = [(BATCHES[i] + BATCHES[i + 1]) / 2 for i in (0, 2, 4)]
+    expected = by_hand(kind, [clipped(mean, 1.5) for mean in means])
+    assert np.linalg.norm(means[0]) > 1.5 > np.linalg.norm(means[1])  # both sides of the bound
+    (weight,) = variables("w")
+    before = np.array([1.0, -2.0])
+    for update, want in enumerate(expected):
+        for gradient, now in ((BATCHES[2 * update], before), (BATCHES[2 * update + 1], want)):
+            (found,) = steps(optimizer, [weight], [gradient])
+            np.testing.assert_allclose(found, now, rtol=1e-5)
+        before = want
+
+
+def test_clipping_is_by_the_norm_of_all_variables_together():
+    optimizer = SGD(1.0, global_clipnorm=1.0)
+    one, two = steps(optimizer, variables("a", "b", start=(0.0, 0.0)), [[3.0, 4.0]])
+    expected = -np.array([3.0, 4.0]) / np.sqrt(50)  # of (3, 4, 3, 4)
+    np.testing.assert_allclose(one, expected, rtol=1e-6)
+    np.testing.assert_allclose(two, expected, rtol=1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("batches", [1, 2])
+def test_averages_follow_the_updates(kind, batches):
+    """One step of the average for an update, whether one batch makes it or two."""
+    more = {"gradient_accumulation_steps": 2} if batches == 2 else {}
+    optimizer = make(kind, use_ema=True, ema_momentum=0.75, **more)
+    expected = by_hand(kind, BATCHES[:3])
+    (weight,) = variables("w")
+    optimizer.build([weight])
+    np.testing.assert_allclose(pairs(optimizer)[1], [1.0, -2.0])  # before any step: the start
+    average = expected[0]
+    for gradient, want in zip(BATCHES[:3], expected, strict=True):
+        steps(optimizer, [weight], [gradient] * batches)
+        average = 0.75 * average + 0.25 * want
+        now, then = pairs(optimizer)
+        np.testing.assert_allclose(now, want, rtol=1e-5)
+        np.testing.assert_allclose(then, average, rtol=1e-5)
+
+
+@each_kind
+def test_scaled_losses_give_the_same_weights(kind):
+    """Static scaling, and dynamic scaling on top of accumulation, clipping and averages."""
+    (static,) = steps(
+        make(kind, loss_scale_factor=64.0), variables("w"), [64 * g for g in BATCHES[:3]]
+    )
+    np.testing.assert_allclose(static, by_hand(kind, BATCHES[:3])[-1], rtol=1e-5)
+    inner = make(
+        kind,
+        gradient_accumulation_steps=2,
+        global_clipnorm=1.5,
+        use_ema=True,
+        ema_momentum=0.5,
+    )
+    dynamic = LossScale(inner, initial_scale=1024.0)
+    (weight,) = variables("w")
+    assert float(dynamic.scale_loss(keras.ops.ones(()))) == 1024
+    steps(dynamic, [weight], [1024 * BATCHES[0]])
+    steps(dynamic, [weight], [np.array([np.inf, 1.0])])  # left out; the scale is halved
+    assert float(dynamic.scale_loss(keras.ops.ones(()))) == 512
+    steps(dynamic, [weight], [512 * g for g in BATCHES[1:4]])
+    first, second = by_hand(kind, [clipped((BATCHES[i] + BATCHES[i + 1]) / 2, 1.5) for i in (0, 2)])
+    now, average = pairs(inner)
+    np.testing.assert_allclose(now, second, rtol=1e-5)
+    np.testing.assert_allclose(average, (first + second) / 2, rtol=1e-5)
+
+
+def test_a_schedule_counts_batches():
+    """Two batches an update: the second update is made in step 3, counted from 0."""
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [1.0, 0.1])
+    optimizer = SGD(schedule, gradient_accumulation_steps=2)
+    (weight,) = variables("w", start=(0.0, 0.0))
+    assert steps(optimizer, [weight], [[1.0, 1.0]] * 2)[0] == pytest.approx([-1, -1])
+    assert steps(optimizer, [weight], [[1.0, 1.0]] * 2)[0] == pytest.approx([-1.1, -1.1])

@@ -50,6 +50,8 @@ import keras, numpy as np
 from small_run import StopAfter, network, run
 
 options = {"epochs": 4, "deterministic": True, "augment": "default", "steps_per_epoch": 5}
+# An update every two of five steps, so that the interruption falls between the two.
+options |= {"gradient_accumulation_steps": 2, "global_clipnorm": 1.0, "ema_momentum": 0.5}
 folder, build = sys.argv[1], lambda: network(aux=True)
 whole = run(folder + "/whole", build, **options)
 try:
@@ -71,8 +73,9 @@ assert whole.scores == parts.scores
 
 
 def test_two_epochs_and_two_more_are_four(tmp_path):
-    """Every weight, every bit of the optimizer's state, every score; dropout, augmentation and an
-    epoch that is no whole number of passes over the data included."""
+    """Every weight, every bit of the optimizer's state, every score; dropout, augmentation,
+    averaged weights, half an accumulated batch, and an epoch that is no whole number of passes over
+    the data included."""
     finish(start("-c", RESUME, tmp_path))
 
 
@@ -109,10 +112,12 @@ for devices in (None, ["CPU:0", "CPU:1"]):
         f"{sys.argv[1]}/{len(devices or '1')}",
         lambda: network(aux=True, dropout=0.0),
         dataset, dataset, devices=devices, augment=None, optimizer="sgd", learning_rate=0.1,
-        head_multiplier=10, epochs=2, steps_per_epoch=2, previews=2,
+        head_multiplier=10, epochs=2, steps_per_epoch=4, previews=2,
+        gradient_accumulation_steps=2, global_clipnorm=0.5, ema_momentum=0.5,
     )
 one, two = found[1], found[2]
-for a, b in zip(one.model.variables, two.model.variables, strict=True):
+state = lambda model: [*model.variables, *model.optimizer.variables]
+for a, b in zip(state(one.model), state(two.model), strict=True):
     a, b = keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b)
     np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 for a, b in zip(one.history, two.history, strict=True):
@@ -130,8 +135,40 @@ else:
 
 def test_two_devices_train_as_one(tmp_path):
     """Synchronised batch normalisation and unevenly ignored pixels; 9 images in batches of 4, so
-    that the last batch of validation is filled up."""
+    that the last batch of validation is filled up; gradients accumulated, clipped as a whole, and
+    weights averaged."""
     finish(start("-c", DEVICES, tmp_path))
+
+
+SCALED = """
+import numpy as np, tensorflow as tf, keras
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from keras_seg import training
+
+strategy = training.choose_strategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    weight = keras.Variable([1.0, -2.0])
+    optimizer = training.LossScale(training.SGD(0.5), initial_scale=4.0)
+    optimizer.build([weight])
+
+@tf.function
+def step(bad):
+    def on_replica():
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        infinite = tf.logical_and(bad, tf.equal(place, 1))
+        optimizer.apply([tf.where(infinite, [np.inf, 0.0], [4.0, 8.0])], [weight])
+    strategy.run(on_replica)
+
+for bad, expected in ((True, [1.0, -2.0]), (False, [-1.0, -6.0])):  # 2 * 4 / 2 * 0.5 and twice it
+    step(tf.constant(bad))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), expected)
+"""
+
+
+def test_a_gradient_of_one_device_that_is_not_finite_keeps_all_from_moving():
+    finish(start("-c", SCALED))
 
 
 def test_jax_without_tensorflow(tmp_path):

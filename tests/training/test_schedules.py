@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seg.training import Poly, Step
+from keras_seg.training import Cosine, Poly, Step
 
 
 def rate(schedule, step):
@@ -50,6 +50,21 @@ def test_poly_by_epochs_stays_through_each():
         assert rate(schedule, step) == pytest.approx(expected, rel=1e-5)
 
 
+def test_cosine_equals_kerass_cosine_decay():
+    theirs = keras.optimizers.schedules.CosineDecay(0.1, 37, alpha=0.2)
+    ours = Cosine(0.1, 37, floor=0.02)
+    for step in (0, 1, 18, 36, 37, 50):
+        assert rate(ours, step) == pytest.approx(rate(theirs, step), rel=1e-5)
+
+
+def test_the_cosine_begins_after_the_warmup():
+    schedule = Cosine(1.0, 110, warmup_steps=10)
+    for step in range(10):
+        assert rate(schedule, step) == pytest.approx((step + 1) / 10, rel=1e-6)
+    for step, expected in ((10, 1.0), (35, (1 + 0.5**0.5) / 2), (60, 0.5), (110, 0.0)):
+        assert rate(schedule, step) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("step", "expected"),
     [(0, 1e-3), (1999, 1e-3), (2000, 1e-4), (3999, 1e-4), (4000, 1e-5), (5999, 1e-5)],
@@ -69,7 +84,11 @@ def test_step_drops_at_every_multiple(every):
 
 @pytest.mark.parametrize(
     "schedule",
-    [Poly(0.1, 20, power=0.5, warmup_steps=3, floor=0.01, every=4), Step(0.1, 7, factor=0.3)],
+    [
+        Poly(0.1, 20, power=0.5, warmup_steps=3, floor=0.01, every=4),
+        Step(0.1, 7, factor=0.3),
+        Cosine(0.1, 20, 3, floor=0.01),
+    ],
 )
 def test_a_stored_schedule_is_the_same(schedule):
     config = keras.optimizers.schedules.serialize(schedule)

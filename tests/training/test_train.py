@@ -10,6 +10,7 @@ from PIL import Image
 from small_run import CLASSES, SIZE, Samples, StopAfter, network, run
 
 from keras_seg import data, losses
+from keras_seg.inference import Predictor, evaluate
 from keras_seg.training.checkpoint import BEST, LAST, PREVIOUS, read_progress
 from keras_seg.training.train import _origin
 
@@ -136,6 +137,21 @@ def test_another_network_is_refused(finished):
         run(folder, lambda: network(filters=4), epochs=4, learning_rate=0.03)
 
 
+def test_a_network_of_another_name_or_class_count_is_refused(finished):
+    """As many weights in the same order do not make it the same network."""
+    folder, _ = finished
+
+    def renamed():
+        model = network()
+        return keras.Model(model.input, model.output, name="other")
+
+    with pytest.raises(ValueError, match="holds a run of the network small, this one is other"):
+        run(folder, renamed, epochs=4, learning_rate=0.03)
+    five = Samples(data.shapes(14, size=SIZE), data.LabelTable.default(5))
+    with pytest.raises(ValueError, match="num_classes: 4 before, 5 now"):
+        run(folder, lambda: network(classes=5), five, epochs=4, learning_rate=0.03)
+
+
 def test_a_run_can_be_made_longer(tmp_path):
     """With a constant rate, 1 epoch and then 2 more are 3; dropout and data order included."""
     options = {"schedule": "constant", "optimizer": "sgd"}
@@ -197,6 +213,57 @@ def test_a_rate_that_explodes_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match="stopped at the end of epoch .* is not finite"):
         run(tmp_path, optimizer="sgd", learning_rate=1e30, epochs=3)
     assert not (tmp_path / BEST).exists()
+
+
+class Weights(keras.callbacks.Callback):
+    """The trained weights after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(weights(self.model))
+
+
+def mean_iou(path, val_data):
+    return evaluate(Predictor(path), val_data)["mean_iou"]
+
+
+def test_averaged_weights_are_validated_kept_and_resumed(tmp_path):
+    """Against averages in NumPy of the weights after each step."""
+    options = {"epochs": 2, "ema_momentum": 0.6, "monitor": "val_loss", "previews": 1}
+    options |= {"schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.03}
+    seen = Weights()
+    whole = run(tmp_path / "whole", callbacks=[seen], **options)
+    assert whole.best_epoch == 2
+    average = seen.steps[0]
+    for step in seen.steps[1:]:
+        average = [0.6 * a + 0.4 * w for a, w in zip(average, step, strict=True)]
+    best = keras.models.load_model(tmp_path / "whole" / BEST)
+    for one, other, raw in zip(average, weights(best), seen.steps[-1], strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+        assert not np.allclose(other, raw, rtol=1e-4, atol=1e-6)
+    assert same(whole.model, best)
+    last = keras.models.load_model(tmp_path / "whole" / LAST)
+    assert all(map(np.array_equal, weights(last), seen.steps[-1]))
+    # The scores of `fit` are those of the file with the averages.
+    val_data = data.shapes(5, size=SIZE, seed=1)
+    assert whole.history[1]["val_mean_iou"] == pytest.approx(
+        mean_iou(tmp_path / "whole" / BEST, val_data), abs=1e-6
+    )
+    # Warm-up over the first epoch of 3 steps, then the top of the wave.
+    rates = [row["learning_rate"] for row in whole.history]
+    assert rates == pytest.approx([0.01, 0.03], rel=1e-5)
+
+    interrupt(tmp_path / "parts", after=1, **options)
+    for name in (LAST, PREVIOUS):  # of the best file alone, whose weights are the averages
+        (tmp_path / "parts" / name).unlink(missing_ok=True)
+    parts = run(tmp_path / "parts", **options)
+    for one, other in zip(weights(whole.model), weights(parts.model), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+    again = run(tmp_path / "parts", **options)  # finished: the averages, not the weights
+    assert same(again.model, parts.model)
 
 
 def test_auxiliary_outputs_weigh_their_part(tmp_path):
@@ -358,6 +425,12 @@ def test_validation_every_second_epoch_and_after_the_last(tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
+def frozen():
+    model = network()
+    model.trainable = False
+    return model
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -370,6 +443,20 @@ def test_validation_every_second_epoch_and_after_the_last(tmp_path):
         ({"augment": "defualt"}, "Unknown augment"),
         ({"devices": ["CPU:0", "CPU:7"]}, "Unknown device 'CPU:7'|is for the TensorFlow backend"),
         ({"optimizer": keras.optimizers.RMSprop(), "head_multiplier": 10}, "belong to optimizer="),
+        ({"optimizer": keras.optimizers.SGD(), "ema_momentum": 0.9}, "ema_momentum belong to"),
+        ({"ema_momentum": 1.0}, "ema_momentum must lie between 0 and 1, got 1.0"),
+        ({"gradient_accumulation_steps": 1}, "must be an integer of at least 2, or None"),
+        ({"global_clipnorm": 0}, "global_clipnorm must be above 0, got 0"),
+        ({"warmup_steps": 6}, r"warmup_steps must lie in 0\.\.5"),
+        (
+            {"schedule": keras.optimizers.schedules.CosineDecay(0.1, 9), "warmup_steps": 3},
+            "warmup_steps is for the schedules poly, cosine, constant; set it in the CosineDecay",
+        ),
+        (
+            {"callbacks": [keras.callbacks.EarlyStopping("val_miou")]},
+            "Unknown monitor of EarlyStopping 'val_miou'. Did you mean 'val_mean_iou'",
+        ),
+        ({"build": frozen}, "small has no variable that is trained"),
         ({"class_weights": [1, 2]}, "class_weights has 2 values for 4 classes"),
         ({"learning_rate": -1}, "learning_rate must be above 0"),
         ({"build": lambda: network(classes=7)}, "has 7 classes but the data 4.*num_classes=4"),
