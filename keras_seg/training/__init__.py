@@ -1,18 +1,22 @@
 """Training: `fit` with what it lacks: whole checkpoints, exact resume, a guard against NaN."""
 
+from keras_seg.training.adversarial import Adversary
 from keras_seg.training.models import freeze_batch_norm, with_outputs
 from keras_seg.training.optimizers import SGD, Adam, RMSprop, head_variables
 from keras_seg.training.schedules import Poly, Step
+from keras_seg.training.semi_supervised import WarmUp
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import TrainResult, train
 
 __all__ = [
     "SGD",
     "Adam",
+    "Adversary",
     "Poly",
     "RMSprop",
     "Step",
     "TrainResult",
+    "WarmUp",
     "choose_strategy",
     "freeze_batch_norm",
     "head_variables",

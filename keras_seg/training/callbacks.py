@@ -151,9 +151,20 @@ class Recorder(keras.callbacks.Callback):
         monitor: the score that decides which epoch is the best.
         larger_is_better: its direction.
         tensorboard: whether to write `logs/`.
+        adversary: compiled model that the checkpoints hold too, or None.
     """
 
-    def __init__(self, folder, manifest, progress, *, monitor, larger_is_better, tensorboard):
+    def __init__(
+        self,
+        folder,
+        manifest,
+        progress,
+        *,
+        monitor,
+        larger_is_better,
+        tensorboard,
+        adversary=None,
+    ):
         super().__init__()
         self.folder = folder
         self.manifest = manifest
@@ -161,6 +172,7 @@ class Recorder(keras.callbacks.Callback):
         self.monitor = monitor
         self.sign = 1 if larger_is_better else -1
         self.tensorboard = tensorboard
+        self.adversary = adversary
         self._writers = {}
         self._start = {}
 
@@ -182,7 +194,9 @@ class Recorder(keras.callbacks.Callback):
         self.progress["history"].append(row)
         if improved:
             self.progress |= {"best_score": score, "best_epoch": epoch + 1}
-        save_checkpoint(self.model, self.folder, self.progress, best=improved)
+        save_checkpoint(
+            self.model, self.folder, self.progress, best=improved, adversary=self.adversary
+        )
         write_history(self.folder, self.progress["history"])
         self.manifest.update(epoch=epoch + 1, best=best_entry(self.progress, self.monitor))
         if self.tensorboard:

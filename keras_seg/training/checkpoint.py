@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 import warnings
 import zipfile
 
@@ -12,11 +13,12 @@ from keras_seg.utils import atomic_path
 LAST = "last.keras"
 PREVIOUS = "last.previous.keras"
 BEST = "best.keras"
-# A member of the .keras archive. Keras reads the members it knows and lets the others be.
+# Members of the .keras archive. Keras reads the members it knows and lets the others be.
 PROGRESS = "keras_seg_progress.json"
+ADVERSARY = "keras_seg_adversary.weights.h5"
 
 
-def save_checkpoint(model, folder, progress, *, best):
+def save_checkpoint(model, folder, progress, *, best, adversary=None):
     """Write `last.keras`, keeping the former one as `last.previous.keras`, and maybe `best.keras`.
 
     Each file is whole or absent at every moment, and once the first is written one is always there.
@@ -26,6 +28,8 @@ def save_checkpoint(model, folder, progress, *, best):
         folder: run folder.
         progress: JSON-able dict with at least "epoch", the number of finished epochs.
         best: whether this state is the best so far, and goes into `best.keras` too.
+        adversary: compiled model that `model` is trained against, for the next `load_checkpoint`;
+            who opens the file as a Keras model does not see it.
 
     Raises:
         ValueError: if the disk refuses; the former files are as they were.
@@ -35,6 +39,10 @@ def save_checkpoint(model, folder, progress, *, best):
         with atomic_path(folder / LAST) as temporary:
             model.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive:
+                if adversary is not None:
+                    weights = temporary.with_name(ADVERSARY)
+                    adversary.save_weights(weights)
+                    archive.write(weights, ADVERSARY)
                 archive.writestr(PROGRESS, json.dumps(progress))
             if (folder / LAST).exists():
                 os.replace(folder / LAST, folder / PREVIOUS)
@@ -80,12 +88,13 @@ def read_progress(path):
         ) from error
 
 
-def load_checkpoint(model, path):
+def load_checkpoint(model, path, adversary=None):
     """Put weights and optimizer state of a checkpoint into `model`; return the progress.
 
     Args:
         model: compiled as the one that was saved, its optimizer built.
         path: a file of `save_checkpoint`.
+        adversary: None, or the same of the model that was saved as `adversary`.
 
     Raises:
         ValueError: as `read_progress`, and if the weights or the optimizer do not fit.
@@ -96,6 +105,9 @@ def load_checkpoint(model, path):
         warnings.simplefilter("error", UserWarning)
         try:
             model.load_weights(path)
+            if adversary is not None:
+                with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+                    adversary.load_weights(archive.extract(ADVERSARY, folder))
         except (ValueError, UserWarning, KeyError) as error:
             # What follows in Keras' message is the whole variable, digit by digit.
             reason = " ".join(str(error).split("Target variable:")[0].split())

@@ -15,6 +15,7 @@ from keras_seg.inference import Predictor, evaluate
 from keras_seg.layers import inference_model
 from keras_seg.metrics import MeanIoU, confusion_matrix, scores
 from keras_seg.training import strategy as devices_
+from keras_seg.training.adversarial import Game
 from keras_seg.training.batches import (
     EvaluationBatches,
     Targets,
@@ -44,6 +45,7 @@ from keras_seg.training.checkpoint import (
 from keras_seg.training.folder import HISTORY, METRICS, Manifest, held, start
 from keras_seg.training.optimizers import SGD, Adam, head_variables
 from keras_seg.training.schedules import Poly
+from keras_seg.training.semi_supervised import follow
 from keras_seg.utils import read_json, sha256, unknown_name, write_json
 
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
@@ -97,6 +99,7 @@ def train(
     loss=None,
     aux_weight=0.4,
     class_weights=None,
+    adversary=None,
     precision="float32",
     devices=None,
     jit_compile=None,
@@ -174,6 +177,8 @@ def train(
         class_weights: None, a list of K weights, or "median_frequency" or another scheme of
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
+        adversary: None, or a `keras_seg.training.Adversary`, against which the network is trained
+            and which no file that is exported or opened as a model has. On TensorFlow.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         devices: None: all GPUs; or device names, see `choose_strategy`.
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
@@ -239,6 +244,13 @@ def train(
             )
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
+        game, updates = None, epochs * steps
+        if adversary is not None:
+            if getattr(train_data, "multilabel", False):
+                raise ValueError("An adversary needs classes that exclude each other.")
+            with devices_.precision_policy(precision), devices_.scope(strategy):
+                game = Game(adversary, model, table, steps=steps, seed=seed)
+            updates = adversary.updates(updates)
         loss = _loss(loss, model, table)
         optimizer = _Optimizer(
             optimizer,
@@ -264,6 +276,7 @@ def train(
             loss=loss,
             aux_weight=aux_weight,
             class_weights=class_weights,
+            adversary=adversary,
             precision=precision,
             monitor=monitor,
             validate_every=validate_every,
@@ -277,7 +290,7 @@ def train(
         with devices_.scope(strategy):
             _compile(
                 model,
-                optimizer.build(model, epochs * steps),
+                optimizer.build(model, updates),
                 loss,
                 weights,
                 spaces,
@@ -285,7 +298,11 @@ def train(
                 table,
                 jit_compile,
             )
-        progress = _restore(model, folder, say)
+            if game:
+                game.compile()
+        follow(loss, model.optimizer, updates)
+        rival = game.network if game else None
+        progress = _restore(model, folder, say, rival)
         first = progress["epoch"]
         manifest = Manifest(
             folder,
@@ -326,6 +343,7 @@ def train(
             monitor=monitor,
             larger_is_better=not monitor.endswith("loss"),
             tensorboard=tensorboard,
+            adversary=rival,
         )
         try:
             if finished:
@@ -361,6 +379,7 @@ def train(
                     ],
                     callbacks=[
                         EpochSeeds(seed, batches),
+                        *([game] if game else []),
                         FiniteGuard(check_every),
                         *callbacks,
                         recorder,
@@ -713,7 +732,7 @@ def _plain_metric_names(model):
     model.get_metrics_result = renamed
 
 
-def _restore(model, folder, say):
+def _restore(model, folder, say, adversary=None):
     """Load the furthest whole checkpoint of `folder` and return its progress."""
     name, _, problems = newest_checkpoint(folder)
     for problem in problems:
@@ -725,7 +744,7 @@ def _restore(model, folder, say):
                 "overwrite=True to start again."
             )
         return new_progress()
-    progress = load_checkpoint(model, folder / name)
+    progress = load_checkpoint(model, folder / name, adversary)
     say(f"Going on from {folder / name} after {progress['epoch']} epochs.")
     if progress["best_epoch"] is not None and not _has_best(folder, progress["best_epoch"]):
         if progress["best_epoch"] == progress["epoch"]:
