@@ -1,4 +1,4 @@
-"""What adversarial.py and semi_supervised.py share: a small U-Net on CamVid, several ways and seeds.
+"""What adversarial.py and semi_supervised.py share: a small U-Net on CamVid, ways and seeds.
 
 A way of training is a dict of arguments of `keras_seg.training.train`. Each run has its folder, in
 which an interrupted one goes on, and one line of results.jsonl when it is done; a run with a line
