@@ -26,7 +26,7 @@ from keras import ops
 
 from keras_seg.losses import Adversarial, soften_truth
 from keras_seg.losses.base import replica_sum
-from keras_seg.training.callbacks import EpochSeeds
+from keras_seg.training.callbacks import EpochSeeds, first_not_finite
 from keras_seg.utils import unknown_name
 
 INPUTS = ("basic", "product", "scaling", "pair")
@@ -181,7 +181,7 @@ class Adversary:
 
 def _middle(images, labels):
     """Images without the border that the labels lack."""
-    if images.shape[1:3] == labels.shape[1:3]:
+    if images.shape[1:3] == labels.shape[1:3] and None not in labels.shape[1:3]:
         return images
     rows, columns = ops.shape(labels)[1], ops.shape(labels)[2]
     top = (ops.shape(images)[1] - rows) // 2
@@ -295,7 +295,18 @@ class Game(keras.callbacks.Callback):
             mean.reset_state()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Add to the logs what was measured; in an epoch of one network alone that is not all."""
+        """Add to the logs what was measured; in an epoch of one network alone that is not all.
+
+        Raises:
+            ValueError: if weights of the adversary are not finite; nothing is saved then.
+        """
+        bad = first_not_finite(self.network)
+        if bad is not None:
+            raise ValueError(
+                f"Training stopped at the end of epoch {epoch + 1}: {bad} of the adversary "
+                f"{self.network.name} is not finite. Nothing of this epoch was saved. Lower the "
+                "learning rate of its optimizer, or look for label ids outside the class table."
+            )
         for name, mean in self._means.items():
             if float(mean.count) > 0:
                 logs[name] = float(mean.result())

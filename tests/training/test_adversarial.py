@@ -302,6 +302,20 @@ def test_networks_that_do_not_fit(build, options, match):
         game(build=build, **options)
 
 
+def test_weights_that_are_not_finite_stop_the_run():
+    model, found = game(alternate=5)  # the segmentor stays as it is
+    kernel = found.network.trainable_variables[0]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(ValueError, match=r"epoch 1: dense\S*/kernel of the adversary"):
+        play(model, found, *batch())
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="needs the TensorFlow backend.*this is jax"):
+        Game(training.Adversary(mean_rival), None, TABLE, steps=1, seed=0)
+
+
 def test_a_built_adversary_is_refused():
     with pytest.raises(ValueError, match="build must be a function"):
         training.Adversary(mean_rival())
