@@ -308,7 +308,7 @@ class Game(keras.callbacks.Callback):
                 "learning rate of its optimizer, or look for label ids outside the class table."
             )
         for name, mean in self._means.items():
-            if float(mean.count) > 0:
+            if float(ops.cast(mean.count, "float32")) > 0:
                 logs[name] = float(mean.result())
 
     def _train_step(self, teach, learn, data):
