@@ -49,6 +49,7 @@ from keras_seg.data.readers.sift_flow import sift_flow
 from keras_seg.data.readers.vaihingen import vaihingen
 from keras_seg.data.readers.voc import voc
 from keras_seg.data.shards import prepare
+from keras_seg.data.sparse import sparse_labels, with_unlabelled
 from keras_seg.data.synthetic import Drawn, shapes, write_layout, write_shapes
 from keras_seg.data.tfds import from_tfds
 from keras_seg.data.weight_maps import EdgeWeights, edge_weights, separate_touching
@@ -119,10 +120,12 @@ __all__ = [
     "separate_touching",
     "shapes",
     "sift_flow",
+    "sparse_labels",
     "steps_per_epoch",
     "tf_batches",
     "vaihingen",
     "voc",
+    "with_unlabelled",
     "write_layout",
     "write_mask",
     "write_shapes",

@@ -174,6 +174,7 @@ class Recorder(keras.callbacks.Callback):
         larger_is_better: its direction.
         tensorboard: whether to write `logs/`.
         checkpoints: whether to write those; one of several workers does.
+        adversary: compiled model that the checkpoints hold too, or None.
     """
 
     def __init__(
@@ -186,6 +187,7 @@ class Recorder(keras.callbacks.Callback):
         larger_is_better,
         tensorboard,
         checkpoints=True,
+        adversary=None,
     ):
         super().__init__()
         self.checkpoints = checkpoints
@@ -195,6 +197,7 @@ class Recorder(keras.callbacks.Callback):
         self.monitor = monitor
         self.sign = 1 if larger_is_better else -1
         self.tensorboard = tensorboard
+        self.adversary = adversary
         self._writers = {}
         self._start = {}
 
@@ -217,7 +220,9 @@ class Recorder(keras.callbacks.Callback):
         if improved:
             self.progress |= {"best_score": score, "best_epoch": epoch + 1}
         if self.checkpoints:
-            save_checkpoint(self.model, self.folder, self.progress, best=improved)
+            save_checkpoint(
+                self.model, self.folder, self.progress, best=improved, adversary=self.adversary
+            )
         write_history(self.folder, self.progress["history"])
         self.manifest.update(epoch=epoch + 1, best=best_entry(self.progress, self.monitor))
         if self.tensorboard:

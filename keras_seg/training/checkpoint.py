@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 import warnings
 import zipfile
 
@@ -13,11 +14,12 @@ from keras_seg.utils import atomic_path
 LAST = "last.keras"
 PREVIOUS = "last.previous.keras"
 BEST = "best.keras"
-# A member of the .keras archive. Keras reads the members it knows and lets the others be.
+# Members of the .keras archive. Keras reads the members it knows and lets the others be.
 PROGRESS = "keras_seg_progress.json"
+ADVERSARY = "keras_seg_adversary.weights.h5"
 
 
-def save_checkpoint(model, folder, progress, *, best):
+def save_checkpoint(model, folder, progress, *, best, adversary=None):
     """Write `last.keras`, keeping the former one as `last.previous.keras`, and maybe `best.keras`.
 
     Each file is whole or absent at every moment, and once the first is written one is always there.
@@ -27,6 +29,8 @@ def save_checkpoint(model, folder, progress, *, best):
         folder: run folder.
         progress: JSON-able dict with at least "epoch", the number of finished epochs.
         best: whether this state is the best so far, and goes into `best.keras` too.
+        adversary: compiled model that `model` is trained against, for the next `load_checkpoint`;
+            who opens the file as a Keras model does not see it.
 
     Raises:
         ValueError: if the disk refuses; the former files are as they were.
@@ -34,11 +38,11 @@ def save_checkpoint(model, folder, progress, *, best):
     folder = pathlib.Path(folder)
     try:
         with atomic_path(folder / LAST) as temporary:
-            _write(model, temporary, progress)
+            _write(model, temporary, progress, adversary)
             if (folder / LAST).exists():
                 os.replace(folder / LAST, folder / PREVIOUS)
         if best:
-            save_best(model, folder, progress, LAST)
+            save_best(model, folder, progress, LAST, adversary)
     except OSError as error:
         raise ValueError(
             f"Cannot write a checkpoint in {folder}: {error.strerror or error}. The former one is "
@@ -46,13 +50,17 @@ def save_checkpoint(model, folder, progress, *, best):
         ) from error
 
 
-def _write(model, path, progress):
+def _write(model, path, progress, adversary):
     model.save(path)
     with zipfile.ZipFile(path, "a") as archive:
+        if adversary is not None:
+            weights = path.with_name(ADVERSARY)
+            adversary.save_weights(weights)
+            archive.write(weights, ADVERSARY)
         archive.writestr(PROGRESS, json.dumps(progress))
 
 
-def save_best(model, folder, progress, name):
+def save_best(model, folder, progress, name, adversary=None):
     """Make `best.keras` of the model, whose state the checkpoint `name` holds.
 
     A copy of it (no link: damage must not spread). Where the optimizer keeps averages of the
@@ -62,7 +70,7 @@ def save_best(model, folder, progress, name):
     with atomic_path(folder / BEST) as temporary:
         if averages(model.optimizer):
             with averaged(model):
-                _write(model, temporary, progress)
+                _write(model, temporary, progress, adversary)
         else:
             shutil.copyfile(folder / name, temporary)
 
@@ -94,12 +102,13 @@ def read_progress(path):
         ) from error
 
 
-def load_checkpoint(model, path):
+def load_checkpoint(model, path, adversary=None):
     """Put weights and optimizer state of a checkpoint into `model`; return the progress.
 
     Args:
         model: compiled as the one that was saved, its optimizer built.
         path: a file of `save_checkpoint`.
+        adversary: None, or the same of the model that was saved as `adversary`.
 
     Raises:
         ValueError: as `read_progress`, and if the weights or the optimizer do not fit.
@@ -110,6 +119,9 @@ def load_checkpoint(model, path):
         warnings.simplefilter("error", UserWarning)
         try:
             model.load_weights(path)
+            if adversary is not None:
+                with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+                    adversary.load_weights(archive.extract(ADVERSARY, folder))
         except (ValueError, UserWarning, KeyError) as error:
             # What follows in Keras' message is the whole variable, digit by digit.
             reason = " ".join(str(error).split("Target variable:")[0].split())
@@ -120,13 +132,13 @@ def load_checkpoint(model, path):
     return progress
 
 
-def resume_from(model, path):
+def resume_from(model, path, adversary=None):
     """`load_checkpoint` to go on training: the weights stand in the model, also from `best.keras`.
 
     Raises:
         ValueError: as `load_checkpoint`.
     """
-    progress = load_checkpoint(model, path)
+    progress = load_checkpoint(model, path, adversary)
     if pathlib.Path(path).name == BEST:
         exchange_averages(model)
     return progress

@@ -15,6 +15,7 @@ from keras_seg.inference import Predictor, evaluate
 from keras_seg.layers import inference_model
 from keras_seg.metrics import MeanIoU, confusion_matrix, scores
 from keras_seg.training import strategy as devices_
+from keras_seg.training.adversarial import Game
 from keras_seg.training.batches import (
     EvaluationBatches,
     Targets,
@@ -56,6 +57,7 @@ from keras_seg.training.optimizers import (
 )
 from keras_seg.training.profile import check_profile, profile_steps
 from keras_seg.training.schedules import Cosine, Poly
+from keras_seg.training.semi_supervised import follow
 from keras_seg.utils import is_count, read_json, sha256, unknown_name, write_json
 
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
@@ -115,6 +117,7 @@ def train(
     loss=None,
     aux_weight=0.4,
     class_weights=None,
+    adversary=None,
     precision="float32",
     devices=None,
     jit_compile=None,
@@ -202,6 +205,8 @@ def train(
         class_weights: None, a list of K weights, or "median_frequency" or another scheme of
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
+        adversary: None, or a `keras_seg.training.Adversary`, against which the network is trained
+            and which no file that is exported or opened as a model has. On TensorFlow.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         devices: None: all GPUs, of all machines that TF_CONFIG names (docs/many_machines.md); or
             names of devices, see `choose_strategy`.
@@ -279,6 +284,15 @@ def train(
             )
 
         steps = _steps(train_data, batch_size, steps_per_epoch)
+        game, updates = None, epochs * steps
+        if adversary is not None:
+            if getattr(train_data, "multilabel", False):
+                raise ValueError("An adversary needs classes that exclude each other.")
+            if team.strategy is not None:
+                raise ValueError("Adversarial training runs on one machine: unset TF_CONFIG.")
+            with devices_.precision_policy(precision), devices_.scope(strategy):
+                game = Game(adversary, model, table, steps=steps, seed=seed)
+            updates = adversary.updates(updates)
         loss = _loss(loss, model, table)
         optimizer = _Optimizer(
             optimizer,
@@ -308,6 +322,7 @@ def train(
             loss=loss,
             aux_weight=aux_weight,
             class_weights=class_weights,
+            adversary=adversary,
             precision=precision,
             monitor=monitor,
             validate_every=validate_every,
@@ -324,7 +339,7 @@ def train(
         with devices_.scope(strategy):
             _compile(
                 model,
-                optimizer.build(model, epochs * steps),
+                optimizer.build(model, updates),
                 loss,
                 weights,
                 spaces,
@@ -333,7 +348,11 @@ def train(
                 jit_compile,
             )
             team.prepare(model)
-        progress = team.from_chief(lambda: _restore(model, folder, say))
+            if game:
+                game.compile()
+        follow(loss, model.optimizer, updates)
+        rival = game.network if game else None
+        progress = team.from_chief(lambda: _restore(model, folder, say, rival))
         team.share(model)
         first = progress["epoch"]
         manifest = Manifest(
@@ -378,6 +397,7 @@ def train(
             larger_is_better=not monitor.endswith("loss"),
             tensorboard=tensorboard,
             checkpoints=team.chief,
+            adversary=rival,
         )
         try:
             if finished:
@@ -422,6 +442,7 @@ def train(
                     ],
                     callbacks=[
                         EpochSeeds(seed, batches, team.shard[0]),
+                        *([game] if game else []),
                         FiniteGuard(check_every),
                         AveragedWeights(),
                         *callbacks,
@@ -834,7 +855,7 @@ def _plain_metric_names(model):
     model.get_metrics_result = renamed
 
 
-def _restore(model, folder, say):
+def _restore(model, folder, say, adversary=None):
     """Load the furthest whole checkpoint of `folder` and return its progress."""
     name, _, problems = newest_checkpoint(folder)
     for problem in problems:
@@ -846,11 +867,11 @@ def _restore(model, folder, say):
                 "overwrite=True to start again."
             )
         return new_progress()
-    progress = resume_from(model, folder / name)
+    progress = resume_from(model, folder / name, adversary)
     say(f"Going on from {folder / name} after {progress['epoch']} epochs.")
     if progress["best_epoch"] is not None and not _has_best(folder, progress["best_epoch"]):
         if progress["best_epoch"] == progress["epoch"]:
-            save_best(model, folder, progress, name)
+            save_best(model, folder, progress, name, adversary)
         else:
             say(f"{folder / BEST} is lost; the best epoch is chosen anew from here on.")
             progress |= {"best_score": None, "best_epoch": None}
