@@ -268,6 +268,16 @@ def exchange_averages(model):
         variable.assign(values[1])
 
 
+def keep_averages(model):
+    """Put the averages into the model for good.
+
+    `fit` does so at its end, but on JAX both are then one piece of memory, which the next
+    evaluation gives away.
+    """
+    for variable, average in averages(model.optimizer):
+        variable.assign(keras.ops.copy(average))
+
+
 @contextlib.contextmanager
 def averaged(model):
     """The averages stand in the model inside of this, the weights come back afterwards.

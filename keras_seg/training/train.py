@@ -54,6 +54,7 @@ from keras_seg.training.optimizers import (
     LossScale,
     exchange_averages,
     head_variables,
+    keep_averages,
 )
 from keras_seg.training.profile import check_profile, profile_steps
 from keras_seg.training.schedules import Cosine, Poly
@@ -453,6 +454,7 @@ def train(
                     shuffle=False,
                     verbose=verbose,
                 )
+                keep_averages(model)
             if progress["best_epoch"] not in (None, progress["epoch"]):
                 team.from_chief(lambda: load_checkpoint(model, folder / BEST))
                 team.share(model)
