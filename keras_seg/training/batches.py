@@ -162,42 +162,58 @@ class _Whole(_Mapped):
         return batch if self.fill is None else self.fill(*batch)
 
 
-def whole_batches(batches, ignore_label, *, fill):
-    """Ready batches (tf.data or PyDataset) for several devices: all of the size of the first.
+def whole_batches(batches, replicas, ignore_label, *, fill):
+    """Ready batches (tf.data or PyDataset) for several devices: all of one size.
 
     Args:
         batches: (images, labels[, sample weights]).
+        replicas: of which each gets as many images of every batch.
         ignore_label: of the labels.
         fill: whether smaller batches are filled up with images whose pixels are all ignored, which
-            leaves every score as it is (validation). Otherwise they are left out: in training such
-            images would count in batch normalisation.
+            leaves every score as it is (validation). Otherwise the smaller last batch of a
+            PyDataset is left out, and tf.data must not have one: in training such images would
+            count in batch normalisation.
+
+    Raises:
+        ValueError: without `fill`, if the size is not known or no multiple of `replicas`.
     """
-    size = len(next(iter(batches))[0])
-    if isinstance(batches, keras.utils.PyDataset):
+    py = isinstance(batches, keras.utils.PyDataset)
+    if py or fill:
+        size = len(next(iter(batches))[0])
+    else:
+        size = keras.tree.flatten(batches.element_spec)[0].shape[0]
+    if fill:
+        size += -size % replicas
+    elif not size or size % replicas:
+        raise ValueError(
+            f"Training batches of {size or 'unknown'} size cannot be shared by {replicas} devices: "
+            f"make them with batch(size, drop_remainder=True), of a multiple of {replicas} images."
+        )
+    elif not py:
+        return batches
+
+    def lacking(array, count):
+        return [[0, size - count], *[[0, 0]] * (len(array.shape) - 1)]
+
+    if py:
 
         def filled(*batch):
-            values = (0, ignore_label, 0)
-            lacking = [[(0, size - len(array)), *[(0, 0)] * (array.ndim - 1)] for array in batch]
-            return tuple(map(_pad, batch, lacking, values))
+            pads = [lacking(array, len(array)) for array in batch]
+            return tuple(map(_pad, batch, pads, (0, ignore_label, 0)))
 
         return _Whole(batches, size, filled if fill else None)
     import tensorflow as tf
 
-    def static(*batch):
-        for array in batch:
-            array.set_shape((size, *array.shape[1:]))
-        return batch
-
     def tf_filled(*batch):
-        padded = []
+        result = []
         for array, value in zip(batch, (0, ignore_label, 0), strict=False):
-            lacking = [[0, size - tf.shape(array)[0]], *[[0, 0]] * (array.shape.rank - 1)]
-            padded.append(tf.pad(array, lacking, constant_values=tf.cast(value, array.dtype)))
-        return static(*padded)
+            value = tf.cast(value, array.dtype)
+            padded = tf.pad(array, lacking(array, tf.shape(array)[0]), constant_values=value)
+            padded.set_shape((size, *array.shape[1:]))
+            result.append(padded)
+        return tuple(result)
 
-    if fill:
-        return batches.map(tf_filled)
-    return batches.filter(lambda images, *_: tf.shape(images)[0] == size).map(static)
+    return batches.map(tf_filled)
 
 
 def _pad(array, lacking, value):

@@ -389,7 +389,7 @@ def train(
             together = batch_size if val_size else _val_batch(batch_size, size, val_data, replicas)
             val_data = EvaluationBatches(val_data, together, targets, val_size, team.shard)
         elif val_data is not None and replicas > 1:
-            val_data = whole_batches(val_data, table.ignore_label, fill=True)
+            val_data = whole_batches(val_data, replicas, table.ignore_label, fill=True)
         recorder = Recorder(
             folder,
             manifest,
@@ -422,7 +422,9 @@ def train(
                     per_epoch = None if isinstance(batches, keras.utils.PyDataset) else steps
                 else:
                     if replicas > 1:
-                        train_data = whole_batches(train_data, table.ignore_label, fill=False)
+                        train_data = whole_batches(
+                            train_data, replicas, table.ignore_label, fill=False
+                        )
                     batches = team.distribute(with_targets(train_data, targets), whole=True)
                 if profile:
                     print(profile_steps(model, batches, folder), flush=True)

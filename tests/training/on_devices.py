@@ -104,9 +104,9 @@ def weights(result):
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 
-def training_data(devices):
-    """On TensorFlow ready batches, of 8 images on one device, of 9 on two, where the last has to be
-    left out. On JAX a data set. (tests/training/test_processes.py has one on TensorFlow.)"""
+def training_data():
+    """On TensorFlow ready batches, the last of validation of 1 image; on JAX a data set, as
+    tests/training/test_processes.py has on TensorFlow."""
     if not TENSORFLOW:
         return {"train_data": samples(9), "val_data": samples(9), "steps_per_epoch": 2}
     import tensorflow as tf
@@ -114,8 +114,8 @@ def training_data(devices):
     images, labels, _ = zip(*samples(9).samples, strict=True)
     arrays = np.stack(images).astype("float32"), np.stack(labels).astype("int32")
     every = tf.data.Dataset.from_tensor_slices(arrays)
-    train = every if devices else every.take(8)
-    return {"train_data": train.batch(4), "val_data": every.batch(4), "table": samples(1).table}
+    train = every.batch(4, drop_remainder=True)
+    return {"train_data": train, "val_data": every.batch(4), "table": samples(1).table}
 
 
 def trained(folder, devices):
@@ -132,8 +132,8 @@ def trained(folder, devices):
         return network(dropout=0.0)
 
     if devices:
-        run(folder, build, epochs=1, **options, **training_data(devices))
-    return run(folder, build, epochs=2, **options, **training_data(devices))
+        run(folder, build, epochs=1, **options, **training_data())
+    return run(folder, build, epochs=2, **options, **training_data())
 
 
 def refusal(function):

@@ -66,8 +66,8 @@ def test_three_steps_with_every_loss(report):
 
 def test_two_devices_train_as_one(report):
     """With unevenly ignored pixels, synchronised batch normalisation and a resumed run. On
-    TensorFlow the batches are ready ones with an uneven last one, left out in training and filled
-    up in validation, where it weighs more in the loss."""
+    TensorFlow the batches are ready ones, of which the last of validation is filled up, so that it
+    weighs more in the loss."""
     assert max(report["weights"]) <= tolerance(report)
     one, two = report["history"]
     assert [row["epoch"] for row in two] == [1, 2]
@@ -80,24 +80,41 @@ def test_two_devices_train_as_one(report):
     assert one["confusion_matrix"] == two["confusion_matrix"]
 
 
-@pytest.mark.parametrize("fill", [False, True])
-def test_whole_batches_of_a_py_dataset(fill):
-    class Batches(keras.utils.PyDataset):
-        num_batches = 2
+class Batches(keras.utils.PyDataset):
+    """A batch of 4 images and one of 1, with sample weights."""
 
-        def __getitem__(self, index):
-            count = (3, 1)[index]
-            return np.full((count, 2, 2, 3), 7.0), np.ones((count, 2, 2), int), np.ones(count)
+    num_batches = 2
 
-    whole = whole_batches(Batches(), 255, fill=fill)
-    assert whole.num_batches == (2 if fill else 1)
-    for array in whole[0]:
-        assert len(array) == 3
-    if fill:
-        images, labels, weights = whole[1]
-        assert images.shape == (3, 2, 2, 3)
-        assert labels[:, 0, 0].tolist() == [1, 255, 255]
-        assert weights.tolist() == [1, 0, 0]
+    def __getitem__(self, index):
+        count = (4, 1)[index]
+        return np.full((count, 2, 2, 3), 7.0), np.ones((count, 2, 2), "int32"), np.ones(count)
+
+
+def tf_batches(drop_remainder=False, size=4):
+    import tensorflow as tf
+
+    arrays = np.full((5, 2, 2, 3), 7.0), np.ones((5, 2, 2), "int32"), np.ones(5)
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(size, drop_remainder=drop_remainder)
+
+
+@pytest.mark.parametrize("make", [Batches, tf_batches])
+def test_validation_batches_are_filled_up(make):
+    whole = whole_batches(make(), 2, 255, fill=True)
+    whole = [whole[0], whole[1]] if make is Batches else list(whole)
+    assert [len(images) for images, _, _ in whole] == [4, 4]
+    images, labels, weights = (np.asarray(array) for array in whole[1])
+    assert images.shape == (4, 2, 2, 3)
+    assert images[0, 0, 0, 0] == 7
+    assert labels[:, 0, 0].tolist() == [1, 255, 255, 255]
+    assert weights.tolist() == [1, 0, 0, 0]
+
+
+def test_training_batches_must_be_whole():
+    assert whole_batches(Batches(), 2, 255, fill=False).num_batches == 1
+    assert len(list(whole_batches(tf_batches(True), 2, 255, fill=False))) == 1
+    for batches, replicas in ((tf_batches(), 2), (tf_batches(True, 5), 2), (Batches(), 3)):
+        with pytest.raises(ValueError, match="cannot be shared by .*drop_remainder=True"):
+            whole_batches(batches, replicas, 255, fill=False)
 
 
 def test_replicas_drop_different_features(report):
