@@ -7,7 +7,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 COMMON = """
-import json, sys
+import sys
 import keras, numpy as np
 from keras_seg import data, losses, models, training
 from small_run import CLASSES, SIZE, Samples, StopAfter, network, run
