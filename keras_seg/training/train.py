@@ -178,7 +178,8 @@ def train(
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
         adversary: None, or a `keras_seg.training.Adversary`, against which the network is trained
-            and which no file that is exported or opened as a model has. On TensorFlow.
+            and which no file that is exported or opened as a model has. On TensorFlow. Such a run
+            is repeated and resumed up to rounding, not bit by bit.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         devices: None: all GPUs; or device names, see `choose_strategy`.
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
