@@ -207,7 +207,8 @@ def train(
             `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
             further label map is not weighted.
         adversary: None, or a `keras_seg.training.Adversary`, against which the network is trained
-            and which no file that is exported or opened as a model has. On TensorFlow.
+            and which no file that is exported or opened as a model has. On TensorFlow. Such a run
+            is repeated and resumed up to rounding, not bit by bit.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         devices: None: all GPUs, of all machines that TF_CONFIG names (docs/many_machines.md); or
             names of devices, see `choose_strategy`.

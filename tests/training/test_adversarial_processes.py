@@ -1,4 +1,4 @@
-"""Adversarial and semi-supervised training in a process of its own: two devices, exact resume."""
+"""Adversarial and semi-supervised training in a process of its own: two devices, resume."""
 
 import os
 import pathlib
@@ -58,7 +58,8 @@ for a, b in zip(expected, found, strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 check_history(one, two, 1e-4)
 """
-# One device: with two logical ones on a CPU not even the same command twice gives the same bits.
+# Not bit by bit: the same command twice differs in the last digit too, see docs/adversarial.md. A
+# state that is lost or a mask of dropout that is another one differs by a step of Adam, 1e-3.
 RESUME = """
 def with_dropout():
     x = planes = keras.Input((None, None, CLASSES))
@@ -76,8 +77,8 @@ try:
 except KeyboardInterrupt:
     parts = run(f"{folder}/parts", **options)
 for a, b in zip(expected, arrays(parts, rivals[-1]), strict=True):
-    np.testing.assert_array_equal(b, a)
-check_history(whole, parts, 0)
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+check_history(whole, parts, 1e-5)
 """
 
 
@@ -98,5 +99,5 @@ def test_two_devices_train_as_one(tmp_path):
 
 
 def test_one_epoch_and_two_more_are_three(tmp_path):
-    """Bit by bit; dropout in both networks, and a turn that the end of the epoch cuts in two."""
+    """Dropout in both networks, and a turn that the end of the epoch cuts in two."""
     finish(RESUME, tmp_path)
