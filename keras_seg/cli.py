@@ -540,6 +540,12 @@ def _add_training(sub):
         f"{', '.join(CLASS_WEIGHTS)}",
     )
     sub.add_argument(
+        "--devices",
+        nargs="+",
+        metavar="NAME",
+        help="such as GPU:0 GPU:2 (all GPUs, of all machines that TF_CONFIG names)",
+    )
+    sub.add_argument(
         "--precision",
         default="float32",
         choices=["float32", "mixed_float16", "mixed_bfloat16"],
@@ -864,6 +870,7 @@ def _train(options):
         loss=getattr(losses, LOSSES[options.loss])(),
         class_weights=options.class_weights,
         precision=options.precision,
+        devices=options.devices,
         mix=data.CutMix() if options.mix else None,
         resume=not options.no_resume,
         overwrite=options.overwrite,

@@ -498,6 +498,7 @@ def file_in_the_way(tmp_path):
         (["--model", "UNet", "--set", "num_classes=7"], "--classes"),
         (["--model", "UNet", "--crop", "8", "8"], "crops of 8 x 8"),
         (["--model", "UNet", "--crop", "0", "8"], "at least 1 x 1"),
+        (["--model", "UNet", "--devices", "TPU:0"], "Unknown device 'TPU:0'"),
     ],
 )
 def test_bad_training_arguments_say_what_is_right(arguments, message, photos, tmp_path, capsys):
