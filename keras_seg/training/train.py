@@ -218,7 +218,7 @@ def train(
         check_every: steps between two looks whether all weights are finite.
         profile: before the first epoch time some steps, print how a step's time is shared by
             input, forward and backward pass, update and metric, and write a trace for TensorBoard
-            into `logs/profile`. The weights are put back. On TensorFlow.
+            into `logs/profile`. The weights are put back. On TensorFlow, on one machine.
         previews: number of validation images in the pictures; 0 for none.
         tensorboard: write `logs/`.
         callbacks: further Keras callbacks; their state is not restored on resume. A Keras callback
@@ -257,6 +257,8 @@ def train(
     strategy = devices_.choose_strategy(devices)
     replicas = devices_.replicas(strategy)
     team = Team(strategy)
+    if profile and team.strategy is not None:
+        raise ValueError("A profile is of one machine: unset TF_CONFIG, or leave out profile.")
     if batch_size % replicas:
         raise ValueError(
             f"batch_size={batch_size} cannot be shared by {replicas} devices: give a multiple of "

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 HERE = pathlib.Path(__file__).parent
 COMMON = """
 import sys
@@ -93,11 +95,13 @@ def finish(script, folder):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tmp_path):
     """Both networks, both optimizers and what is logged; labels unevenly spread, 4 steps each."""
     finish(DEVICES, tmp_path)
 
 
+@pytest.mark.slow
 def test_one_epoch_and_two_more_are_three(tmp_path):
     """Dropout in both networks, and a turn that the end of the epoch cuts in two."""
     finish(RESUME, tmp_path)

@@ -94,6 +94,7 @@ def story(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_others_and_costs_one_epoch(story):
     (status, error), (killed, _) = story["broken"]
     assert killed == -signal.SIGKILL
@@ -104,12 +105,14 @@ def test_a_lost_worker_ends_the_others_and_costs_one_epoch(story):
     assert story["manifest"]["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_one_request_to_end_ends_all_after_the_same_step(story):
     for name in ("two0", "two1"):
         assert story[name]["status"] == 128 + signal.SIGTERM
         assert story[name]["last"] == [2, 0]
 
 
+@pytest.mark.slow
 def test_both_have_the_weights_of_one_process(story):
     """Through a kill and a request to end, with synchronised batch normalisation, unevenly ignored
     pixels, and the optimizer's state."""
@@ -123,6 +126,7 @@ def test_both_have_the_weights_of_one_process(story):
         np.testing.assert_array_equal(story["weights"]["two0"][key], story["weights"]["two1"][key])
 
 
+@pytest.mark.slow
 def test_both_have_the_scores_of_one_process(story):
     one = story["one"]
     assert [row["epoch"] for row in one["history"]] == [1, 2, 3]
@@ -134,6 +138,7 @@ def test_both_have_the_scores_of_one_process(story):
             assert mine == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_chief_alone_writes(story):
     folder = story["folder"]
     names = {path.name for path in (folder / "run0").iterdir()}

@@ -167,6 +167,7 @@ for bad, expected in ((True, [1.0, -2.0]), (False, [-1.0, -6.0])):  # 2 * 4 / 2 
 """
 
 
+@pytest.mark.slow
 def test_a_gradient_of_one_device_that_is_not_finite_keeps_all_from_moving():
     finish(start("-c", SCALED))
 

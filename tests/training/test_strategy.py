@@ -56,6 +56,7 @@ def tolerance(report):
     return 1e-6 if report["backend"] == "tensorflow" else 1e-5
 
 
+@pytest.mark.slow
 def test_three_steps_with_losses_of_each_kind(report):
     """On TensorFlow, where each replica sees its own part only."""
     if report["backend"] == "tensorflow":
@@ -64,6 +65,7 @@ def test_three_steps_with_losses_of_each_kind(report):
             assert difference <= 1e-6, name
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(report):
     """With unevenly ignored pixels, synchronised batch normalisation and a resumed run. On
     TensorFlow the batches are ready ones, of which the last of validation is filled up, so that it
@@ -117,6 +119,7 @@ def test_training_batches_must_be_whole():
             whole_batches(batches, replicas, 255, fill=False)
 
 
+@pytest.mark.slow
 def test_replicas_drop_different_features(report):
     """On TensorFlow; on JAX dropout sees the whole batch. The first replica's are one device's."""
     if report["backend"] == "tensorflow":
@@ -125,10 +128,12 @@ def test_replicas_drop_different_features(report):
         assert second != first
 
 
+@pytest.mark.slow
 def test_one_device_that_is_not_the_default(report):
     assert "CPU:1" in report["other"].upper() or "ID=1" in report["other"].upper()
 
 
+@pytest.mark.slow
 def test_what_is_chosen(report):
     assert report["kept"], "the strategy that is active"
     assert report["default"], "plain Keras on the default device"
