@@ -36,7 +36,7 @@ def test_what_failed_is_in_the_table_with_its_reason(script):
     assert "| B | 32 x 48 | 2e-06, 100 % | fails (1) |" in lines
     assert "| C |  | fails (2) | fails (2) |" in lines
     assert f"| {a} | 2.5 | 3 / 3 | 2 | 2 |" in lines
-    assert f"- `gpu-delegate` cannot run as a whole, for TILE (why): {a}, B." in lines
+    assert "| `gpu-delegate` | TILE | why | A, B |" in lines
     assert lines[-2:] == ["1. no operator", "2. stopped: needs more than 16 GB"]
 
 
@@ -51,3 +51,18 @@ def test_reasons_of_a_target_are_told_once_and_without_layers(script):
         "TILE (the GPU delegate does not have it); the input [1, 8, 8, 3] of uint8, not one "
         "float32 image"
     )
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("TILE (the GPU delegate has none)", ("TILE", "the GPU delegate has none")),
+        (
+            "MUL of the tensor 'a/mul': of the shapes [1, 21] and [1, 6]",
+            ("MUL", "of the shapes (...) and (...)"),
+        ),
+        ("the input [1, 8, 8, 3] of uint8", ("", "the input (...) of uint8")),
+    ],
+)
+def test_a_reason_is_taken_apart(script, reason, expected):
+    assert script["operator_and_why"](reason) == expected
