@@ -266,11 +266,13 @@ def score_ways(ways, dataset, folder):
     Returns:
         dict name -> scores as of `inference.evaluate`.
     """
-    found = {}
+    found, predictors = {}, {}
     for name, (model, procedure) in ways.items():
         predictor = model
         if not isinstance(model, inference.Predictor):
-            predictor = inference.Predictor(model, table=dataset.table)
+            if id(model) not in predictors:  # a model is traced once for all its ways
+                predictors[id(model)] = inference.Predictor(model, table=dataset.table)
+            predictor = predictors[id(model)]
         found[name] = inference.evaluate(predictor, dataset, **procedure)
         means = ("mean_iou", "pixel_accuracy", "mean_accuracy")
         shown = ", ".join(f"{mean.replace('_', ' ')} {found[name][mean]:.4f}" for mean in means)

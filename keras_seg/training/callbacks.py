@@ -301,6 +301,9 @@ class Previews(keras.callbacks.Callback):
         count: how many of its samples, evenly spread over it.
         table: `keras_seg.data.LabelTable`, for the colours.
         procedure: options of `Predictor.predict`.
+
+    Attributes:
+        predictor: the `Predictor` of the trained model, None before the first picture.
     """
 
     def __init__(self, folder, dataset, count, table, procedure):
@@ -310,17 +313,17 @@ class Previews(keras.callbacks.Callback):
         self.samples = [dataset[i * len(dataset) // count] for i in range(count)]
         self.table = table
         self.procedure = procedure
-        self._predictor = None
+        self.predictor = None
 
     def on_epoch_end(self, epoch, logs=None):
         from keras_seg.inference import Predictor, contact_sheet
 
-        if self._predictor is None:
+        if self.predictor is None:
             self.folder.mkdir(exist_ok=True)
-            self._predictor = Predictor(self.model, table=self.table)
+            self.predictor = Predictor(self.model, table=self.table)
         with averaged(self.model):
             predictions = [
-                self._predictor.predict(sample.image, **self.procedure) for sample in self.samples
+                self.predictor.predict(sample.image, **self.procedure) for sample in self.samples
             ]
         sheet = contact_sheet(
             [sample.image for sample in self.samples],

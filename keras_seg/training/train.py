@@ -403,6 +403,7 @@ def train(
             checkpoints=team.chief,
             adversary=rival,
         )
+        pictures = []
         try:
             if finished:
                 say(f"The run in {folder} is finished ({first} epochs). More epochs continue it.")
@@ -431,9 +432,8 @@ def train(
                     batches = team.distribute(with_targets(train_data, targets), whole=True)
                 if profile:
                     print(profile_steps(model, batches, folder), flush=True)
-                more = []
                 if previews and team.chief and isinstance(val_data, EvaluationBatches):
-                    more = [Previews(folder, val_data.dataset, previews, table, procedure)]
+                    pictures = [Previews(folder, val_data.dataset, previews, table, procedure)]
                 model.fit(
                     batches,
                     epochs=epochs,
@@ -453,7 +453,7 @@ def train(
                         AveragedWeights(),
                         *callbacks,
                         recorder,
-                        *more,
+                        *pictures,
                         stop,
                     ],
                     shuffle=False,
@@ -470,7 +470,15 @@ def train(
                     read_json(folder / METRICS)
                     if finished and val_data is not None and (folder / METRICS).exists()
                     else _final_scores(
-                        model, val_data, targets, table, folder, progress, procedure, verbose
+                        model,
+                        val_data,
+                        targets,
+                        table,
+                        folder,
+                        progress,
+                        procedure,
+                        verbose,
+                        predictor=pictures[0].predictor if pictures else None,
                     )
                 )
             )
@@ -910,12 +918,15 @@ def _reading_error(error):
     return ValueError(found[1])
 
 
-def _final_scores(model, val_data, targets, table, folder, progress, procedure, verbose):
-    """Score the best network on the validation data and write `metrics.json`."""
+def _final_scores(model, val_data, targets, table, folder, progress, procedure, verbose, predictor):
+    """Score the best network on the validation data and write `metrics.json`.
+
+    `predictor` is the model's where there is one already, which saves to trace it again.
+    """
     if val_data is None:
         return None
     if isinstance(val_data, EvaluationBatches):
-        predictor = Predictor(model, table=table)
+        predictor = predictor or Predictor(model, table=table)
         result = evaluate(predictor, val_data.dataset, progress=bool(verbose), **procedure)
     else:
         matrix = np.zeros((table.num_classes, table.num_classes), "int64")
