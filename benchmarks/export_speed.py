@@ -260,13 +260,17 @@ def onnx_call(path, image, threads, column):
 
 
 def interleaved(calls, rounds, clock):
-    """{name: smallest seconds}: one call of each in turn, `rounds` times, after two to warm up."""
+    """{name: smallest seconds}: one call of each in turn, `rounds` times, after two to warm up.
+
+    Each round has another order: the threads of one runtime go on looking for work for a while, so
+    what runs behind it would always be the slower one.
+    """
     now = time.process_time if clock == "cpu" else time.perf_counter
-    best = dict.fromkeys(calls, float("inf"))
+    best, order = dict.fromkeys(calls, float("inf")), np.random.default_rng(0)
     for round_ in range(rounds + 2):
-        for name, call in calls.items():
+        for name in order.permutation(list(calls)):
             start = now()
-            call()
+            calls[name]()
             if round_ >= 2:
                 best[name] = min(best[name], now() - start)
     return best

@@ -448,9 +448,10 @@ def channel_order_into_convolutions(network):
     """Let convolutions read channels in the order in which they come: their kernels change."""
     for node in [node for node in network.nodes if node.op == "Gather" and node.get("axis") == 1]:
         order = network.values.get(node.inputs[1])
-        if order is None or network.shapes.get(node.inputs[0]) is None and order.ndim != 1:
+        if order is None or order.ndim != 1:
             continue
-        if sorted(order.tolist()) != list(range(order.size)):
+        # A choice of some channels is no order.
+        if sorted(order.tolist()) != list(range(_channels(network, node.inputs[0]) or 0)):
             continue
         # Down past the offsets and the padding of the preprocessing.
         passed, name = [], node.outputs[0]
@@ -476,6 +477,16 @@ def channel_order_into_convolutions(network):
             network.feed(convolution, 1, network.constant(hint, kernel))
         network.reconnect(node.outputs[0], node.inputs[0])
         network.remove(node)
+
+
+def _channels(network, name):
+    """How many channels a tensor has that is channels-first, or None where that is not known."""
+    maker = network.makers.get(name)
+    if maker is not None and maker.op == "Transpose" and maker.get("perm") == TO_FIRST:
+        shape = network.shapes.get(maker.inputs[0])
+        return shape and shape[3]
+    shape = network.shapes.get(name)
+    return shape and shape[1]
 
 
 def _reads_plainly(network, node):

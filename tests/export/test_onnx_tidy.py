@@ -70,6 +70,16 @@ def test_preprocessing_and_padding_go_into_the_operators_behind(kind, tmp_path):
     assert [node.op_type for node in nodes][:3] == ["Transpose", "Add", "Conv"]
 
 
+@pytest.mark.parametrize("chosen", [[2, 1, 0], [0, 1, 3], 2])
+def test_some_channels_of_a_picture_are_chosen(chosen, tmp_path):
+    """A choice is not taken for an order, also where its numbers are those of one."""
+    image = keras.Input((*SIZE, 4), name="image")
+    x = keras.ops.take(image, chosen, axis=-1)
+    x = x if x.ndim == 4 else keras.ops.expand_dims(x, -1)
+    model = keras.Model(image, layers.Conv2D(3, 3, padding="same")(x))
+    assert count(written(model, tmp_path / "model.onnx"))["Gather"] <= 1
+
+
 def test_an_offset_before_a_convolution_that_does_not_pad_is_a_bias(tmp_path):
     image = keras.Input((*SIZE, 3), name="image")
     x = preprocess(image, "imagenet")
