@@ -47,7 +47,7 @@ class Network:
         values: {name: array} of the constants.
         makers: {name: the node that makes it}.
         readers: {name: nodes that read it}, one that reads it twice counted twice.
-        shapes: {name: shape} of what the graph had at the beginning, where known.
+        shapes: {name: shape}, where known.
         inputs: ValueInfoProto of the graph's inputs that are no constants.
         outputs: names of its outputs.
     """
@@ -115,6 +115,11 @@ class Network:
         """The node that alone reads a tensor, once, or None."""
         readers = self.readers[name]
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def channels_first(self, source, name):
+        """Note the shape of `name`: that of `source` with its channels first."""
+        if len(self.shapes.get(source, ())) == 4:
+            self.shapes[name] = [self.shapes[source][axis] for axis in TO_FIRST]
 
     def all_readers(self, name, accept):
         """The readers of a tensor if there are any and all are accepted, else []."""
@@ -249,6 +254,12 @@ def _channel_vector(network, node, channels, rank=4):
     return None
 
 
+def _has_channels(network, name, count):
+    """Whether a tensor (N, C, H, W) has so many channels; a constant may make three of one."""
+    shape = network.shapes.get(name)
+    return shape is not None and len(shape) == 4 and shape[1] == count
+
+
 def _along(vector, axis, rank):
     return np.expand_dims(vector, [i for i in range(rank) if i != axis])
 
@@ -337,6 +348,7 @@ def lift_transposes(network):
             before.outputs[0] = result
             network.makers[result] = before
             node.inputs[0], node.outputs[0] = source, f"{middle}/first"
+            network.channels_first(source, node.outputs[0])
             network.add(node)
             network.feed(before, index, node.outputs[0])
 
@@ -387,6 +399,7 @@ def sink_transposes(network):
             elif node in network.nodes and _into_channels_first(network, node):
                 for index, name in enumerate(node.outputs):
                     inner = f"{name}/first"
+                    network.channels_first(name, inner)
                     del network.makers[name]
                     node.outputs[index] = inner
                     network.makers[inner] = node
@@ -440,6 +453,7 @@ def _into_channels_first(network, node):
         first = f"{name}/first/{len(network.nodes)}"
         size = network.constant("first_size", np.array(shape, "int64"))
         network.add(Node("Reshape", [name, size], [first], {}))
+        network.shapes[first] = shape
         network.feed(node, index, first)
     return True
 
@@ -450,8 +464,9 @@ def channel_order_into_convolutions(network):
         order = network.values.get(node.inputs[1])
         if order is None or order.ndim != 1:
             continue
+        shape = network.shapes.get(node.inputs[0])
         # A choice of some channels is no order.
-        if sorted(order.tolist()) != list(range(_channels(network, node.inputs[0]) or 0)):
+        if shape is None or sorted(order.tolist()) != list(range(shape[1])):
             continue
         # Down past the offsets and the padding of the preprocessing.
         passed, name = [], node.outputs[0]
@@ -477,16 +492,6 @@ def channel_order_into_convolutions(network):
             network.feed(convolution, 1, network.constant(hint, kernel))
         network.reconnect(node.outputs[0], node.inputs[0])
         network.remove(node)
-
-
-def _channels(network, name):
-    """How many channels a tensor has that is channels-first, or None where that is not known."""
-    maker = network.makers.get(name)
-    if maker is not None and maker.op == "Transpose" and maker.get("perm") == TO_FIRST:
-        shape = network.shapes.get(maker.inputs[0])
-        return shape and shape[3]
-    shape = network.shapes.get(name)
-    return shape and shape[1]
 
 
 def _reads_plainly(network, node):
@@ -585,6 +590,8 @@ def _merge_factor(network, node):
     if factor is None or not factor.all():
         return
     (source,) = (name for name in node.inputs if name not in network.values)
+    if not _has_channels(network, source, channels):
+        return
     if offset is not None:
         vector = _channel_vector(network, offset, channels)
         if vector is None:
@@ -610,10 +617,13 @@ def _merge_offset(network, node):
     convolutions = network.all_readers(node.outputs[0], accept)
     if not convolutions:
         return
-    vector = _channel_vector(network, node, network.values[convolutions[0].inputs[1]].shape[1])
+    channels = network.values[convolutions[0].inputs[1]].shape[1]
+    vector = _channel_vector(network, node, channels)
     if vector is None:
         return
     (source,) = (name for name in node.inputs if name not in network.values)
+    if not _has_channels(network, source, channels):
+        return
     for convolution in list(convolutions):
         kernel = network.values[convolution.inputs[1]]
         bias = np.einsum("oihw,i->o", kernel, vector)

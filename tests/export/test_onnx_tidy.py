@@ -80,6 +80,14 @@ def test_some_channels_of_a_picture_are_chosen(chosen, tmp_path):
     assert count(written(model, tmp_path / "model.onnx"))["Gather"] <= 1
 
 
+@pytest.mark.parametrize("scale", [1.0, [0.5, 2.0, 3.0]])
+def test_one_channel_becomes_three(scale, tmp_path):
+    """Constants for three channels that make three of one do not go into the convolution."""
+    image = keras.Input((*SIZE, 1), name="image")
+    x = image * np.array(scale, "float32") + np.array([1, 2, 3], "float32")
+    written(keras.Model(image, layers.Conv2D(3, 3)(x)), tmp_path / "model.onnx")
+
+
 def test_an_offset_before_a_convolution_that_does_not_pad_is_a_bias(tmp_path):
     image = keras.Input((*SIZE, 3), name="image")
     x = preprocess(image, "imagenet")
