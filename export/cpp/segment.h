@@ -63,6 +63,10 @@ inline std::vector<float> stretch(const Picture& picture, int height, int width)
 // The output stretched back to the picture's size and the best class of each pixel, the first of
 // equals. A label counts as a score of 1 for its class.
 inline Picture label_map(Output output, int height, int width, int classes) {
+  if (classes > 256) {
+    throw std::runtime_error("manifest.json names " + std::to_string(classes) +
+                             " classes; a label picture of 8 bits holds up to 256.");
+  }
   if (output.channels == 0) {
     std::vector<float> scores(output.values.size() * classes);
     for (size_t i = 0; i < output.values.size(); ++i) {

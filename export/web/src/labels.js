@@ -46,6 +46,9 @@ function channelsOf(rgba, channels) {
  * @returns {Uint8Array}
  */
 export function toLabels(output, seen, size) {
+  if (output.classes > 256) {
+    throw new Error(`The network has ${output.classes} classes; this page shows up to 256.`);
+  }
   if (output.kind === "labels") return fromLabelMap(output, size);
   const { classes } = output;
   if (same(output.size, seen) && same(seen, size)) return argmax(output.data, classes);

@@ -77,6 +77,7 @@ fun toLabels(
 ): ByteArray {
     val map = Size(output.shape[1], output.shape[2])
     val classes = manifest.names.size
+    require(classes <= 256) { "The manifest names $classes classes; this app shows up to 256." }
     // A label map is of int32, of uint8, or, so that a GPU can return it, of float32.
     val ids = when {
         found is IntArray -> found
