@@ -4,9 +4,12 @@ A static batch lets the converters fold dilated convolutions and batch normalisa
 `training=False` is said because a layer of Keras 3.15 can switch a plain call to training mode.
 """
 
+import functools
+
 import keras
 import numpy as np
 
+from keras_seg.inference import load_runner
 from keras_seg.inference.resize import resize
 
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -114,6 +117,11 @@ class StaticGraph:
                 f"The model {model.name!r} returns {output} of shape {shape} for images of "
                 f"{size[0]} x {size[1]}; every number must be known and at least 1."
             )
+
+    @functools.cached_property
+    def runner(self):
+        """The `Runner` of `network`, which all share that compare with it: it is traced once."""
+        return load_runner(self.network)
 
     @property
     def output_shape(self):

@@ -46,7 +46,6 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
         mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
             has any.
     """
-    network = load_runner(graph.part(graph.model))
     runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
@@ -54,7 +53,7 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
     spread = _Spread()
     for index in range(len(pictures)):
         image, label = pictures[index]
-        logits = network.run(image)
+        logits = graph.runner.run(image)
         expected = _head(graph, logits)
         spread.add(expected[graph.output])
         clear = away_from_ties(logits, tie)

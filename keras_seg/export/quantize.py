@@ -54,6 +54,7 @@ def prepared(graph, calibration):
     count = equalise(model, calibration.spread(_MEASURED))
     model = comparable(model, calibration.spread(_MEASURED))
     found = copy.copy(graph)
+    found.__dict__.pop("runner", None)
     found.model, found.network = model, found.part(model)
     found.function, found.concrete = found.trace(found.input_shape)
     return found, count
@@ -84,12 +85,11 @@ class Loss:
 
     def __init__(self, graph, pictures, *, num_classes, ignore_label, tie):
         self._num_classes, self._ignore_label = num_classes, ignore_label
-        network = load_runner(graph.part(graph.model))
         count = min(_MEASURED, len(pictures))
         self._cases = []
         for i in range(count):
             image, label = pictures[i * len(pictures) // count]
-            logits = network.run(image)
+            logits = graph.runner.run(image)
             if label is not None and graph.output != "logits_lowres":
                 label = centre(label, logits.shape[1:3])
             else:

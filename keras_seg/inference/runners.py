@@ -241,13 +241,14 @@ class KerasRunner(Runner):
         output = output[0] if isinstance(output, list | tuple) else output
         self._lock = threading.Lock()
         self._graph = None
-        if keras.backend.backend() == "tensorflow":
-            self._graph = _trace(self.model)
         kind = "labels" if keras.backend.is_int_dtype(output.dtype) else "logits"
         super().__init__(name, path, self.model.input.shape, output.shape, output=kind)
 
     def _call(self, images):
-        if self._graph is not None:
+        if keras.backend.backend() == "tensorflow":
+            with self._lock:
+                if self._graph is None:  # not before it is needed: seconds, for deep networks
+                    self._graph = _trace(self.model)
             return [self._call_graph(images)]
         with self._lock:
             return [_first(self.model.predict_on_batch(images))]
