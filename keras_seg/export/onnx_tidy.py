@@ -47,7 +47,8 @@ class Network:
         values: {name: array} of the constants.
         makers: {name: the node that makes it}.
         readers: {name: nodes that read it}, one that reads it twice counted twice.
-        shapes: {name: shape}, where known.
+        shapes: {name: shape}, where all of it is known.
+        dimensions: {name: shape}, 0 for a number that is not known.
         inputs: ValueInfoProto of the graph's inputs that are no constants.
         outputs: names of its outputs.
     """
@@ -56,11 +57,15 @@ class Network:
         import onnx
 
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-        self.shapes = {}
-        for info in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
-            shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
-            if all(shape):
-                self.shapes[info.name] = shape
+        self.dimensions = {
+            info.name: [d.dim_value for d in info.type.tensor_type.shape.dim]
+            for info in (
+                *inferred.graph.value_info,
+                *inferred.graph.input,
+                *inferred.graph.output,
+            )
+        }
+        self.shapes = {name: shape for name, shape in self.dimensions.items() if all(shape)}
         self.values = dict(arrays)
         for tensor in proto.graph.initializer:
             self.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
@@ -118,8 +123,9 @@ class Network:
 
     def channels_first(self, source, name):
         """Note the shape of `name`: that of `source` with its channels first."""
-        if len(self.shapes.get(source, ())) == 4:
-            self.shapes[name] = [self.shapes[source][axis] for axis in TO_FIRST]
+        for shapes in (self.dimensions, self.shapes):
+            if len(shapes.get(source, ())) == 4:
+                shapes[name] = [shapes[source][axis] for axis in TO_FIRST]
 
     def all_readers(self, name, accept):
         """The readers of a tensor if there are any and all are accepted, else []."""
@@ -256,8 +262,8 @@ def _channel_vector(network, node, channels, rank=4):
 
 def _has_channels(network, name, count):
     """Whether a tensor (N, C, H, W) has so many channels; a constant may make three of one."""
-    shape = network.shapes.get(name)
-    return shape is not None and len(shape) == 4 and shape[1] == count
+    shape = network.dimensions.get(name, ())
+    return len(shape) == 4 and shape[1] == count
 
 
 def _along(vector, axis, rank):
@@ -453,7 +459,7 @@ def _into_channels_first(network, node):
         first = f"{name}/first/{len(network.nodes)}"
         size = network.constant("first_size", np.array(shape, "int64"))
         network.add(Node("Reshape", [name, size], [first], {}))
-        network.shapes[first] = shape
+        network.shapes[first] = network.dimensions[first] = shape
         network.feed(node, index, first)
     return True
 
@@ -464,9 +470,10 @@ def channel_order_into_convolutions(network):
         order = network.values.get(node.inputs[1])
         if order is None or order.ndim != 1:
             continue
-        shape = network.shapes.get(node.inputs[0])
         # A choice of some channels is no order.
-        if shape is None or sorted(order.tolist()) != list(range(shape[1])):
+        if not _has_channels(network, node.inputs[0], order.size):
+            continue
+        if sorted(order.tolist()) != list(range(order.size)):
             continue
         # Down past the offsets and the padding of the preprocessing.
         passed, name = [], node.outputs[0]
