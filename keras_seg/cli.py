@@ -69,6 +69,7 @@ examples:
 examples:
   keras-seg predict runs/photos image.jpg --output predictions/
   keras-seg predict files/model.tflite new_images/ --output predictions/ --flip
+  keras-seg predict --weights nuclei microscope/ --output predictions/
   keras-seg predict files/model.tflite aerial.tif --output predictions/ --mode slide
   keras-seg predict runs/city leftImg8bit/test/ --output results/ --submission cityscapes \\
       --procedure semseg --window 713
@@ -248,9 +249,16 @@ def _parser():
     _add_proposals(sub)
 
     sub = command("predict", _predict, "label images: one PNG of class ids and one overlay each")
-    sub.add_argument("model", help="run folder, .keras, SavedModel folder, .tflite or .onnx")
+    sub.add_argument(
+        "model", nargs="?", help="run folder, .keras, SavedModel folder, .tflite or .onnx"
+    )
     sub.add_argument("images", help="an image or a folder of images")
     sub.add_argument("--output", required=True, metavar="FOLDER", help="where the pictures go")
+    sub.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="in place of a model: published weights, such as nuclei (see docs/weights.md)",
+    )
     sub.add_argument(
         "--submission",
         metavar="KIND",
@@ -674,7 +682,7 @@ def _parse_pair(text):
     return left, right
 
 
-def _predictor(options):
+def _predictor(options, table=None):
     """(the predictor, how it is to predict): `--proposals` is another one, with fewer options."""
     from keras_seg import inference
 
@@ -682,7 +690,7 @@ def _predictor(options):
     if not options.proposals:
         if options.ensemble:
             raise ValueError("--ensemble needs --proposals.")
-        return inference.Predictor(options.model), procedure
+        return inference.Predictor(options.model, table=table), procedure
     usual = {"scales": (1.0,), "flip": False}
     more = [n for n, value in procedure.items() if n != "crf" and value != usual.get(n)]
     if more:
@@ -691,6 +699,14 @@ def _predictor(options):
     ensemble = inference.Predictor(options.ensemble) if options.ensemble else None
     predictor = inference.ProposalPredictor(options.model, options.proposals, ensemble=ensemble)
     return predictor, {name: procedure[name] for name in ("crf",) if name in procedure}
+
+
+def _published(name):
+    """(network, class table) of published weights."""
+    from keras_seg import models, weights
+    from keras_seg.data import LabelTable
+
+    return models.pretrained(name), LabelTable.from_json(weights.find_published(name).classes)
 
 
 def _crf(options):
@@ -926,7 +942,12 @@ def _split_to_score(options):
 def _predict(options):
     from keras_seg import inference
 
-    predictor, procedure = _predictor(options)
+    if (options.model is None) == (options.weights is None):
+        raise ValueError("Give either a model or --weights NAME, and then the images.")
+    table = None
+    if options.weights:
+        options.model, table = _published(options.weights)
+    predictor, procedure = _predictor(options, table)
     if options.submission:
         written = inference.write_submission(
             predictor, options.images, options.output, options.submission, **procedure

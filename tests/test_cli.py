@@ -200,6 +200,8 @@ def examples_folder(tmp_path, monkeypatch):
     with Image.open(sorted(pathlib.Path("new_images").iterdir())[0]) as picture:
         picture.save("image.jpg")
         picture.save("aerial.tif")
+        pathlib.Path("microscope").mkdir()
+        picture.save("microscope/cells.png")
         city = pathlib.Path("leftImg8bit/test/berlin/berlin_000000_000019_leftImg8bit.png")
         city.parent.mkdir(parents=True)
         picture.resize((2048, 1024)).save(city)
@@ -212,14 +214,14 @@ def examples_folder(tmp_path, monkeypatch):
 def test_the_examples_of_predict_work(examples_folder, capsys):
     text = EXAMPLES["predict"].replace("\\\n", " ")
     commands = [shlex.split(line) for line in text.splitlines()[1:]]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for number, (program, *arguments) in enumerate(commands):
         assert program == "keras-seg"
         where = arguments.index("--output") + 1
         arguments[where] = f"out{number}/{arguments[where]}"
         assert main(arguments) == 0, arguments
-    counts = [len([*pathlib.Path(f"out{n}").glob("**/*.png")]) for n in range(5)]
-    assert counts == [2, 6, 2, 1, 6]
+    counts = [len([*pathlib.Path(f"out{n}").glob("**/*.png")]) for n in range(6)]
+    assert counts == [2, 6, 2, 2, 1, 6]
 
 
 def test_predict_for_an_evaluation_server_and_by_proposals(tmp_path, capsys):

@@ -42,6 +42,7 @@ from keras_seg.models.setr import SETR
 from keras_seg.models.smp import SMPDeepLabV3, SMPDeepLabV3Plus, SMPPSPNet, SMPUnet
 from keras_seg.models.unet import UNet
 from keras_seg.utils import unknown_name
+from keras_seg.weights import find_published
 
 _BUILDERS = (
     CRFRNN,
@@ -84,7 +85,7 @@ _BUILDERS = (
 # They judge label maps and make none, so they are in no list of segmentation networks.
 _ADVERSARIES = (LargeFOVAdversary, PatchGAN, PixelGAN, SmallFOVAdversary)
 
-__all__ = ["build", "cards", "inference_model", "list_models", "transfer_fcn"]
+__all__ = ["build", "cards", "inference_model", "list_models", "pretrained", "transfer_fcn"]
 __all__ += [builder.__name__ for builder in (*_BUILDERS, *_ADVERSARIES)]
 
 
@@ -122,3 +123,13 @@ def build(model, num_classes, input_shape=None, **options):
         return builder(num_classes, **options)
     except TypeError as error:  # Keras' own, deep in some layer: a width "abc", a list for a number
         raise ValueError(f"{model} cannot be built with the options {options}: {error}") from error
+
+
+def pretrained(name):
+    """The network of the published weights `name`, such as "nuclei", built as their card says.
+
+    Raises:
+        ValueError: as `keras_seg.weights.find_published`.
+    """
+    card = find_published(name)
+    return build(card.model, card.num_classes, **card.options, weights=name)

@@ -17,6 +17,7 @@ from keras_seg.weights.checks import (
     raise_misfits,
 )
 from keras_seg.weights.keras_file import datasets, layer_groups, open_h5
+from keras_seg.weights.published import is_published, published_path
 
 # Names of layers that a network has for its training only; the first group is the output's name.
 AUXILIARY = re.compile(r"(aux\d*|se)(_\w+)?")
@@ -30,13 +31,16 @@ def load_own(model, path):
 
     Args:
         model: the model to fill. It is untouched when anything misfits.
-        path: file of `model.save_weights` or `model.save`.
+        path: file of `model.save_weights` or `model.save`; or the name of published weights, such
+            as "nuclei" (`keras_seg.weights.list_published`).
 
     Raises:
         ValueError: naming the file, when it is missing, of another kind, damaged, larger than
             4 GiB unpacked, holds NaN or infinity, or its layers and shapes are not the model's
             (the first ten of each).
     """
+    if is_published(path):
+        path = published_path(path, model)
     path = as_path(path, "a weight file that Keras wrote (.weights.h5 or .keras)")
     if not path.name.endswith((".weights.h5", ".keras")):
         raise ValueError(
