@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from keras_seg import inference, models, weights
 from keras_seg.cli import main
@@ -46,12 +46,14 @@ def test_every_weight_that_comes_along_loads_and_has_its_card():
 
 @pytest.fixture(scope="module")
 def cells():
-    """(a picture of bright discs on a dark, noisy ground, where the discs are)."""
+    """(a picture as of a fluorescence microscope: dim discs with soft edges, where they are)."""
     y, x = np.mgrid[:160, :200]
     inside = np.zeros(y.shape, bool)
     for top, left, radius in ((30, 40, 12), (80, 60, 15), (120, 150, 10), (50, 140, 14)):
         inside |= (y - top) ** 2 + (x - left) ** 2 < radius**2
-    grey = np.where(inside, 120, 20) + np.random.default_rng(0).normal(0, 6, y.shape)
+    sharp = Image.fromarray(np.where(inside, 60, 10).astype("uint8"))
+    soft = np.asarray(sharp.filter(ImageFilter.GaussianBlur(1.5)), "float64")
+    grey = soft + np.random.default_rng(0).normal(0, 2, y.shape)
     return np.repeat(grey.clip(0, 255).astype("uint8")[..., None], 3, -1), inside
 
 
