@@ -54,7 +54,7 @@ def prepared(graph, calibration):
     count = equalise(model, calibration.spread(_MEASURED))
     model = comparable(model, calibration.spread(_MEASURED))
     found = copy.copy(graph)
-    found.__dict__.pop("runner", None)
+    found.__dict__.pop("runner", None)  # that of the other network, if it has run
     found.model, found.network = model, found.part(model)
     found.function, found.concrete = found.trace(found.input_shape)
     return found, count
