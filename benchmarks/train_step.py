@@ -4,12 +4,15 @@
     python benchmarks/train_step.py                            # every network on all cores
     python benchmarks/train_step.py fcd67 --rounds 10 --parts
     KERAS_BACKEND=jax python benchmarks/train_step.py --precision mixed_bfloat16 \\
-        --columns keras torch "torch compiled" --batch 8       # where there is a GPU
+        --columns keras torch "torch channels last" "torch compiled" --batch 16 --steps 20
+                                                           # where there is a GPU
 
 A step is forward, cross entropy, backward and SGD with momentum, normalisations in training, drop
 out left out. Each network is built in PyTorch, `keras_seg.weights.load` puts its weights into ours,
-and the losses of the first steps are printed: they prove that both compute the same. Then the
-columns run in turns in this process, and the table holds the minimum of each over the rounds.
+and the losses of the first two turns are printed: they prove that both compute the same. Then the
+columns run in turns in this process, and the table holds the minimum of each over the rounds. A
+turn is `--steps` steps on a batch that lies on the device, ours by `fit`, and its time is from the
+end of the first of them, or with one step from the call, to the last loss on the host.
 
 "torch" is eager, channels first, as its users write it; "torch channels last" the same in the other
 order in memory; "torch compiled" is torch.compile of that. In bfloat16 PyTorch runs under autocast.
@@ -126,6 +129,7 @@ def main():
     parser.add_argument("names", nargs="*", help=f"of {', '.join(NETWORKS)} (all)")
     parser.add_argument("--columns", nargs="+", default=COLUMNS[:3], help=f"of {COLUMNS}")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=1, help="of a turn (1; 20 on a GPU)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (all)")
     parser.add_argument("--batch", type=int, help="images a step (of each network)")
     parser.add_argument("--side", type=int, help="of the images (of each network)")
@@ -161,13 +165,13 @@ def measure(name, options):
             network = build_torch()
             network.load_state_dict(state)
             calls[column] = torch_step(network, column, given, label, options.precision)
-    first = {column: [call() for _ in range(2)] for column, call in calls.items()}
+    first = {column: [turn(call, 1)[1] for _ in range(2)] for column, call in calls.items()}
     times = {column: [] for column in calls}
-    for _ in range(options.rounds):
+    for number in range(options.rounds + 1):
         for column, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[column].append(time.perf_counter() - started)
+            seconds, _ = turn(call, options.steps)
+            if number:  # the first one after others' warms up
+                times[column].append(seconds)
     backend = keras.backend.backend()
     print(f"{name}, {batch} x {side} x {side}, {options.precision}, Keras on {backend}")
     for column, seconds in times.items():
@@ -176,11 +180,11 @@ def measure(name, options):
             line += f"  {min(seconds) / min(times['torch']):6.3f} x torch"
         print(f"{line}  first losses {first[column][0]:.5f} {first[column][1]:.5f}", flush=True)
     if options.parts and "keras" in calls:
-        print_parts(calls["keras"])
+        print_parts(lambda: turn(calls["keras"], 1))
 
 
 def keras_step(builder, settings, state, layout, image, label, options):
-    """A function that trains one step and returns its loss."""
+    """A function that trains some steps, calls `tick` after the first, returns the last loss."""
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(options.precision)
     model = getattr(models, builder)(CLASSES, **settings)
@@ -189,7 +193,53 @@ def keras_step(builder, settings, state, layout, image, label, options):
     optimizer = training.SGD(RATE, momentum=MOMENTUM)
     compiled = keras.backend.backend() == "jax"
     model.compile(optimizer, losses.CrossEntropy(), jit_compile=compiled)
-    return lambda: float(model.train_on_batch(image, label))
+    batch = tuple(keras.ops.convert_to_tensor(array) for array in (image, label))
+
+    def run(steps, tick):
+        if steps == 1:
+            tick()
+            return float(model.train_on_batch(*batch))
+        clock = Clock(tick)
+        model.fit(Repeated(batch, steps), verbose=0, shuffle=False, callbacks=[clock])
+        return clock.loss
+
+    return run
+
+
+class Repeated(keras.utils.PyDataset):
+    """One batch again and again."""
+
+    def __init__(self, batch, steps):
+        super().__init__()
+        self.batch, self.steps = batch, steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+class Clock(keras.callbacks.Callback):
+    """Calls `tick` when the first step has ended, and waits for the last one's loss."""
+
+    def __init__(self, tick):
+        super().__init__()
+        self.tick = tick
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            float(logs["loss"])  # waits for the device
+            self.tick()
+        if batch + 1 == self.params["steps"]:
+            self.loss = float(logs["loss"])
+
+
+def turn(call, steps):
+    """(seconds a step, last loss) of `steps` steps of `call`."""
+    ticks = []
+    loss = call(steps, lambda: ticks.append(time.perf_counter()))
+    return (time.perf_counter() - ticks[0]) / max(1, steps - 1), loss
 
 
 def torch_step(network, column, given, label, precision):
@@ -205,15 +255,21 @@ def torch_step(network, column, given, label, precision):
     half = torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16")
     forward = torch.compile(network) if column == "torch compiled" else network
 
-    def step():
-        optimizer.zero_grad()
-        with half:
-            loss = torch.nn.functional.cross_entropy(forward(x).float(), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()  # waits for the device, as Keras' float() does
+    def run(steps, tick):
+        if steps == 1:
+            tick()
+        for number in range(steps):
+            optimizer.zero_grad()
+            with half:
+                loss = torch.nn.functional.cross_entropy(forward(x).float(), y)
+            loss.backward()
+            optimizer.step()
+            if steps > 1 and number == 0:
+                loss.item()  # waits for the device, as Keras' float() does
+                tick()
+        return loss.item()
 
-    return step
+    return run
 
 
 def print_parts(call):

@@ -557,6 +557,34 @@ def _add_training(sub):
         help="first show how long input, forward and backward pass, update and metric of a step "
         "take, and write a trace for TensorBoard",
     )
+    sub.add_argument(
+        "--validate-every", type=int, default=1, metavar="N", help="epochs between validations (1)"
+    )
+    sub.add_argument(
+        "--save-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="epochs between checkpoints and pictures, where epochs take seconds (1)",
+    )
+    sub.add_argument(
+        "--measure-statistics",
+        type=int,
+        default=0,
+        metavar="N",
+        help="at the end measure the statistics of batch normalisation on N training images, for "
+        "training with small batches (0: keep the moving ones)",
+    )
+    sub.add_argument(
+        "--cache", action="store_true", help="keep the decoded training images in memory"
+    )
+    sub.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="threads that make the batches on JAX and torch (2)",
+    )
     sub.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     sub.add_argument(
         "--mix", choices=["cutmix"], help="put a rectangle of another crop on every second crop"
@@ -867,6 +895,11 @@ def _train(options):
         global_clipnorm=options.clip_norm,
         ema_momentum=options.ema,
         profile=options.profile,
+        validate_every=options.validate_every,
+        save_every=options.save_every,
+        measure_statistics=options.measure_statistics,
+        cache=options.cache,
+        workers=options.workers,
         loss=getattr(losses, LOSSES[options.loss])(),
         class_weights=options.class_weights,
         precision=options.precision,

@@ -40,8 +40,8 @@ def options(
         weights: layout of the weights that the paper starts from, such as "caffe" (see
             `keras_seg.weights.LAYOUTS`): adds `--weights` and `--weights-layout`.
         switches: {"--name": its help}, what else the recipe can do.
-        numbers: {"--name": (default, its help)}, whole numbers such as the epochs of later stages,
-            which are 1 with `--smoke`.
+        numbers: {"--name": (default, its help)}, such as the epochs of later stages; whole ones if
+            the default is whole. With `--smoke` they are 1.
         texts: {"--name": (default or None, its help)}, such as a second folder. Their defaults, and
             not what is given, hold with `--smoke`.
         choices: {"--name": (its values, the default first; its help)}.
@@ -89,7 +89,7 @@ def options(
     for name, text in (switches or {}).items():
         parser.add_argument(name, action="store_true", help=text)
     for name, (default, text) in (numbers or {}).items():
-        parser.add_argument(name, type=int, default=default, help=f"{text} ({default})")
+        parser.add_argument(name, type=type(default), default=default, help=f"{text} ({default})")
     for name, (default, text) in (texts or {}).items():
         shown = text if default is None else f"{text} ({default})"
         parser.add_argument(name, default=default, help=shown)

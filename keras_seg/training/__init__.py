@@ -1,7 +1,7 @@
 """Training: `fit` with what it lacks: whole checkpoints, exact resume, a guard against NaN."""
 
 from keras_seg.training.adversarial import Adversary
-from keras_seg.training.models import freeze_batch_norm, with_outputs
+from keras_seg.training.models import estimate_statistics, freeze_batch_norm, with_outputs
 from keras_seg.training.optimizers import SGD, Adam, LossScale, RMSprop, head_variables
 from keras_seg.training.schedules import Cosine, Poly, Step
 from keras_seg.training.semi_supervised import WarmUp
@@ -23,6 +23,7 @@ __all__ = [
     "TrainResult",
     "WarmUp",
     "choose_strategy",
+    "estimate_statistics",
     "freeze_batch_norm",
     "head_variables",
     "train",

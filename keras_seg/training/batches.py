@@ -79,15 +79,14 @@ class _Epochs(keras.utils.PyDataset):
     are kept and served in the first epoch.
     """
 
-    AHEAD = 3
-
-    def __init__(self, stream, targets, steps):
+    def __init__(self, stream, targets, steps, workers):
         super().__init__()
         self.stream = stream
         self.targets = targets
         self.steps = steps
         self.epoch = 0
-        self._threads = concurrent.futures.ThreadPoolExecutor(2)
+        self.ahead = workers + 1
+        self._threads = concurrent.futures.ThreadPoolExecutor(workers)
         self._coming = {}  # position in the stream -> future
 
     @property
@@ -99,7 +98,7 @@ class _Epochs(keras.utils.PyDataset):
         self._coming = {
             position: self._coming.get(position)
             or self._threads.submit(self.stream.__getitem__, position)
-            for position in range(first, first + self.AHEAD)
+            for position in range(first, first + self.ahead)
         }
         return self.targets(*self._coming[first].result())
 
@@ -310,13 +309,25 @@ def _centre(array, size):
 
 
 def training_batches(
-    dataset, targets, *, batch_size, augment, mix, seed, epoch, steps, shard=(0, 1)
+    dataset,
+    targets,
+    *,
+    batch_size,
+    augment,
+    mix,
+    seed,
+    epoch,
+    steps,
+    shard=(0, 1),
+    cache=False,
+    workers=2,
 ):
     """Shuffled whole batches of `dataset` for `fit(steps_per_epoch=steps)` from `epoch` on.
 
     The images are gone through again and again in new orders; `steps` batches are one epoch of
     training. Step i of an epoch is the same however the run came to it. Of each batch a worker
-    gets its part, `shard` = (index, count).
+    gets its part, `shard` = (index, count). `cache` keeps decoded samples in memory; `workers`
+    threads read ahead, where tf.data does not decide that by itself.
 
     Returns:
         `tf.data.Dataset`, or on other backends a `PyDataset` of one epoch, with `set_epoch`.
@@ -325,11 +336,13 @@ def training_batches(
     if len(dataset) < batch_size:
         dataset = dataset.subset([i % len(dataset) for i in range(batch_size)])
     options = {"augment": augment, "mix": mix, "shuffle": True, "seed": seed}
-    options |= {"drop_remainder": True, "shard": shard}
+    options |= {"drop_remainder": True, "shard": shard, "cache": cache}
     per_worker = batch_size // shard[1]
     if keras.backend.backend() != "tensorflow":
-        stream = make_batches(dataset, per_worker, backend="numpy", repeat=True, **options)
-        return _Epochs(stream, targets, steps)
+        stream = make_batches(
+            dataset, per_worker, backend="numpy", repeat=True, workers=0, **options
+        )
+        return _Epochs(stream, targets, steps, workers)
     passed, skipped = divmod(epoch * steps, len(dataset) // batch_size)
     stream = make_batches(dataset, per_worker, repeat=True, initial_epoch=passed, **options)
     return with_targets(stream.skip(skipped), targets)

@@ -161,7 +161,7 @@ class StopOnSignal(keras.callbacks.Callback):
 
 
 class Recorder(keras.callbacks.Callback):
-    """After each epoch: checkpoint, best so far, history as CSV, TensorBoard, manifest.
+    """After each epoch: history as CSV, TensorBoard, manifest; checkpoint and best so far.
 
     The checkpoint is written first and holds the history, so that the other files can always be
     made again from it.
@@ -173,6 +173,7 @@ class Recorder(keras.callbacks.Callback):
         monitor: the score that decides which epoch is the best.
         larger_is_better: its direction.
         tensorboard: whether to write `logs/`.
+        saved: epochs, from 1, after which a checkpoint is written; also after the best so far.
         checkpoints: whether to write those; one of several workers does.
         adversary: compiled model that the checkpoints hold too, or None.
     """
@@ -186,6 +187,7 @@ class Recorder(keras.callbacks.Callback):
         monitor,
         larger_is_better,
         tensorboard,
+        saved,
         checkpoints=True,
         adversary=None,
     ):
@@ -197,6 +199,7 @@ class Recorder(keras.callbacks.Callback):
         self.monitor = monitor
         self.sign = 1 if larger_is_better else -1
         self.tensorboard = tensorboard
+        self.saved = saved
         self.adversary = adversary
         self._writers = {}
         self._start = {}
@@ -219,7 +222,8 @@ class Recorder(keras.callbacks.Callback):
         self.progress["history"].append(row)
         if improved:
             self.progress |= {"best_score": score, "best_epoch": epoch + 1}
-        if self.checkpoints:
+        saves = improved or epoch + 1 in self.saved or self.model.stop_training
+        if self.checkpoints and saves:
             save_checkpoint(
                 self.model, self.folder, self.progress, best=improved, adversary=self.adversary
             )
@@ -293,7 +297,7 @@ def write_history(folder, history):
 
 
 class Previews(keras.callbacks.Callback):
-    """A picture after each epoch: images beside labels and predictions, always the same samples.
+    """A picture after an epoch: images beside labels and predictions, always the same samples.
 
     Args:
         folder: run folder; files are `previews/epoch_0001.png` and so on.
@@ -301,23 +305,27 @@ class Previews(keras.callbacks.Callback):
         count: how many of its samples, evenly spread over it.
         table: `keras_seg.data.LabelTable`, for the colours.
         procedure: options of `Predictor.predict`.
+        drawn: epochs, from 1, after which there is one.
 
     Attributes:
         predictor: the `Predictor` of the trained model, None before the first picture.
     """
 
-    def __init__(self, folder, dataset, count, table, procedure):
+    def __init__(self, folder, dataset, count, table, procedure, drawn):
         super().__init__()
         self.folder = folder / PREVIEWS
         count = min(count, len(dataset))
         self.samples = [dataset[i * len(dataset) // count] for i in range(count)]
         self.table = table
         self.procedure = procedure
+        self.drawn = drawn
         self.predictor = None
 
     def on_epoch_end(self, epoch, logs=None):
         from keras_seg.inference import Predictor, contact_sheet
 
+        if epoch + 1 not in self.drawn:
+            return
         if self.predictor is None:
             self.folder.mkdir(exist_ok=True)
             self.predictor = Predictor(self.model, table=self.table)

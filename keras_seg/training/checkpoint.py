@@ -17,6 +17,7 @@ BEST = "best.keras"
 # Members of the .keras archive. Keras reads the members it knows and lets the others be.
 PROGRESS = "keras_seg_progress.json"
 ADVERSARY = "keras_seg_adversary.weights.h5"
+MEASURED = "keras_seg_measured_statistics"  # empty: it is there or not
 
 
 def save_checkpoint(model, folder, progress, *, best, adversary=None):
@@ -73,6 +74,28 @@ def save_best(model, folder, progress, name, adversary=None):
                 _write(model, temporary, progress, adversary)
         else:
             shutil.copyfile(folder / name, temporary)
+
+
+def save_measured(model, folder, adversary=None):
+    """Write `best.keras` again, its statistics of batch normalisation measured since.
+
+    Args:
+        model: loaded from that file, all else as it was there.
+        folder: run folder.
+        adversary: as for `save_checkpoint`.
+    """
+    path = pathlib.Path(folder) / BEST
+    progress = read_progress(path)
+    with atomic_path(path) as temporary:
+        _write(model, temporary, progress, adversary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(MEASURED, "")
+
+
+def is_measured(path):
+    """Whether a checkpoint was written by `save_measured`."""
+    with zipfile.ZipFile(path) as archive:
+        return MEASURED in archive.namelist()
 
 
 def read_progress(path):

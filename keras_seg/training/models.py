@@ -1,8 +1,8 @@
-"""A network as it is trained: with further outputs, or with batch normalisation held fast."""
+"""A network as it is trained: further outputs, batch normalisation held fast or measured anew."""
 
 import keras
 
-from keras_seg.layers import BatchNormalization
+from keras_seg.layers import BatchNormalization, batch_statistics
 
 
 def with_outputs(model, layers=("logits_low",)):
@@ -71,4 +71,45 @@ def freeze_batch_norm(model, statistics_only=False):
             layer.frozen_statistics = True
         else:
             layer.trainable = False
+    return model
+
+
+def estimate_statistics(model, batches, *, verbose=False):
+    """Measure the moving statistics of batch normalisation anew, with the weights as they are.
+
+    The moving ones are of the last few batches of a training, 10 at Keras' momentum 0.9, in which
+    the weights still changed. After small batches, and above all after single images, the mean
+    over many is better (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+    Dropout is off. Statistics that were frozen (`freeze_batch_norm`) stay.
+
+    Args:
+        model: functional; changed in place.
+        batches: iterable of images (N, H, W, C), 0..255, as the network is to be used on: each
+            batch counts the same, so give images of one size a batch each, or equal batches.
+        verbose: show a progress bar.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: without batch normalisation, or without a batch. Nothing is changed then.
+    """
+    measured = batch_statistics(model)
+    found = [
+        layer for layer in measured.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for layer in found:
+        if layer.frozen_statistics:
+            layer.trainable = False  # normalises by what it has, and leaves it
+    count = 0
+    total = len(batches) if hasattr(batches, "__len__") else None
+    bar = keras.utils.Progbar(total, verbose=int(verbose))
+    for count, images in enumerate(batches, start=1):
+        for layer in found:
+            layer.momentum = (count - 1) / count  # the mean of all so far
+        measured(keras.ops.convert_to_tensor(images, "float32"), training=False)
+        bar.update(count)
+    if not count:
+        raise ValueError("There are no images to measure the statistics on.")
+    model.set_weights(measured.get_weights())
     return model

@@ -1,5 +1,6 @@
 """`train`: one call from data to a folder with the best network, its scores and its history."""
 
+import collections.abc
 import dataclasses
 import json
 import pathlib
@@ -40,13 +41,16 @@ from keras_seg.training.callbacks import (
 from keras_seg.training.checkpoint import (
     BEST,
     LAST,
+    is_measured,
     load_checkpoint,
     newest_checkpoint,
     read_progress,
     resume_from,
     save_best,
+    save_measured,
 )
 from keras_seg.training.folder import HISTORY, METRICS, Manifest, start
+from keras_seg.training.models import estimate_statistics
 from keras_seg.training.multi_worker import Team
 from keras_seg.training.optimizers import (
     SGD,
@@ -124,7 +128,11 @@ def train(
     jit_compile=None,
     monitor=None,
     validate_every=1,
+    save_every=1,
     check_every=100,
+    measure_statistics=0,
+    cache=False,
+    workers=2,
     profile=False,
     previews=4,
     tensorboard=True,
@@ -215,7 +223,16 @@ def train(
         jit_compile: default: True on JAX, where nothing else is quick, otherwise False.
         monitor: "val_mean_iou" (default, or "mean_iou" without `val_data`), "val_loss", "loss".
         validate_every: validate every so many epochs, and after the last.
+        save_every: write a checkpoint and pictures every so many epochs, after the last, and after
+            each that is the best so far. For epochs of seconds, of which an interrupted run then
+            repeats some.
         check_every: steps between two looks whether all weights are finite.
+        measure_statistics: at the end measure the moving statistics of batch normalisation anew, on
+            so many training images, evenly chosen and cut as those of validation are: with small
+            batches the moving ones are of too few (`keras_seg.training.estimate_statistics`). The
+            result and `best.keras` have them; the scores of the epochs are from before. 0: do not.
+        cache: keep the decoded training images in memory, where they fit.
+        workers: threads that make the next batches; tf.data, on TensorFlow, finds its own number.
         profile: before the first epoch time some steps, print how a step's time is shared by
             input, forward and backward pass, update and metric, and write a trace for TensorBoard
             into `logs/profile`. The weights are put back. On TensorFlow, on one machine.
@@ -244,7 +261,10 @@ def train(
         ("epochs", epochs, 1),
         ("batch_size", batch_size, 1),
         ("validate_every", validate_every, 1),
+        ("save_every", save_every, 1),
+        ("workers", workers, 1),
         ("previews", previews, 0),
+        ("measure_statistics", measure_statistics, 0),
     ):
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
@@ -274,6 +294,8 @@ def train(
         with devices_.precision_policy(precision), devices_.scope(strategy):
             model = build_model()
         table = _check_fit(model, train_data, val_data, table)
+        if measure_statistics:
+            _check_statistics(model, train_data)
         outputs = model.output if isinstance(model.output, dict) else ()
         check_monitors(callbacks, outputs, val_data is not None)
         size = _crop_size(model, train_data, crop_size, augment)
@@ -400,6 +422,7 @@ def train(
             monitor=monitor,
             larger_is_better=not monitor.endswith("loss"),
             tensorboard=tensorboard,
+            saved=_every(save_every, epochs),
             checkpoints=team.chief,
             adversary=rival,
         )
@@ -420,6 +443,8 @@ def train(
                         epoch=first,
                         steps=steps,
                         shard=team.shard,
+                        cache=cache,
+                        workers=workers,
                     )
                     batches = team.distribute(batches)
                     # An endless tf.data stream has to be told; the others know their length.
@@ -433,7 +458,16 @@ def train(
                 if profile:
                     print(profile_steps(model, batches, folder), flush=True)
                 if previews and team.chief and isinstance(val_data, EvaluationBatches):
-                    pictures = [Previews(folder, val_data.dataset, previews, table, procedure)]
+                    pictures = [
+                        Previews(
+                            folder,
+                            val_data.dataset,
+                            previews,
+                            table,
+                            procedure,
+                            drawn=_every(save_every, epochs),
+                        )
+                    ]
                 model.fit(
                     batches,
                     epochs=epochs,
@@ -443,9 +477,7 @@ def train(
                         _for_fit(val_data, targets),
                         whole=not isinstance(val_data, EvaluationBatches),
                     ),
-                    validation_freq=[
-                        e for e in range(1, epochs + 1) if e % validate_every == 0 or e == epochs
-                    ],
+                    validation_freq=sorted(_every(validate_every, epochs)),
                     callbacks=[
                         EpochSeeds(seed, batches, team.shard[0]),
                         *([game] if game else []),
@@ -460,15 +492,24 @@ def train(
                     verbose=verbose,
                 )
                 keep_averages(model)
-            if progress["best_epoch"] not in (None, progress["epoch"]):
+            best = progress["best_epoch"]
+            if best is not None and (measure_statistics or best != progress["epoch"]):
                 team.from_chief(lambda: load_checkpoint(model, folder / BEST))
                 team.share(model)
             elif finished:
                 exchange_averages(model)
+            measured = False
+            if measure_statistics and best is not None:
+                images = _Pictures(train_data, measure_statistics, targets, val_size)
+                measured = team.from_chief(lambda: _measure(model, images, folder, rival, verbose))
+                team.share(model)
             final = team.from_chief(
                 lambda: (
                     read_json(folder / METRICS)
-                    if finished and val_data is not None and (folder / METRICS).exists()
+                    if finished
+                    and not measured
+                    and val_data is not None
+                    and (folder / METRICS).exists()
                     else _final_scores(
                         model,
                         val_data,
@@ -579,6 +620,49 @@ class _Optimizer:
         if self.name == "sgd":
             return SGD(rate, momentum=options["momentum"], **common)
         return Adam(rate, **common)
+
+
+class _Pictures(collections.abc.Sequence):
+    """`count` images of a data set, evenly chosen, each a batch (1, H, W, C)."""
+
+    def __init__(self, dataset, count, targets, size):
+        self.batches = EvaluationBatches(dataset, 1, targets, size)
+        self.count = min(count, len(dataset))
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError(index)
+        return self.batches.arrays(index * len(self.batches.dataset) // self.count)[0]
+
+
+def _measure(model, images, folder, adversary, verbose):
+    """Measure the statistics of the best network once; returns whether that was now."""
+    if is_measured(folder / BEST):
+        return False
+    if verbose:
+        print(f"Measuring the statistics of batch normalisation on {len(images)} images:")
+    estimate_statistics(model, images, verbose=verbose == 1)
+    save_measured(model, folder, adversary)
+    return True
+
+
+def _check_statistics(model, train_data):
+    """ValueError where statistics of batch normalisation cannot be measured in the end."""
+    if not is_dataset(train_data):
+        raise ValueError(
+            "measure_statistics needs a SegmentationDataset; with ready batches call "
+            "keras_seg.training.estimate_statistics afterwards."
+        )
+    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+        raise ValueError(f"measure_statistics: {model.name} has no batch normalisation.")
+
+
+def _every(count, epochs):
+    """Each `count`-th of the epochs 1 to `epochs`, and the last."""
+    return {*range(count, epochs + 1, count), epochs}
 
 
 def _settings(**values):

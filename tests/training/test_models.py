@@ -93,6 +93,47 @@ def test_what_cannot_be_frozen():
     assert not mixed.get_layer("ours").frozen_statistics
 
 
+def normalised():
+    """Normalisation of the picture, then of a product of its result."""
+    image = keras.Input((None, None, 2))
+    x = batch_norm("first")(image)
+    x = keras.layers.Dropout(0.5)(keras.layers.Rescaling(3.0, offset=1.0)(x))
+    return keras.Model(image, batch_norm("second")(x))
+
+
+def test_statistics_are_the_mean_of_those_of_each_batch():
+    rng = np.random.default_rng(0)
+    images = [rng.normal(m, s, (1, h, 6, 2)) for m, s, h in ((5, 1, 4), (9, 3, 8), (2, 2, 5))]
+    model = normalised()
+    assert training.estimate_statistics(model, images) is model
+    first, second = (model.get_layer(name) for name in ("first", "second"))
+    means, variances = ([f(x, axis=(0, 1, 2)) for x in images] for f in (np.mean, np.var))
+    np.testing.assert_allclose(first.moving_mean, np.mean(means, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(first.moving_variance, np.mean(variances, axis=0), rtol=1e-5)
+    # Behind the first one each batch has mean 0 and variance 1, but for epsilon; dropout is off.
+    np.testing.assert_allclose(second.moving_mean, [1, 1], atol=1e-5)
+    np.testing.assert_allclose(second.moving_variance, [9, 9], rtol=1e-4)
+
+
+def test_frozen_statistics_are_not_measured():
+    model = normalised()
+    model.get_layer("first").frozen_statistics = True
+    training.estimate_statistics(model, [np.full((1, 4, 4, 2), 7.0)])
+    np.testing.assert_array_equal(model.get_layer("first").moving_mean, [0, 0])
+    np.testing.assert_allclose(model.get_layer("second").moving_mean, [22, 22], rtol=1e-4)
+    assert model.get_layer("first").trainable
+
+
+def test_statistics_of_nothing():
+    model = normalised()
+    with pytest.raises(ValueError, match="no images"):
+        training.estimate_statistics(model, [])
+    image = keras.Input((4, 4, 2))
+    plain = keras.Model(image, keras.layers.Conv2D(2, 1)(image), name="plain")
+    with pytest.raises(ValueError, match="plain has no batch normalisation"):
+        training.estimate_statistics(plain, [np.zeros((1, 4, 4, 2))])
+
+
 def test_accumulated_gradients_change_the_weights_once_a_group(tmp_path):
     def change(folder, steps):
         optimizer = training.SGD(0.1, gradient_accumulation_steps=2)

@@ -425,6 +425,75 @@ def test_validation_every_second_epoch_and_after_the_last(tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_checkpoint_every_third_epoch_the_last_and_the_best(tmp_path):
+    options = {"epochs": 7, "validate_every": 5, "save_every": 3, "learning_rate": 0.03}
+    interrupt(tmp_path / "run", 2, **options)
+    assert not (tmp_path / "run" / LAST).exists()
+    interrupt(tmp_path / "run", 4, **options)
+    assert read_progress(tmp_path / "run" / LAST)["epoch"] == 3
+    interrupt(tmp_path / "run", 5, **options)  # epoch 5 was validated, and the best so far
+    assert read_progress(tmp_path / "run" / LAST)["epoch"] == 5
+    resumed = run(tmp_path / "run", **options)
+    assert read_progress(tmp_path / "run" / LAST)["epoch"] == 7
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4, 5, 6, 7]
+    pictures = sorted(path.name for path in (tmp_path / "run" / "previews").iterdir())
+    assert pictures == ["epoch_0003.png", "epoch_0006.png", "epoch_0007.png"]
+
+
+def test_images_kept_in_memory_train_the_same(tmp_path):
+    once = run(tmp_path / "read", epochs=2, deterministic=True)
+    kept = run(tmp_path / "kept", epochs=2, deterministic=True, cache=True, workers=3)
+    assert same(once.model, kept.model)
+
+
+def first_statistics(model, images):
+    """Mean and variance of what the first normalisation of `model` sees, averaged over images."""
+    layer = model.get_layer("block1_bn")
+    before = keras.Model(model.input, layer.input)
+    values = [np.asarray(before(image[None].astype("float32")), "float64") for image in images]
+    return [np.mean([f(v, axis=(0, 1, 2)) for v in values], axis=0) for f in (np.mean, np.var)]
+
+
+def test_statistics_are_measured_at_the_end(tmp_path):
+    train_data, val_data = data.shapes(14, size=SIZE, seed=0), data.shapes(5, size=SIZE, seed=1)
+    options = {"train_data": train_data, "val_data": val_data, "epochs": 2}
+    result = run(tmp_path / "run", **options, measure_statistics=7)
+    images = [train_data[index].image for index in range(0, 14, 2)]
+    mean, variance = first_statistics(result.model, images)
+    layer = result.model.get_layer("block1_bn")
+    np.testing.assert_allclose(layer.moving_mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-4)
+
+    best = keras.models.load_model(tmp_path / "run" / BEST, compile=False)
+    scores = evaluate(Predictor(best), val_data)
+    assert scores["mean_iou"] == pytest.approx(result.scores["mean_iou"], abs=1e-6)
+    written = (tmp_path / "run" / BEST).stat().st_mtime_ns
+    again = run(tmp_path / "run", **options, measure_statistics=7)  # is finished, and stays so
+    np.testing.assert_array_equal(again.model.get_layer("block1_bn").moving_mean, layer.moving_mean)
+    assert (tmp_path / "run" / BEST).stat().st_mtime_ns == written
+
+
+def test_training_on_after_statistics_were_measured_is_exact(tmp_path):
+    options = {"deterministic": True, "schedule": "constant"}
+    whole = run(tmp_path / "whole", epochs=3, **options)
+    run(tmp_path / "parts", epochs=2, measure_statistics=4, **options)
+    parts = run(tmp_path / "parts", epochs=3, **options)
+    assert whole.history[-1]["loss"] == parts.history[-1]["loss"]
+    assert whole.history[-1]["val_loss"] == parts.history[-1]["val_loss"]
+
+
+def test_statistics_that_cannot_be_measured(tmp_path):
+    def plain():
+        image = keras.Input((None, None, 3))
+        return keras.Model(image, keras.layers.Conv2D(CLASSES, 1)(image), name="plain")
+
+    with pytest.raises(ValueError, match="plain has no batch normalisation"):
+        run(tmp_path, plain, measure_statistics=2)
+    batches = data.make_batches(data.shapes(8, size=SIZE), 4)
+    with pytest.raises(ValueError, match="needs a SegmentationDataset"):
+        run(tmp_path, network, batches, measure_statistics=2)
+
+
 def frozen():
     model = network()
     model.trainable = False
