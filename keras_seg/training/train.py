@@ -235,7 +235,7 @@ def train(
         workers: threads that make the next batches; tf.data, on TensorFlow, finds its own number.
         profile: before the first epoch time some steps, print how a step's time is shared by
             input, forward and backward pass, update and metric, and write a trace for TensorBoard
-            into `logs/profile`. The weights are put back. On TensorFlow, on one machine.
+            into `logs/profile`. The weights are put back. On TensorFlow or JAX, on one machine.
         previews: number of validation images in the pictures; 0 for none.
         tensorboard: write `logs/`.
         callbacks: further Keras callbacks; their state is not restored on resume. A Keras callback

@@ -180,6 +180,31 @@ def test_jax_without_tensorflow(tmp_path):
     assert {LAST, BEST, "manifest.json", "history.csv", "metrics.json", "logs", "previews"} < names
 
 
+PROFILED = """
+import json, pathlib, sys
+sys.modules["tensorflow"] = None
+from small_run import run
+
+plain, profiled = (
+    run(pathlib.Path(sys.argv[1], str(on)), epochs=2, deterministic=True, profile=on, previews=0)
+    for on in (False, True)
+)
+same = [[row[name] for name in ("loss", "mean_iou")] for row in plain.history]
+assert same == [[row[name] for name in ("loss", "mean_iou")] for row in profiled.history]
+"""
+
+
+def test_a_profile_on_jax_without_tensorflow(tmp_path):
+    """The run is the one that it would have been, and the parts are named and written."""
+    out = finish(start("-c", PROFILED, tmp_path, KERAS_BACKEND="jax"))
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert names == ["input", "forward", "backward", "update", "metric", "step"]
+    folder = tmp_path / "True" / "logs" / "profile"
+    times = json.loads((folder / "step_times.json").read_text())
+    assert times["forward"] > 0
+    assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+
+
 @pytest.mark.slow
 def test_no_kill_costs_more_than_an_epoch(tmp_path):
     """20 times kill -9 at a random moment, most of which is saving; each start goes on."""

@@ -109,6 +109,6 @@ def test_a_profiled_run_trains_as_another(tmp_path, capsys):
 
 
 def test_another_backend_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-    with pytest.raises(ValueError, match="A profile needs the TensorFlow backend, this is jax"):
+    monkeypatch.setattr("keras.backend.backend", lambda: "torch")
+    with pytest.raises(ValueError, match="needs the TensorFlow or JAX backend, this is torch"):
         run(tmp_path / "run", lambda: pytest.fail("the network was built"), profile=True)
