@@ -7,11 +7,13 @@
         --objects --int8 256 256 --output keras_seg/weights/files
     python benchmarks/publish_weights.py runs/fc_densenet_camvid --name camvid \\
         --model FCDenseNet56 --data camvid --layout camvid --split test --on "CamVid's test set" \\
-        --use "Research only, as the pictures." --output assets
+        --measure-statistics 122 --use "Research only, as the pictures." --output assets
 
 The weights are rounded to float16, so the scores in the card are not the run's: the network is
 built again from the file and scored on the labelled pictures, whole, one scale. With --int8 there
-is a TFLite file of that size too; it and the network are scored by the same sliding window.
+is a TFLite file of that size too; it and the network are scored by the same sliding window. With
+--measure-statistics N those of batch normalisation are measured first, on N training pictures, for
+a run that did not do so itself.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import json
 import pathlib
 import tempfile
 
-from keras_seg import data, export, inference, models, recipe, weights
+from keras_seg import data, export, inference, models, recipe, training, weights
 from keras_seg.utils import read_json
 
 MEANS = ("mean_iou", "pixel_accuracy", "mean_accuracy")
@@ -42,6 +44,7 @@ def main():
     parser.add_argument("--use", required=True, help="what the weights may be used for")
     parser.add_argument("--data-name", help="of what the run was trained on (what its run says)")
     parser.add_argument("--licence", help="of that data, likewise")
+    parser.add_argument("--measure-statistics", type=int, metavar="N", help="on training pictures")
     parser.add_argument("--objects", action="store_true", help="score objects as DSB 2018 as well")
     parser.add_argument("--int8", nargs=2, type=int, metavar=("H", "W"), help="also a TFLite file")
     parser.add_argument("--output", required=True, help="folder of the files")
@@ -58,6 +61,12 @@ def main():
         train_data, dataset = dataset.split(options.held_out)
     best = pathlib.Path(options.run) / "best.keras"
     model = models.build(options.model, table.num_classes, weights=best, **options.options)
+    if options.measure_statistics:
+        if not options.held_out:
+            train_data = data.open_dataset(options.data, "train", layout=options.layout)
+        count = min(options.measure_statistics, len(train_data))
+        chosen = [index * len(train_data) // count for index in range(count)]
+        training.estimate_statistics(model, (train_data[i].image[None] for i in chosen))
     card = {
         "model": options.model,
         "num_classes": table.num_classes,
