@@ -155,8 +155,8 @@ def train(
     `deterministic=True`. An epoch that was broken off is done again. `epochs` may grow; every
     other setting must stay (with `schedule="poly"` the learning rate then follows the new length).
 
-    Ctrl-C and SIGTERM leave the checkpoint of the last finished epoch. On SIGTERM the running step
-    is finished and `SystemExit(143)` raised.
+    Ctrl-C and SIGTERM leave the checkpoint of the last epoch that was saved. On SIGTERM the running
+    step is finished and `SystemExit(143)` raised.
 
     Args:
         build_model: function without arguments that returns the network: variables must be made
@@ -408,9 +408,9 @@ def train(
         finished = first >= epochs or (
             before.get("state") == "finished" and before.get("epochs") == epochs
         )
+        # Valid convolutions take few sizes, and lose a border that differs between them.
+        val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
         if val_data is not None and is_dataset(val_data):
-            # Valid convolutions take few sizes, and lose a border that differs between them.
-            val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
             together = batch_size if val_size else _val_batch(batch_size, size, val_data, replicas)
             val_data = EvaluationBatches(val_data, together, targets, val_size, team.shard)
         elif val_data is not None and replicas > 1:
@@ -494,7 +494,7 @@ def train(
                 keep_averages(model)
             best = progress["best_epoch"]
             if best is not None and (measure_statistics or best != progress["epoch"]):
-                team.from_chief(lambda: load_checkpoint(model, folder / BEST))
+                team.from_chief(lambda: load_checkpoint(model, folder / BEST, rival))
                 team.share(model)
             elif finished:
                 exchange_averages(model)

@@ -482,6 +482,18 @@ def test_training_on_after_statistics_were_measured_is_exact(tmp_path):
     assert whole.history[-1]["val_loss"] == parts.history[-1]["val_loss"]
 
 
+def test_statistics_of_a_network_of_one_size_and_without_validation(tmp_path):
+    train_data = data.shapes(8, size=(48, 40))
+    result = run(
+        tmp_path, lambda: network(input_shape=(*SIZE, 3)), train_data, measure_statistics=8
+    )
+    middle = [sample.image[8:40, 4:36] for sample in map(train_data.__getitem__, range(8))]
+    layer = result.model.get_layer("block1_bn")
+    mean, variance = first_statistics(result.model, middle)
+    np.testing.assert_allclose(layer.moving_mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-4)
+
+
 def test_statistics_that_cannot_be_measured(tmp_path):
     def plain():
         image = keras.Input((None, None, 3))
