@@ -97,6 +97,12 @@ class EpochSeeds(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if hasattr(self.batches, "set_epoch"):
             self.batches.set_epoch(epoch)
+        if keras.backend.backend() == "torch":
+            import torch
+
+            # There Keras' dropout draws from the generator of the process, whatever its seed.
+            key = np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]
+            torch.manual_seed(int(key))
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         for index, state in enumerate(states):
             for replica, copy in replica_copies(self.model, state, self.worker):

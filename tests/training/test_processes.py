@@ -44,7 +44,7 @@ def wait_for(path, process):
 
 RESUME = """
 import os, sys
-if os.environ.get("KERAS_BACKEND") == "jax":
+if os.environ.get("KERAS_BACKEND") in ("jax", "torch"):
     sys.modules["tensorflow"] = None  # importing it fails, as where it is not installed
 import keras, numpy as np
 from small_run import StopAfter, network, run
@@ -178,6 +178,12 @@ def test_jax_without_tensorflow(tmp_path):
     finish(start("-c", RESUME, tmp_path, KERAS_BACKEND="jax"))
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert {LAST, BEST, "manifest.json", "history.csv", "metrics.json", "logs", "previews"} < names
+
+
+@pytest.mark.slow
+def test_torch_without_tensorflow(tmp_path):
+    assert importlib.util.find_spec("torch"), "torch is missing: pip install torch"
+    finish(start("-c", RESUME, tmp_path, KERAS_BACKEND="torch"))
 
 
 PROFILED = """
