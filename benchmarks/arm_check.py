@@ -141,9 +141,10 @@ def slim_files(folder, names, quantize=QUANTIZE):
     import keras
 
     from keras_seg import models
-    from keras_seg.export import export
+    from keras_seg.export import Bounds, export
     from keras_seg.export.pictures import made_up
 
+    keras.utils.set_random_seed(0)
     files = []
     for name in names:
         network, size = NETWORKS[name]
@@ -163,6 +164,7 @@ def slim_files(folder, names, quantize=QUANTIZE):
             quantize=quantize,
             calibration=pictures,
             progress=False,
+            bounds=Bounds(agreement=None),  # float16 may cost random weights what it likes
         )
         files += report.files
     return files

@@ -99,7 +99,9 @@ def files(tmp_path_factory):
     grey = [image[..., :1] for image in calibration]
     export(network(1), root / "grey", images=grey, quantize=(), **options)
     (root / "confidence").mkdir()
-    shutil.copy(root / "logits" / "manifest.json", root / "confidence")
+    manifest = json.loads((root / "logits" / "manifest.json").read_text())
+    del manifest["files"]  # of another model.tflite
+    (root / "confidence" / "manifest.json").write_text(json.dumps(manifest))
     with_confidence(root / "confidence" / "model.tflite")
     return root
 
@@ -158,15 +160,22 @@ def run(program, model, image, folder, *options):
 def check(program, model, image, folder, *options):
     label, mask, printed = run(program, model, image, folder, *options)
     predictor = Predictor(model)
-    average = {} if predictor.runner.outputs_labels else {"average": "logits"}
-    expected = predictor.predict(image, sampling="half_pixel", **average)
+    if predictor.runner.outputs_labels:
+        expected = predictor.predict(image, sampling="half_pixel")
+        np.testing.assert_array_equal(label, expected)
+    else:
+        scores = predictor.probabilities(image, sampling="half_pixel", average="logits")
+        expected = scores.argmax(-1)
+        # Two interpolated sums of int8 logits can be equal but for their last bit.
+        given = np.take_along_axis(scores, label[..., None].astype("int64"), -1)[..., 0]
+        np.testing.assert_allclose(given, scores.max(-1), rtol=1e-6)
+        assert (label != expected).mean() < 1e-3
     assert len(np.unique(expected)) >= 3
-    np.testing.assert_array_equal(label, expected)
-    np.testing.assert_array_equal(mask, TABLE.colors[expected])
+    np.testing.assert_array_equal(mask, TABLE.colors[label])
     ms = r"\d+\.\d ms"
     assert re.match(rf"load {ms}, first run {ms}, run {ms} at {SIZE[0]} x {SIZE[1]}\n", printed)
-    for k in np.unique(expected):
-        assert f"{100 * (expected == k).mean():6.2f} %  {NAMES[k]}\n" in printed
+    for k in np.unique(label):
+        assert f"{100 * (label == k).mean():6.2f} %  {NAMES[k]}\n" in printed
     return label
 
 

@@ -170,7 +170,7 @@ def exports(tmp_path_factory):
 def unet(tmp_path_factory):
     """Folder of an export of a slim U-Net."""
     keras.utils.set_random_seed(2)
-    model = trained(UNet(TABLE.num_classes, filters=8, depth=3), 24)
+    model = trained(UNet(TABLE.num_classes, filters=8, depth=3), 40)
     folder = tmp_path_factory.mktemp("unet") / "files"
     export(
         model,
