@@ -95,6 +95,8 @@ def test_train_hands_the_options_of_the_update_on(photos, tmp_path, monkeypatch)
     monkeypatch.setattr("keras_seg.training.train", start)
     arguments = ["train", "--model", "UNet", "--data", str(photos), "--folder", str(tmp_path)]
     arguments += ["--schedule", "cosine", "--warmup-steps", "5", "--accumulate", "4"]
+    arguments += ["--validate-every", "5", "--save-every", "10", "--measure-statistics", "200"]
+    arguments += ["--cache", "--workers", "4"]
     assert main([*arguments, "--clip-norm", "0.5", "--ema", "0.9", "--profile"]) == 2
     expected = {
         "schedule": "cosine",
@@ -103,6 +105,11 @@ def test_train_hands_the_options_of_the_update_on(photos, tmp_path, monkeypatch)
         "global_clipnorm": 0.5,
         "ema_momentum": 0.9,
         "profile": True,
+        "validate_every": 5,
+        "save_every": 10,
+        "measure_statistics": 200,
+        "cache": True,
+        "workers": 4,
     }
     assert {name: seen[name] for name in expected} == expected
 
