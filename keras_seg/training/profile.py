@@ -207,7 +207,9 @@ class _JAX:
 
     def __init__(self, model, batches):
         if keras.distribution.distribution() is not None:
-            raise ValueError("A profile on JAX is of one device: give devices=, or leave it out.")
+            raise ValueError(
+                "A profile on JAX is of one device: name one (devices=), or leave it out."
+            )
         self.model = model
         self.stream = _tensors(batches)
         model.train_on_batch(*next(self.stream))  # makes the metrics' variables
