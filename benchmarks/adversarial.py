@@ -17,9 +17,9 @@ CLASSES = 11
 TURN = 50  # steps
 
 
-def ways(light):
-    """{name: the adversary}; `light` for a run of seconds."""
-    width, filters = (3, 4) if light else (48, 32)
+def ways(light, width=48):
+    """{name: the adversary}, Luc et al.'s of `width` filters; `light` for a run of seconds."""
+    width, filters = (3, 4) if light else (width, 32)
 
     def luc(inputs, channels, **options):
         return training.Adversary(
@@ -45,12 +45,14 @@ def ways(light):
 
 
 def main(arguments=None):
-    options = compare_runs.parse(__doc__, "runs/adversarial", ways(light=True), arguments)
+    numbers = {"--adversary-filters": (48, "of Luc et al.'s adversary")}
+    options = compare_runs.parse(__doc__, "runs/adversarial", ways(True), arguments, numbers)
     train_data, val_data = compare_runs.open_data(options)
     augment = data.Augment(crop=compare_runs.crop(options), scale=(0.75, 1.5), flip=True, color=0.2)
     same = {"train_data": train_data, "augment": augment}
     arguments_of = {
-        name: same | {"adversary": adversary} for name, adversary in ways(options.smoke).items()
+        name: same | {"adversary": adversary}
+        for name, adversary in ways(options.smoke, options.adversary_filters).items()
     }
     compare_runs.compare(options, lambda seed: arguments_of, val_data)
 

@@ -20,8 +20,12 @@ SCALE = 8 / 15  # of 360 x 480
 SETTINGS = ("epochs", "batch_size", "filters", "learning_rate", "smoke")
 
 
-def parse(description, folder, ways, arguments=None):
-    """The command line: data, folder, which ways and seeds, and the budget of a run."""
+def parse(description, folder, ways, arguments=None, numbers=None):
+    """The command line: data, folder, which ways and seeds, and the budget of a run.
+
+    Args:
+        numbers: {option: (default, help)} of more whole numbers that belong to the budget.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,7 +38,10 @@ def parse(description, folder, ways, arguments=None):
     parser.add_argument("--filters", type=int, default=16, help="of the U-Net's first stage (16)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="of Adam, poly (2e-3)")
     parser.add_argument("--smoke", action="store_true", help="made-up pictures, to see it work")
+    for option, (default, text) in (numbers or {}).items():
+        parser.add_argument(option, type=int, default=default, help=f"{text} ({default})")
     options = parser.parse_args(arguments)
+    options.settings = [*SETTINGS, *(o.strip("-").replace("-", "_") for o in numbers or ())]
     for name in options.ways:
         if name not in ways:
             raise unknown_name("way", name, ways)
@@ -72,7 +79,7 @@ def compare(options, ways, val_data):
     """
     file = pathlib.Path(options.folder, "results.jsonl")
     file.parent.mkdir(parents=True, exist_ok=True)
-    settings = {name: getattr(options, name) for name in SETTINGS}
+    settings = {name: getattr(options, name) for name in options.settings}
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     for row in rows:
         if row["settings"] != settings:
