@@ -36,6 +36,7 @@ import numpy as np
 from keras_seg import models, weights
 from keras_seg.export import onnx as onnx_file
 from keras_seg.export import tflite
+from keras_seg.export.equalize import folded
 from keras_seg.export.graph import StaticGraph
 from keras_seg.inference import load_runner
 from keras_seg.utils import silence, versions
@@ -226,6 +227,7 @@ def write(column, path, network, normalised, model, image):
         return
     with silence():
         output = "labels" if "labels" in column else "logits"
+        model = folded(model) if column.startswith("int8") else model  # as `keras-seg export` does
         graph = StaticGraph(model, image.shape[1:3], 3, output)
         if column.startswith("onnx"):
             onnx_file.write(graph, path)

@@ -247,7 +247,8 @@ class _TFLite:
     def groups(self, image):
         """The groups of the file written last, in the order of computing."""
         if self._exact is None:
-            self._exact = tflite.values(tflite.converter_of(self._graph).convert(), image)
+            converter = tflite.converter_of(self._graph, changes=tflite.changes_for("int8"))
+            self._exact = tflite.values(converter.convert(), image)
         rounded = tflite.values(self._content, image)
         self._plain.write_bytes(self._content)
         nodes = [

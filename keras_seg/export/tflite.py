@@ -1,15 +1,17 @@
 """TFLite (LiteRT): for Android, iOS and microcontrollers, in float32 and in fewer bits."""
 
 import collections
+import copy
 import re
 
 import numpy as np
 
-from keras_seg.export import tflite_split
+from keras_seg.export import tflite_forms
 from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
-from keras_seg.export.tflite_rewrite import squares_as_products
+from keras_seg.export.tflite_rewrite import rewritten, squares_as_products
+from keras_seg.export.tflite_split import split_long_sums
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
 
@@ -37,22 +39,29 @@ def write(graph, path, precision="float32", calibration=None):
     path.write_bytes(add_signature(_convert(graph, precision, calibration), graph.outputs))
 
 
-def converter_of(graph, precision="float32", calibration=None):
-    """TensorFlow's converter, set up for `write`."""
+def changes_for(precision):
+    """What is done to the graph of a file of this precision, see `tflite_rewrite.rewritten`."""
+    if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
+        return split_long_sums, tflite_forms.phases
+    if precision in ("int8", "uint8"):
+        return tflite_forms.phases, tflite_forms.few_channels
+    return (squares_as_products,) if precision == "int16x8" else ()
+
+
+def converter_of(graph, precision="float32", calibration=None, changes=None):
+    """TensorFlow's converter, set up for `write`; `changes`, if not those of the precision."""
     import tensorflow as tf
 
-    function, concrete = graph.function, graph.concrete
     if precision == "uint8" and graph.outputs[0] == "labels":
-        function, concrete = _small_labels(graph)
-    if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
-        concrete, function = tflite_split.split_long_sums(graph)
-    if precision == "int16x8":
-        concrete, function = squares_as_products(graph)
+        graph = _small_labels(graph)
+    for change in changes_for(precision) if changes is None else changes:
+        graph = rewritten(graph, change)
     # The second argument keeps the variables alive. Given a tf.function there, the converter makes
     # them constants first: dilated convolutions and batch normalisation then fold into plain
     # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read
     # it back, and every weight would stay a variable.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
+    traced = ([graph.concrete], graph.function)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(*traced)
     builtins = tf.lite.OpsSet.TFLITE_BUILTINS
     converter.target_spec.supported_ops = [builtins]
     if precision != "float32":
@@ -77,19 +86,21 @@ def converter_of(graph, precision="float32", calibration=None):
 
 
 def _small_labels(graph):
-    """The graph's function and trace with labels in uint8, where the classes' numbers fit."""
+    """A graph like `graph` with labels in uint8, where the classes' numbers fit."""
     import tensorflow as tf
 
     if graph.network.output.shape[-1] > 256:
-        return graph.function, graph.concrete
+        return graph
 
     def call(image):
         found = graph.function(image)
         return {**found, "labels": tf.cast(found["labels"], tf.uint8)}
 
     signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
-    function = tf.function(call, input_signature=signature, autograph=False)
-    return function, function.get_concrete_function()
+    found = copy.copy(graph)
+    found.function = tf.function(call, input_signature=signature, autograph=False)
+    found.concrete = found.function.get_concrete_function()
+    return found
 
 
 def _convert(graph, precision, calibration):
