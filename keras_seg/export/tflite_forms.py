@@ -53,7 +53,7 @@ def _transposed(editor, node):
     (q - t) times kernel (t s + a)."""
     kernel, stride = editor.constant(node.input[1]), _stride(node)
     source, output = editor.shape(node.input[2]), editor.shape(node.name)
-    if kernel is None or stride < 2 or source[0] != 1 or None in source:
+    if kernel is None or stride < 2 or source[0] != 1 or None in source + output:
         return False
     taps = [-(-size // stride) for size in kernel.shape[:2]]
     whole = [(source[1 + i] - 1 + taps[i]) * stride for i in (0, 1)]
@@ -140,7 +140,7 @@ def _convolved(editor, node, name, source, kernel, block, padding):
 
 def _strided(editor, node):
     """The kernel's rows and columns in places of s x s, over places of the image."""
-    kernel, stride, channels = editor.constant(node.input[1]), _stride(node), None
+    kernel, stride = editor.constant(node.input[1]), _stride(node)
     before = editor.node(node.input[0])
     source, around = node.input[0], [[0, 0]] * 4
     if before.op == "Pad" and editor.only_reader(before) is node:
@@ -153,7 +153,7 @@ def _strided(editor, node):
         kernel is None
         or stride < 2
         or shape[0] != 1
-        or None in shape
+        or None in shape + output
         or channels != kernel.shape[2]
         or channels > _FEW_CHANNELS
         or channels * stride**2 > _MOST_IN_A_PLACE
@@ -231,9 +231,9 @@ def _preprocessing(editor, node):
 
 def _is_plain(editor, node):
     """Whether a convolution has neither stride, dilation nor groups, and its shapes are known."""
-    shape = editor.shape(node.input[0])
+    shapes = [editor.shape(name) for name in (node.input[0], node.name, node.input[1])]
     once = all(n == 1 for key in ("strides", "dilations") for n in node.attr[key].list.i)
-    return once and None not in shape and shape[3] == editor.shape(node.input[1])[2]
+    return once and None not in sum(shapes, []) and shapes[0][3] == shapes[2][2]
 
 
 def _stride(node):

@@ -78,9 +78,11 @@ class Editor:
         return self._nodes[name.split(":")[0]]
 
     def shape(self, name):
-        """The shape of a tensor that was there from the start, as a list."""
+        """The shape of a tensor that was there from the start, as a list; None for what is unknown,
+        four times where not even the number of dimensions is known."""
         name = name if ":" in name else f"{name}:0"
-        return self._graph.get_tensor_by_name(name).shape.as_list()
+        shape = self._graph.get_tensor_by_name(name).shape
+        return [None] * 4 if shape.rank is None else shape.as_list()
 
     def constant(self, name):
         """The array of a constant, behind any Identity, or None."""

@@ -167,11 +167,14 @@ def test_tflite_holds_folded_builtin_operators(exported):
     operators = exported[0].manifest["operators"]
     for name in ("model.tflite", "model_float16.tflite", "model_int8.tflite"):
         found = operators[name]
-        # For int8 the preprocessing is a convolution too.
-        assert found["CONV_2D"] == CONVOLUTIONS + (name == "model_int8.tflite")
-        assert found["TRANSPOSE_CONV"] == 2
+        # The transposed convolutions are plain ones and DEPTH_TO_SPACE. For int8 the preprocessing
+        # is a convolution too, and the strided one over the image is over places of 2 x 2.
+        assert found["CONV_2D"] == CONVOLUTIONS + 2
+        assert found["DEPTH_TO_SPACE"] == 2 and "TRANSPOSE_CONV" not in found
+        assert found.get("SPACE_TO_DEPTH", 0) == (name == "model_int8.tflite")
         assert found["RESIZE_BILINEAR"] == 5
-        assert not [n for n in found if n.startswith(("FLEX", "Flex", "CUSTOM", "SPACE_", "VAR_"))]
+        foreign = ("FLEX", "Flex", "CUSTOM", "SPACE_TO_BATCH", "VAR_")
+        assert not [n for n in found if n.startswith(foreign)]
         # Normalisations are inside the convolutions: what is left is the preprocessing, and the
         # offset of the one behind the transposed convolution.
         assert found.get("MUL", 0) <= 2 and found.get("ADD", 0) <= 2
