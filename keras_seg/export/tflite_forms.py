@@ -50,29 +50,34 @@ def few_channels(editor):
 
 def _transposed(editor, node):
     """With the kernel's rows and columns in s parts, output (q s + a) is the sum over t of input
-    (q - t) times kernel (t s + a)."""
+    (q - t) times kernel (t s + a). Places outside the output are not computed."""
     kernel, stride = editor.constant(node.input[1]), _stride(node)
     source, output = editor.shape(node.input[2]), editor.shape(node.name)
-    if kernel is None or stride < 2 or source[0] != 1 or None in source + output:
+    if kernel is None or not stride or source[0] != 1 or None in source + output:
         return False
-    taps = [-(-size // stride) for size in kernel.shape[:2]]
-    whole = [(source[1 + i] - 1 + taps[i]) * stride for i in (0, 1)]
-    begin = [0, 0]
-    if node.attr["padding"].s == b"SAME":
-        begin = [max(size - stride, 0) // 2 for size in kernel.shape[:2]]
-    if any(begin[i] + output[1 + i] > whole[i] for i in (0, 1)):
-        return False
+    taps, around, crop, whole = [], [], [], []
+    for size, before, after in zip(kernel.shape[:2], source[1:3], output[1:3], strict=True):
+        start = max(size - stride, 0) // 2 if node.attr["padding"].s == b"SAME" else 0
+        count = -(-size // stride)
+        first, last = start // stride, -(-(start + after) // stride)  # places
+        edges = [count - 1 - first, last - before]
+        if edges[0] < 0 or not 0 <= edges[1] < count:
+            return False
+        taps.append(count)
+        around.append(edges)
+        crop.append(start - first * stride)
+        whole.append((last - first) * stride)
     kernel = _extended(kernel.transpose(0, 1, 3, 2), [t * stride for t in taps])
     kernel = _by_place(kernel, stride)[::-1, ::-1]  # (taps, taps, s, s, in, out)
     kernel = kernel.transpose(0, 1, 4, 2, 3, 5).reshape(*taps, source[3], -1)
     name = f"{node.name}/phases"
-    made = node.input[2]
-    if max(taps) > 1:
-        around = [[0, 0], [taps[0] - 1] * 2, [taps[1] - 1] * 2, [0, 0]]
-        made = editor.add_with("Pad", f"{name}/pad", made, around, "Tpaddings")
-    made, end = _convolved(editor, node, name, made, kernel, stride, "VALID")
+    made, padding = node.input[2], "SAME"
+    if around != [[(t - 1) // 2, t // 2] for t in taps]:
+        made = editor.add_with("Pad", f"{name}/pad", made, [[0, 0], *around, [0, 0]], "Tpaddings")
+        padding = "VALID"
+    made, end = _convolved(editor, node, name, made, kernel, stride, padding)
     if whole != output[1:3]:
-        made = editor.add_slice(f"{name}/crop", made, [0, *begin, 0], [1, *output[1:]])
+        made = editor.add_slice(f"{name}/crop", made, [0, *crop, 0], [1, *output[1:]])
     editor.put_in_place(end, made)
     return True
 
@@ -135,7 +140,9 @@ def _convolved(editor, node, name, source, kernel, block, padding):
         else:
             break
         node = reader
-    return editor.add("DepthToSpace", f"{name}/pixels", [made], block_size=block), node
+    if block > 1:
+        made = editor.add("DepthToSpace", f"{name}/pixels", [made], block_size=block)
+    return made, node
 
 
 def _strided(editor, node):
