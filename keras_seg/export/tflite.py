@@ -43,9 +43,11 @@ def changes_for(precision):
     """What is done to the graph of a file of this precision, see `tflite_rewrite.rewritten`."""
     if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
         return split_long_sums, tflite_forms.phases
+    if precision == "dynamic":
+        return (tflite_forms.phases,)
     if precision in ("int8", "uint8"):
         return tflite_forms.phases, tflite_forms.few_channels
-    return (squares_as_products,) if precision == "int16x8" else ()
+    return (squares_as_products,)  # DEPTH_TO_SPACE would compute in float
 
 
 def converter_of(graph, precision="float32", calibration=None, changes=None):
