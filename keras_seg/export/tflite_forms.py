@@ -19,10 +19,12 @@ import numpy as np
 
 _PIXELWISE = ("Mul", "AddV2", "BiasAdd")  # with a constant for each channel
 _ACTIVATIONS = ("Relu", "Relu6")
-# Above this the phases have as many more weights as they save in reading pixels.
+# Of the products, by zeros in an extended kernel and places at the border. More is not made good.
+_MOST_GROWTH = 2.5
+# Of a convolution behind an enlargement. With more it gains little, and its kernel grows fourfold.
 _MOST_CHANNELS = 32
-_FEW_CHANNELS = 4
-_MOST_IN_A_PLACE = 64
+# Of what counts as an image, and of its places.
+_FEW_CHANNELS, _MOST_IN_A_PLACE = 4, 64
 _SHORTEST_ROW = 16  # pixels that are normalised at once
 
 
@@ -55,9 +57,11 @@ def _transposed(editor, node):
     source, output = editor.shape(node.input[2]), editor.shape(node.name)
     if kernel is None or not stride or source[0] != 1 or None in source + output:
         return False
-    taps, around, crop, whole = [], [], [], []
+    taps, around, crop, whole, growth = [], [], [], [], 1
     for size, before, after in zip(kernel.shape[:2], source[1:3], output[1:3], strict=True):
-        start = max(size - stride, 0) // 2 if node.attr["padding"].s == b"SAME" else 0
+        start = 0
+        if node.attr["padding"].s == b"SAME":
+            start = max((before - 1) * stride + size - after, 0) // 2
         count = -(-size // stride)
         first, last = start // stride, -(-(start + after) // stride)  # places
         edges = [count - 1 - first, last - before]
@@ -67,6 +71,9 @@ def _transposed(editor, node):
         around.append(edges)
         crop.append(start - first * stride)
         whole.append((last - first) * stride)
+        growth *= (whole[-1] * count) / (before * size)
+    if growth > _MOST_GROWTH:
+        return False
     kernel = _extended(kernel.transpose(0, 1, 3, 2), [t * stride for t in taps])
     kernel = _by_place(kernel, stride)[::-1, ::-1]  # (taps, taps, s, s, in, out)
     kernel = kernel.transpose(0, 1, 4, 2, 3, 5).reshape(*taps, source[3], -1)

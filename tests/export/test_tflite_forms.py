@@ -23,7 +23,7 @@ def randomised(model):
 def picture(model):
     """Pixels from 0 to 255, both among them."""
     image = np.random.default_rng(1).uniform(0, 255, (1, *model.input.shape[1:]))
-    image[0, 0, 0], image[0, 0, 1] = 0, 255
+    image[0, 0, 0], image[0, -1, -1] = 0, 255
     return image.astype("float32")
 
 
@@ -56,11 +56,11 @@ def no_worse(model):
 @pytest.mark.parametrize(
     ("kernel", "stride"),
     [(1, 1), (2, 1), (3, 1), ((5, 4), 1)]
-    + [(1, 2), (2, 2), (3, 2), (4, 2), ((2, 5), 2), (5, 3), (7, 4), (32, 16)],
+    + [(2, 2), (3, 2), (4, 2), ((2, 5), 2), (5, 3), (7, 4), (32, 16)],
 )
 def test_transposed_convolutions(kernel, stride, padding):
     """With what follows pixel by pixel, and at the borders."""
-    image = keras.Input((5, 6, 3), name="image")
+    image = keras.Input((11, 14, 3), name="image")
     x = layers.Conv2DTranspose(4, kernel, strides=stride, padding=padding)(image)
     x = layers.ReLU()(layers.BatchNormalization()(x))
     model = randomised(keras.Model(image, layers.Conv2D(2, 1)(x)))
@@ -70,13 +70,39 @@ def test_transposed_convolutions(kernel, stride, padding):
     assert "TRANSPOSE_CONV" not in no_worse(model)
 
 
-def test_transposed_convolution_of_a_size_that_was_given():
-    """`output_padding` adds rows that no tap reaches."""
-    image = keras.Input((4, 5, 3), name="image")
-    x = layers.Conv2DTranspose(2, 3, strides=2, padding="same", output_padding=1)(image)
+@pytest.mark.parametrize(
+    ("padding", "kernel", "more"),
+    [("same", 3, 0), ("same", 3, 1), ("same", 5, 0), ("same", 5, 1), ("same", 4, 1)]
+    + [("valid", 3, 0), ("valid", 3, 1), ("valid", 4, 0)],
+)
+def test_transposed_convolutions_of_a_size_that_was_given(padding, kernel, more):
+    """One row less than the stride makes of the image, and one that no tap reaches."""
+    image = keras.Input((11, 14, 3), name="image")
+    options = {"strides": 2, "padding": padding, "output_padding": more}
+    x = layers.Conv2DTranspose(2, kernel, **options)(image)
     operators, error = converted(randomised(keras.Model(image, x)))
     assert error < 1e-5
     assert "TRANSPOSE_CONV" not in operators
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (1, 2)])
+def test_transposed_convolutions_of_mostly_zeros_stay(kernel, stride):
+    """A row that no tap reaches, which is none of a place; and a kernel smaller than its places."""
+    image = keras.Input((11, 14, 3), name="image")
+    more = 1 if kernel == 4 else None
+    x = layers.Conv2DTranspose(2, kernel, strides=stride, output_padding=more)(image)
+    operators, error = converted(randomised(keras.Model(image, x)))
+    assert error < 1e-5
+    assert operators == {"TRANSPOSE_CONV"}
+
+
+def test_a_transposed_convolution_of_one_pixel_stays():
+    """As a convolution it would multiply mostly zeros (DeconvNet's first)."""
+    image = keras.Input((1, 1, 8), name="image")
+    x = layers.Conv2DTranspose(4, 7)(image)
+    operators, error = converted(randomised(keras.Model(image, x)))
+    assert error < 1e-5
+    assert operators == {"TRANSPOSE_CONV"}
 
 
 def test_transposed_convolutions_with_unequal_strides_stay():
