@@ -40,7 +40,7 @@ def main():
     print("| | precision | ms without | ms | ratio | difference |\n|---|---|---|---|---|---|")
     for name in options.names or LAYERS:
         if options.names:
-            model = getattr(models, name)()
+            model = getattr(models, name)(21)
             image = np.random.default_rng(0).uniform(0, 255, (1, options.size, options.size, 3))
         else:
             model = LAYERS[name]()

@@ -46,7 +46,7 @@ def changes_for(precision):
     if precision == "dynamic":
         return (tflite_forms.phases,)
     if precision in ("int8", "uint8"):
-        return tflite_forms.phases, tflite_forms.few_channels
+        return tflite_forms.phases, tflite_forms.eight_bits
     return (squares_as_products,)  # DEPTH_TO_SPACE would compute in float
 
 

@@ -77,6 +77,10 @@ class Editor:
         """The node that makes a tensor."""
         return self._nodes[name.split(":")[0]]
 
+    def has(self, name):
+        """Whether there is a node of this name."""
+        return name in self._nodes
+
     def shape(self, name):
         """The shape of a tensor that was there from the start, as a list; None for what is unknown,
         four times where not even the number of dimensions is known."""

@@ -204,6 +204,47 @@ def test_preprocessing_in_8_bits(mode, size):
     assert wanted in operators
 
 
+@pytest.mark.parametrize(("size", "stride"), [((6, 8), 2), ((6, 9), 3)])
+def test_every_other_pixel(size, stride):
+    image = keras.Input((*size, 5), name="image")
+    corners = [(i, j) for i in range(stride) for j in range(stride)]
+    parts = [image[:, i::stride, j::stride] for i, j in corners[::-1]]
+    operators, error = converted(keras.Model(image, layers.Concatenate()(parts)))
+    assert error == 0
+    assert "STRIDED_SLICE" not in operators and "SPACE_TO_DEPTH" in operators
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        (slice(None), slice(None, None, 2), slice(None, None, 2)),  # of 7 columns
+        (slice(None), slice(2, None, 2), slice(None, 6, 2)),
+        (slice(None), slice(None, None, 2)),
+        (slice(None), slice(None, None, 2), slice(None, None, 3)),
+        (slice(None), slice(None, None, 2), slice(None, None, 2), slice(None, None, 2)),
+        (Ellipsis, slice(None, None, 2), slice(None)),
+        (slice(None), slice(1, -1), slice(1, -1)),
+        (slice(None), slice(None, None, -2), slice(None, None, -2)),
+    ],
+)
+def test_other_slices_stay(part):
+    image = keras.Input((6, 7, 5), name="image")
+    operators, error = converted(keras.Model(image, 2 * image[part]))
+    assert error == 0
+    assert "SPACE_TO_DEPTH" not in operators
+
+
+def test_an_activation_by_itself_in_8_bits():
+    image = keras.Input((8, 6, 4), name="image")
+    x = layers.Conv2D(4, 3, padding="same")(image)
+    y = layers.Conv2D(4, 3, padding="same")(image)
+    x = layers.ReLU()(layers.Concatenate()([x, y]))
+    model = randomised(keras.Model(image, layers.Conv2D(3, 3, padding="same")(x)))
+    operators = no_worse(model)
+    assert "MAX_POOL_2D" in operators and "RELU" not in operators
+    assert "MAX_POOL_2D" not in converted(model)[0]
+
+
 def test_layers_are_still_named():
     """The operators of a changed part carry the name of the layer that they come from."""
     image = keras.Input((8, 8, 3), name="image")
