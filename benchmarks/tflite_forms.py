@@ -20,7 +20,7 @@ from keras_seg.export import tflite
 from keras_seg.export.equalize import folded
 from keras_seg.export.graph import StaticGraph
 from keras_seg.export.tflite_split import split_long_sums
-from keras_seg.layers import Preprocess, Resize
+from keras_seg.layers import MaxUnpooling2D, Preprocess, Resize
 from keras_seg.utils import silence
 
 PLAIN = {"float32": (split_long_sums,), "dynamic": (), "int8": ()}  # without the forms
@@ -72,6 +72,17 @@ def beginning(side, kernel):
     return keras.Model(image, layers.Conv2D(64, kernel, 2, activation="relu")(x))
 
 
+def unpooled(side, channels):
+    image = keras.Input((side, side, channels))
+    pooled = layers.MaxPooling2D()(image)
+    return keras.Model(image, MaxUnpooling2D()(pooled, image))
+
+
+def activation(side, channels):
+    image = keras.Input((side, side, channels))
+    return keras.Model(image, layers.ReLU()(layers.ZeroPadding2D(1)(image)))
+
+
 LAYERS = {
     "transposed 2x2, stride 2, 256 x 256, 64 to 32": lambda: transposed(256, 64, 32, 2, 2),
     "transposed 2x2, stride 2, 64 x 64, 256 to 128": lambda: transposed(64, 256, 128, 2, 2),
@@ -80,6 +91,8 @@ LAYERS = {
     "transposed 64x64, stride 32, 16 x 16, 21 to 21": lambda: transposed(16, 21, 21, 64, 32),
     "nearest, 3x3, 256 x 256, 32 to 16": lambda: enlarged(256, 32, 16),
     "nearest, 3x3, 256 x 256, 64 to 32": lambda: enlarged(256, 64, 32),
+    "max-unpooling, 112 x 112, 64": lambda: unpooled(112, 64),
+    "ReLU behind a padding, 128 x 128, 128": lambda: activation(128, 128),
     "preprocessing, 7x7, stride 2, 512 x 512": lambda: beginning(512, 7),
     "preprocessing, 3x3, stride 2, 473 x 473": lambda: beginning(473, 3),
 }

@@ -45,8 +45,11 @@ def squares_as_products(editor):
 
     LiteRT has no kernel of SQUARED_DIFFERENCE in 16 bits, which the converter makes of a square
     and a subtraction too: the layer and local contrast normalisations would convert, and not run.
+    The squares of an L2 normalisation stay: the converter knows it by them, and in 16 bits its
+    single steps would be rounded to nothing.
     """
-    found = editor.of_type("Square", "SquaredDifference")
+    found = [node for node in editor.of_type("Square") if not _is_of_norm(editor, node)]
+    found += editor.of_type("SquaredDifference")
     for node in found:
         factor = node.input[0]
         if node.op == "SquaredDifference":
@@ -55,6 +58,15 @@ def squares_as_products(editor):
         del node.input[:]
         node.input.extend([factor, factor])
     return bool(found)
+
+
+def _is_of_norm(editor, node):
+    """Whether a square is summed, kept from zero, and one over the root taken."""
+    for operators in (("Sum",), ("AddV2", "Maximum"), ("Rsqrt",)):
+        node = editor.only_reader(node)
+        if node is None or node.op not in operators:
+            return False
+    return True
 
 
 class Editor:

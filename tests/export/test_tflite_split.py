@@ -10,6 +10,7 @@ from keras import layers
 
 from keras_seg.export import tflite
 from keras_seg.export.graph import StaticGraph
+from keras_seg.layers import L2Normalization
 
 SIZE = (10, 12)
 
@@ -75,3 +76,13 @@ def test_normalised_differences_run_in_16_bits(tmp_path):
     operators, error = converted(model, tmp_path / "model.tflite", "int16x8")
     assert "SQUARED_DIFFERENCE" not in operators
     assert error < 0.03  # one image, weights of 8 bits
+
+
+def test_an_l2_normalisation_stays_one_in_16_bits(tmp_path):
+    """ParseNet's. In single steps of 16 bits the sum of small squares is nothing."""
+    image = keras.Input((*SIZE, 4), name="image")
+    x = layers.Conv2D(64, 3, padding="same", activation="relu")(image)
+    model = keras.Model(image, layers.Conv2D(3, 1)(L2Normalization()(x)))
+    operators, error = converted(model, tmp_path / "model.tflite", "int16x8")
+    assert "L2_NORMALIZATION" in operators
+    assert error < 0.03
