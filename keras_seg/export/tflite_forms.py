@@ -30,7 +30,7 @@ _MOST_CHANNELS = 32
 # Of what counts as an image, and of its places.
 _FEW_CHANNELS, _MOST_IN_A_PLACE = 4, 64
 # Behind these the converter cannot make an activation a part of the operator.
-_MOVES = """BatchToSpaceND ConcatV2 DepthToSpace Identity MirrorPad Pad PadV2 Reshape ResizeBilinear
+_MOVES = """BatchToSpaceND ConcatV2 DepthToSpace MirrorPad Pad PadV2 Reshape ResizeBilinear
     ResizeNearestNeighbor Slice SpaceToDepth Split SplitV StridedSlice Transpose""".split()
 _SHORTEST_ROW = 16  # pixels that are normalised at once
 
@@ -175,6 +175,8 @@ def _activation(editor, node):
     Not ReLU6: a pool's output has the step of its input, which may be too large for 0 to 6.
     """
     before = editor.node(node.input[0])
+    while before.op == "Identity":
+        before = editor.node(before.input[0])
     if before.op not in _MOVES or len(editor.shape(node.name)) != 4:
         return False
     name = f"{node.name}/pool"
