@@ -102,7 +102,8 @@ def SMPUnet(
 
     Raises:
         ValueError: for an unknown backbone, attention or interpolation, a depth outside 1..5,
-            another number of decoder channels, or a wrong number of classes.
+            another number of decoder channels, one below 16 with "scse", or a wrong number of
+            classes.
     """
     if attention not in (None, "scse"):
         raise unknown_name("attention", attention, ("scse",))
@@ -375,6 +376,11 @@ def _classify(
 def _scse(x, name):
     """Concurrent squeeze and excitation of space and channels (Roy et al., MICCAI 2018)."""
     channels = x.shape[-1]
+    if channels < 16:
+        raise ValueError(
+            f"attention 'scse' squeezes channels to a sixteenth, and {name} has only {channels}. "
+            "Each of decoder_channels must be 16 or more."
+        )
 
     def dense(y, filters, part, activation):
         return layers.Conv2D(

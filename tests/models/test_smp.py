@@ -129,5 +129,7 @@ def test_wrong_options():
         models.SMPUnet(3, decoder_channels=(64, 32))
     with pytest.raises(ValueError, match="Unknown attention 'scce'. Did you mean 'scse'"):
         models.SMPUnet(3, attention="scce")
+    with pytest.raises(ValueError, match="up1_attention2 has only 8. Each of decoder_channels"):
+        models.SMPUnet(3, attention="scse", **{**SLIM, "decoder_channels": (8,) * 5})
     with pytest.raises(ValueError, match="Unknown interpolation 'linear'. Did you mean 'bilinear'"):
         models.SMPUnet(3, interpolation="linear")
