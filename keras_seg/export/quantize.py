@@ -50,7 +50,9 @@ def prepared(graph, calibration):
 
     See `keras_seg.export.equalize`; the function is the same.
     """
-    model = folded(graph.model)
+    # Not of the whole model: behind `logits_lowres` there may be a convolution, for which their
+    # channels would be divided by factors of their own.
+    model = folded(graph.network)
     count = equalise(model, calibration.spread(_MEASURED))
     model = comparable(model, calibration.spread(_MEASURED))
     found = copy.copy(graph)

@@ -329,6 +329,28 @@ def labels_of_keras(model):
 # --- layers in float ---
 
 
+def test_equalisation_leaves_logits_before_an_enlargement_by_a_convolution(tmp_path):
+    net = network()
+    low = layers.Identity(name="logits_low")(net.output)
+    enlarge = layers.Conv2DTranspose(3, 2, strides=2, name="logits")
+    whole = keras.Model(net.input, enlarge(low), name="enlarging")
+    enlarge.set_weights([np.ones((2, 2, 1, 1)) * np.diag([100.0, 1.0, 0.01]), np.zeros(3)])
+    whole.get_layer("last").set_weights([net.get_layer("last").get_weights()[0], np.array([8.0, 0.0, -8.0])])
+    out = tmp_path / "out"
+    exported(
+        whole,
+        out,
+        output="logits_lowres",
+        quantize=("int8", "int16x8", "qdq"),
+        labels=None,
+        formats=("tflite", "onnx"),
+    )
+    expected = np.asarray(net(IMAGES.astype("float32")))
+    for name in ("model_int8.tflite", "model_int16x8.tflite", "model_int8.onnx"):
+        error = load_runner(out / name).run(IMAGES.astype("float32")) - expected
+        assert np.abs(error).max() < 0.05 * expected.std(), name
+
+
 @pytest.mark.parametrize(
     "name,quantize", [("model_int8.tflite", "int8"), ("model_int8.onnx", "qdq")]
 )
