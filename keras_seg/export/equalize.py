@@ -13,6 +13,10 @@ the next kernels take up. Kernels have a step for each of their output channels 
 but a tensor of activations has one for all channels; so the factors here balance the measured range
 of the activations, and not that of the kernel before, against the next kernels: the square root of
 one over the other (Xiao et al., "SmoothQuant", ICML 2023, equation 4, with alpha 0.5).
+
+What is concatenated has one step for all of it, and so has each column of the kernel that reads
+it. So where a part cannot be divided (it comes out of a sum, say), the factors of the others are
+taken relative to those that it would have had.
 """
 
 import keras
@@ -129,9 +133,17 @@ def equalise(model, images):
             pairs.append((layer, graph.activated(node.outputs[0]), next_layers))
     if not pairs:
         return 0
-    ranges = _ranges(model, [tensor for _, tensor, _ in pairs], images)
-    for (layer, _, next_layers), measured in zip(pairs, ranges, strict=True):
-        factors = _factors(measured, next_layers)
+    groups = graph.concatenated({id(layer) for layer, _, _ in pairs})
+    kept = [other for _, others in groups for other in others]
+    tensors = [tensor for _, tensor, _ in pairs] + [tensor for tensor, _ in kept]
+    ranges = _ranges(model, tensors, images)
+    relative = _relative_factors(pairs, groups, ranges)
+    # One after the other: a kernel that has taken up the factors of one layer has other ranges for
+    # the next, which serves FC-DenseNet better than factors of the kernels as they were.
+    for (layer, _, next_layers), measured in zip(pairs, ranges[: len(pairs)], strict=True):
+        factors = relative.get(id(layer))
+        if factors is None:
+            factors = _factors(measured, next_layers)
         layer.set_weights(_scaled(layer, 1 / factors, None))
         for taker, first in next_layers:
             _take_up(taker, first, factors)
@@ -220,10 +232,7 @@ class _Graph:
                 more = [(layer, first)]
             elif isinstance(layer, _HOMOGENEOUS) or _is_relu(layer):
                 more = [] if 0 not in places else self.takers(node.outputs[0], first)
-            elif isinstance(layer, layers.Concatenate) and layer.axis in (
-                -1,
-                len(tensor.shape) - 1,
-            ):
+            elif _joins_channels(layer):
                 more = []
                 for place in places:
                     before = sum(given.shape[-1] for given in inputs[:place])
@@ -238,6 +247,48 @@ class _Graph:
             found += more
         return found or None
 
+    def concatenated(self, divided):
+        """What stands side by side in concatenations that convolutions read.
+
+        Args:
+            divided: ids of the convolutions whose output is divided.
+
+        Returns:
+            [({id of a convolution}, [(tensor, its `takers`)])]: the divided ones that stand in one
+            concatenation, or in several that share one of them, and what is not divided there.
+        """
+        groups = []
+        for node in self.nodes:
+            takers = self.takers(node.outputs[0]) if _joins_channels(node.operation) else None
+            members, others = set(), []
+            for maker, tensor, first in self._parts(node.outputs[0]) if takers else ():
+                if id(maker) in divided:
+                    members.add(id(maker))
+                else:
+                    others.append((tensor, [(layer, start + first) for layer, start in takers]))
+            if members:
+                for group in [group for group in groups if group[0] & members]:
+                    groups.remove(group)
+                    members, others = members | group[0], others + group[1]
+                groups.append((members, others))
+        return groups
+
+    def _parts(self, tensor, first=0):
+        """[(layer that made it or None, tensor, index of its first channel)] of what a tensor was
+        concatenated of, looked at through layers of `_HOMOGENEOUS`."""
+        node = self.maker(tensor)
+        layer = None if node is None else node.operation
+        if layer is not None and _joins_channels(layer):
+            found = []
+            for given in node.input_tensors:
+                found += self._parts(given, first)
+                first += given.shape[-1]
+            return found
+        if isinstance(layer, _HOMOGENEOUS) or _is_relu(layer):
+            found = self._parts(node.input_tensors[0], first)
+            return found if len(found) > 1 else [(found[0][0], tensor, first)]
+        return [(layer, tensor, first)]
+
 
 def _type(layer):
     """Which of the three convolutions a layer is, or None."""
@@ -251,6 +302,10 @@ def _is_affine(layer):
     if not isinstance(layer, layers.BatchNormalization):
         return False
     return type(layer).__name__ != "BatchStatistics" and layer.axis in (-1, 3)
+
+
+def _joins_channels(layer):
+    return isinstance(layer, layers.Concatenate) and layer.axis in (-1, 3)
 
 
 def _is_relu(layer):
@@ -346,6 +401,25 @@ def _factors(measured, next_layers):
     middle = np.exp(np.log(factors[alive]).mean())
     factors = np.where(alive, factors, middle)
     return np.clip(factors, middle / _LARGEST_FACTOR, middle * _LARGEST_FACTOR).astype("float32")
+
+
+def _relative_factors(pairs, groups, ranges):
+    """{id of a layer: its factors} of those in a concatenation with what cannot be divided.
+
+    They are divided by the geometric mean of the factors that the others would have.
+    """
+    own = {
+        id(layer): (measured, next_layers)
+        for (layer, _, next_layers), measured in zip(pairs, ranges[: len(pairs)], strict=True)
+    }
+    kept_ranges = iter(ranges[len(pairs) :])
+    found = {}
+    for members, others in groups:
+        of_others = [_factors(next(kept_ranges), takers) for _, takers in others]
+        if of_others:
+            middle = np.exp(np.log(np.concatenate(of_others)).mean())
+            found |= {member: _factors(*own[member]) / middle for member in members}
+    return found
 
 
 def _kernel_range(layer):

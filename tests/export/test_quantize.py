@@ -329,13 +329,30 @@ def labels_of_keras(model):
 # --- layers in float ---
 
 
+def test_equalisation_keeps_a_layer_comparable_to_a_sum_beside_it(tmp_path):
+    """As of PSPNet's pyramid and a U-Net's decoder beside the trunk's residual sums."""
+    image = keras.Input((*SIZE, 3), name="image")
+    total = layers.Add()([layers.Conv2D(6, 1)(image), layers.Conv2D(6, 3, padding="same")(image)])
+    pyramid = layers.Conv2D(6, 3, padding="same", activation="relu")(total)
+    x = layers.Concatenate()([layers.ReLU()(total), Resize(size=SIZE)(pyramid)])
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    net = random_weights(keras.Model(image, layers.Conv2D(3, 1)(x)))
+    exported(net, tmp_path / "out", quantize=("int8", "int16x8", "qdq"), formats=("tflite", "onnx"))
+    expected = np.asarray(net(IMAGES.astype("float32")))
+    for name in ("model_int8.tflite", "model_int16x8.tflite", "model_int8.onnx"):
+        error = load_runner(tmp_path / "out" / name).run(IMAGES.astype("float32")) - expected
+        assert np.sqrt(np.mean(error**2)) < 0.025 * expected.std(), name
+
+
 def test_equalisation_leaves_logits_before_an_enlargement_by_a_convolution(tmp_path):
     net = network()
     low = layers.Identity(name="logits_low")(net.output)
     enlarge = layers.Conv2DTranspose(3, 2, strides=2, name="logits")
     whole = keras.Model(net.input, enlarge(low), name="enlarging")
     enlarge.set_weights([np.ones((2, 2, 1, 1)) * np.diag([100.0, 1.0, 0.01]), np.zeros(3)])
-    whole.get_layer("last").set_weights([net.get_layer("last").get_weights()[0], np.array([8.0, 0.0, -8.0])])
+    whole.get_layer("last").set_weights(
+        [net.get_layer("last").get_weights()[0], np.array([8.0, 0.0, -8.0])]
+    )
     out = tmp_path / "out"
     exported(
         whole,
