@@ -1,6 +1,7 @@
 """A network as it is trained: further outputs, batch normalisation held fast or measured anew."""
 
 import keras
+import numpy as np
 
 from keras_seg.layers import BatchNormalization, batch_statistics
 
@@ -78,8 +79,9 @@ def estimate_statistics(model, batches, *, verbose=False):
     """Measure the moving statistics of batch normalisation anew, with the weights as they are.
 
     The moving ones are of the last few batches of a training, 10 at Keras' momentum 0.9, in which
-    the weights still changed. After small batches, and above all after single images, the mean
-    over many is better (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+    the weights still changed. After small batches, and above all after single images, those of
+    many are better (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3): the mean
+    over the batches, and as variance the mean of each batch's own plus that of the batches' means.
     Dropout is off. Statistics that were frozen (`freeze_batch_norm`) stay.
 
     Args:
@@ -99,17 +101,28 @@ def estimate_statistics(model, batches, *, verbose=False):
         layer for layer in measured.layers if isinstance(layer, keras.layers.BatchNormalization)
     ]
     for layer in found:
+        layer.momentum = 0  # its moving statistics are those of the last batch
         if layer.frozen_statistics:
             layer.trainable = False  # normalises by what it has, and leaves it
+    found = [layer for layer in found if not layer.frozen_statistics]
     count = 0
+    means, squares = [0.0] * len(found), [0.0] * len(found)  # each the mean of all batches so far
     total = len(batches) if hasattr(batches, "__len__") else None
     bar = keras.utils.Progbar(total, verbose=int(verbose))
     for count, images in enumerate(batches, start=1):
-        for layer in found:
-            layer.momentum = (count - 1) / count  # the mean of all so far
         measured(keras.ops.convert_to_tensor(images, "float32"), training=False)
+        for i, layer in enumerate(found):
+            mean, variance = (
+                keras.ops.convert_to_numpy(value).astype("float64")
+                for value in (layer.moving_mean, layer.moving_variance)
+            )
+            means[i] += (mean - means[i]) / count
+            squares[i] += (variance + mean**2 - squares[i]) / count
         bar.update(count)
     if not count:
         raise ValueError("There are no images to measure the statistics on.")
+    for layer, mean, square in zip(found, means, squares, strict=True):
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(np.maximum(square - mean**2, 0))
     model.set_weights(measured.get_weights())
     return model
