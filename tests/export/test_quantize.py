@@ -326,9 +326,6 @@ def labels_of_keras(model):
     return model(IMAGES.astype("float32"), training=False).numpy().argmax(-1)
 
 
-# --- layers in float ---
-
-
 def test_equalisation_keeps_a_layer_comparable_to_a_sum_beside_it(tmp_path):
     """As of PSPNet's pyramid and a U-Net's decoder beside the trunk's residual sums."""
     image = keras.Input((*SIZE, 3), name="image")
@@ -366,6 +363,9 @@ def test_equalisation_leaves_logits_before_an_enlargement_by_a_convolution(tmp_p
     for name in ("model_int8.tflite", "model_int16x8.tflite", "model_int8.onnx"):
         error = load_runner(out / name).run(IMAGES.astype("float32")) - expected
         assert np.abs(error).max() < 0.05 * expected.std(), name
+
+
+# --- layers in float ---
 
 
 @pytest.mark.parametrize(
