@@ -82,6 +82,7 @@ def estimate_statistics(model, batches, *, verbose=False):
     the weights still changed. After small batches, and above all after single images, those of
     many are better (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3): the mean
     over the batches, and as variance the mean of each batch's own plus that of the batches' means.
+    Of a layer that is called more than once, as for several scales, each call counts the same.
     Dropout is off. Statistics that were frozen (`freeze_batch_norm`) stay.
 
     Args:
@@ -97,32 +98,41 @@ def estimate_statistics(model, batches, *, verbose=False):
         ValueError: without batch normalisation, or without a batch. Nothing is changed then.
     """
     measured = batch_statistics(model)
-    found = [
-        layer for layer in measured.layers if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    for layer in found:
-        layer.momentum = 0  # its moving statistics are those of the last batch
-        if layer.frozen_statistics:
-            layer.trainable = False  # normalises by what it has, and leaves it
-    found = [layer for layer in found if not layer.frozen_statistics]
+    calls = []  # (layer, what it normalises): a layer of several scales is called for each
+    for node in (node for nodes in measured._nodes_by_depth.values() for node in nodes):
+        layer = node.operation
+        if isinstance(layer, keras.layers.BatchNormalization):
+            if layer.frozen_statistics:
+                layer.trainable = False  # normalises by what it has, and leaves it
+            else:
+                calls.append((layer, node.input_tensors[0]))
+    moments = [_moments(tensor, layer.axis) for layer, tensor in calls]
+    probe = keras.Model(measured.inputs, [*moments, measured.outputs[0]])  # all may be frozen
     count = 0
-    means, squares = [0.0] * len(found), [0.0] * len(found)  # each the mean of all batches so far
+    means, squares = [0.0] * len(calls), [0.0] * len(calls)  # each the mean of all batches so far
     total = len(batches) if hasattr(batches, "__len__") else None
     bar = keras.utils.Progbar(total, verbose=int(verbose))
     for count, images in enumerate(batches, start=1):
-        measured(keras.ops.convert_to_tensor(images, "float32"), training=False)
-        for i, layer in enumerate(found):
-            mean, variance = (
-                keras.ops.convert_to_numpy(value).astype("float64")
-                for value in (layer.moving_mean, layer.moving_variance)
-            )
+        outputs = probe(keras.ops.convert_to_tensor(images, "float32"), training=False)
+        found = keras.tree.flatten(outputs)[: len(calls)]
+        for i, values in enumerate(found):
+            mean, variance = keras.ops.convert_to_numpy(values).astype("float64")
             means[i] += (mean - means[i]) / count
             squares[i] += (variance + mean**2 - squares[i]) / count
         bar.update(count)
     if not count:
         raise ValueError("There are no images to measure the statistics on.")
-    for layer, mean, square in zip(found, means, squares, strict=True):
+    for layer in {id(layer): layer for layer, _ in calls}.values():
+        places = [i for i, (other, _) in enumerate(calls) if other is layer]
+        mean = np.mean([means[i] for i in places], axis=0)
+        square = np.mean([squares[i] for i in places], axis=0)
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(np.maximum(square - mean**2, 0))
     model.set_weights(measured.get_weights())
     return model
+
+
+def _moments(tensor, axis):
+    """(2, C): mean and variance of each channel, in float32."""
+    axes = [i for i in range(len(tensor.shape)) if i != axis % len(tensor.shape)]
+    return keras.ops.stack(keras.ops.moments(keras.ops.cast(tensor, "float32"), axes))

@@ -117,6 +117,18 @@ def test_statistics_are_those_of_all_batches():
     np.testing.assert_allclose(second.moving_variance, [9, 9], rtol=1e-4)
 
 
+def test_each_call_of_a_shared_layer_counts():
+    image = keras.Input((None, None, 2))
+    shared = batch_norm("shared")
+    y = shared(keras.layers.Rescaling(3.0, offset=1.0)(image))
+    model = keras.Model(image, keras.layers.Add()([shared(image), y]))
+    images = np.random.default_rng(0).normal(5, 2, (3, 1, 4, 6, 2))
+    training.estimate_statistics(model, images)
+    both = np.stack([images, 3 * images + 1])
+    np.testing.assert_allclose(shared.moving_mean, both.mean((0, 1, 2, 3, 4)), rtol=1e-5)
+    np.testing.assert_allclose(shared.moving_variance, both.var((0, 1, 2, 3, 4)), rtol=1e-5)
+
+
 def test_frozen_statistics_are_not_measured():
     model = normalised()
     model.get_layer("first").frozen_statistics = True
@@ -124,6 +136,11 @@ def test_frozen_statistics_are_not_measured():
     np.testing.assert_array_equal(model.get_layer("first").moving_mean, [0, 0])
     np.testing.assert_allclose(model.get_layer("second").moving_mean, [22, 22], rtol=1e-4)
     assert model.get_layer("first").trainable
+    model.get_layer("second").frozen_statistics = True
+    before = model.get_weights()
+    training.estimate_statistics(model, [np.full((1, 4, 4, 2), 9.0)])
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_statistics_of_nothing():
