@@ -274,17 +274,17 @@ class _TFLite:
 
 
 class _Onnx:
-    """An ONNX file that is quantised in many ways."""
+    """An ONNX file that is calibrated once and then quantised in many ways."""
 
     def __init__(self, graph, folder, calibration):
-        self._graph, self._calibration = graph, calibration
-        self._exact, self._written = None, None
+        self._graph, self._exact, self._written = graph, None, None
         self._float = pathlib.Path(folder) / "float.onnx"
         onnx_quantize.write_float(graph, self._float)
+        images = calibration.spread(MOST_CALIBRATION)
+        self._ranges = onnx_quantize.ranges(self._float, images)
 
     def write(self, path, floats=frozenset()):
-        images = self._calibration.spread(MOST_CALIBRATION)
-        onnx_quantize.quantize(self._float, path, images, floats)
+        onnx_quantize.quantize(self._float, path, self._ranges, floats)
         self._written = path
 
     def groups(self, image):

@@ -1,6 +1,9 @@
 """Quantised files: what enters and leaves them, equalisation, and layers that stay in float."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -189,6 +192,46 @@ def test_qdq_is_valid_onnx_and_computes_in_int8(files):
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     found = [n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node]
     assert found.count("QLinearConv") == 4
+
+
+MEASURING = """
+import pathlib, re, sys
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from keras_seg.export import onnx_quantize
+
+kernel = numpy_helper.from_array(np.eye(32, dtype="float32")[:, :, None, None], "kernel")
+nodes = []
+for i in range(30):
+    nodes.append(helper.make_node("Conv", [f"x{i}" if i else "image", "kernel"], [f"y{i}"]))
+    nodes.append(helper.make_node("Relu", [f"y{i}"], [f"x{i + 1}"]))
+shape = [1, 32, 256, 256]
+ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in ("image", "x30")]
+graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], [kernel])
+opset = [helper.make_opsetid("", 17)]
+onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), sys.argv[1])
+
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status)[1])
+
+image = np.random.default_rng(0).uniform(0, 7, shape).astype("float32")
+before = peak()
+found = onnx_quantize.ranges(sys.argv[1], [image, image])
+print(peak() - before, *sorted(found.keys()))
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_measuring_ranges_for_onnx_does_not_keep_every_tensor(tmp_path):
+    """60 tensors of 8.4 MB each, 503 MB: a few at a time are enough."""
+    command = [sys.executable, "-c", MEASURING, str(tmp_path / "chain.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    most, *names = done.stdout.split()
+    assert {"image", "y0", "x1", "y29", "x30"} <= set(names)
+    assert int(most) < 150e6, most
 
 
 @pytest.mark.parametrize("name", ["int8", "int16x8", "uint8", "qdq"])
