@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 
 from keras_seg.export import manifest, onnx, parity, targets, tflite
-from keras_seg.export.bounds import DEFAULT_BOUNDS, advice
+from keras_seg.export.bounds import DEFAULT_BOUNDS, advice, judge_all
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
+from keras_seg.export.report import said_of_rounding
 from keras_seg.inference import find_model, load_runner
 from keras_seg.inference.manifest import checked_manifest
 from keras_seg.utils import sha256, silence, unknown_name
@@ -77,19 +78,18 @@ def check(path, *, against=None, images=None, labels=None, target=None, bounds=D
         try:
             with silence():
                 found, runner = _check_file(file, target)
-                compared = []
+                compared, broken, own = [], (), None
                 if reference is not None:
-                    compared = _compare(reference, runner, file, images, labels, bounds)
+                    arguments = (reference, runner, file, images, labels, bounds)
+                    compared, broken, own = _compare(*arguments)
         except _Wrong as error:
             problems.append(str(error))
             continue
         lines.append(f"{file.name}: {'; '.join(found)}.")
-        for row in compared if not rows else compared[1:]:
-            row["verdict"], broken = None, ()
-            if row["file"] != "keras" and bounds is not None:
-                row["verdict"], broken = bounds.judge(row)
-            problems += broken
-            rows.append(row)
+        if own is not None:
+            lines.append(f"note: {said_of_rounding(own)}")
+        rows += compared if not rows else compared[1:]
+        problems += broken
         source = runner.manifest.get("model", {}).get("sha256")
         if reference is not None and reference.path is not None and source:
             if sha256(reference.path) != source:
@@ -166,7 +166,7 @@ def _picture(runner, content):
 
 
 def _compare(reference, runner, file, images, labels, bounds):
-    """The rows of `parity.compare` for one file."""
+    """Of one file: the rows of `parity.compare`, and what `judge_all` returns."""
     if runner.channels != reference.channels:
         raise ValueError(
             f"{file} takes images of {runner.channels} channels, {reference.name} of "
@@ -183,12 +183,15 @@ def _compare(reference, runner, file, images, labels, bounds):
             f"{reference.num_classes}: it was not made from this model."
         )
     given = made_up(8, size, runner.channels) if images is None else images
-    return parity.compare(
+    pictures = Pictures(given, size, runner.channels, "images", labels)
+    tie = (bounds or DEFAULT_BOUNDS).tie
+    rows = parity.compare(
         graph,
         {file.name: (file, _precision(runner.manifest, file))},
-        Pictures(given, size, runner.channels, "images", labels),
+        pictures,
         num_classes=reference.num_classes,
         ignore_label=runner.manifest.get("classes", {}).get("ignore_label", 255),
-        tie=(bounds or DEFAULT_BOUNDS).tie,
+        tie=tie,
         enlarge=runner.manifest.get("output", {}).get("resize"),
     )
+    return rows, *judge_all(rows[1:], bounds, lambda: parity.own_rounding(graph, pictures, tie))

@@ -19,7 +19,7 @@ from keras_seg.export import (
 )
 from keras_seg.export import quantize as quantization
 from keras_seg.export.benchmark import measure_export
-from keras_seg.export.bounds import DEFAULT_BOUNDS
+from keras_seg.export.bounds import DEFAULT_BOUNDS, judge_all
 from keras_seg.export.graph import StaticGraph, half_precision, in_float32
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
@@ -193,6 +193,7 @@ def export(
         operators = _operators(temporary, files)
         with silence():
             opened = {name: load_runner(temporary / name) for name in files}
+        tie = (bounds or DEFAULT_BOUNDS).tie
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
                 graph,
@@ -201,16 +202,19 @@ def export(
                 pictures,
                 num_classes=runner.num_classes,
                 ignore_label=table.ignore_label,
-                tie=(bounds or DEFAULT_BOUNDS).tie,
+                tie=tie,
                 enlarge=lowres.get("resize"),
+            )
+            judged = [row for row in rows if row["file"] in files]
+            broken, own = judge_all(
+                judged, bounds, lambda: parity.own_rounding(graph, pictures, tie)
             )
         with steps.step("measuring cost"), silence():
             costs = measure_export(graph, opened, pictures[0][0], runs, peak_memory)
         for name, entry in {"keras": content["model"], **files}.items():
             entry |= costs[name]
-        broken = _judge(rows, files, bounds)
         ok = None if bounds is None else not broken
-        warnings = notes(source, operators, content["data"], lowres, quantized, loose)
+        warnings = notes(source, operators, content["data"], lowres, quantized, loose, own)
         content |= {
             "quantization": quantized,
             "operators": operators,
@@ -219,6 +223,7 @@ def export(
                 "images": len(pictures),
                 "source": source,
                 "bounds": bounds,
+                "rounding": own,
                 "rows": rows,
             },
             "warnings": list(warnings),
@@ -370,17 +375,6 @@ def _operators(folder, files):
             elif entry["format"] == "onnx":
                 found[name] = onnx.operators(folder / name)
     return found
-
-
-def _judge(rows, files, bounds):
-    """Give every row its verdict; returns what is broken, in sentences."""
-    broken = ()
-    for row in rows:
-        row["verdict"] = None
-        if bounds is not None and row["file"] in files:
-            row["verdict"], sentences = bounds.judge(row)
-            broken += sentences
-    return broken
 
 
 def _measure(fallback, quantize, graph, pictures, runner, table, bounds):

@@ -44,7 +44,8 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
         clear_agreement: the same among pixels away from ties, None where there are none;
         clear: the share of pixels away from ties;
         mean_iou, mean_iou_change, iou (a list, by class): against the labels, None where no pixel
-            has any.
+            has any;
+        verdict: None, see `keras_seg.export.bounds.judge_all`.
     """
     runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
@@ -69,6 +70,36 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
         row = {"file": name, "precision": precision}
         rows.append(row | tallies[name].row(deviation, keras_iou))
     return rows
+
+
+def own_rounding(graph, pictures, tie):
+    """How far the Keras network is from itself on images that are one rounding `brighter`.
+
+    Most networks change by some 1e-6 of the logits' deviation. Unpooling puts a value elsewhere
+    where the two largest of a window are nearly equal, and untrained weights may amplify anything.
+
+    Args:
+        graph, pictures, tie: as of `compare`.
+
+    Returns:
+        {"difference", "mean_difference", "agreement", "clear_agreement"}, as in the rows there.
+    """
+    tally, spread = _Tally(graph, None, None, None), _Spread()
+    for index in range(len(pictures)):
+        image, _ = pictures[index]
+        logits = graph.runner.run(image)
+        expected = _head(graph, logits)
+        spread.add(expected[graph.output])
+        found = _head(graph, graph.runner.run(brighter(image)))
+        tally.add(found, expected, away_from_ties(logits, tie), None)
+    row = tally.row(spread.deviation(), None)
+    return {k: row[k] for k in ("difference", "mean_difference", "agreement", "clear_agreement")}
+
+
+def brighter(images):
+    """float32 images in which half of the values, by chance, are the next larger float32 number."""
+    half = np.random.default_rng(0).random(images.shape) < 0.5
+    return np.where(half, np.nextafter(images, np.float32(np.inf)), images)
 
 
 def run_all(graph, model):
@@ -153,6 +184,7 @@ class _Tally:
             "mean_iou": found["mean_iou"],
             "mean_iou_change": None if keras_iou is None else found["mean_iou"] - keras_iou,
             "iou": found["iou"],
+            "verdict": None,
         }
 
 

@@ -58,13 +58,13 @@ class ExportError(ValueError):
         super().__init__(f"{report}\nNothing was written to {report.folder}.")
 
 
-def notes(source, operators, data, lowres, quantized, loose):
+def notes(source, operators, data, lowres, quantized, loose, own=None):
     """What a user should know, in sentences.
 
-    `loose`: of each TFLite file, see `targets.loose_comparisons`; the other arguments are parts of
-    the manifest.
+    `loose`: of each TFLite file, see `targets.loose_comparisons`; `own`: `parity.own_rounding`, if
+    it was needed; the other arguments are parts of the manifest.
     """
-    found = []
+    found = [] if own is None else [said_of_rounding(own)]
     for name, entry in quantized.get("files", {}).items():
         found += _said_of(name, entry)
         if name == "model_int8.tflite" and entry["float_layers"] and "model_uint8.tflite" in loose:
@@ -106,6 +106,18 @@ def notes(source, operators, data, lowres, quantized, loose):
         if foreign:
             found.append(f"{name}: {', '.join(foreign)} run on the CPU, not on a phone's GPU.")
     return tuple(found)
+
+
+def said_of_rounding(own):
+    """A sentence on `parity.own_rounding`."""
+    logits = own["difference"]
+    moved = "" if logits is None else f"its logits by up to {logits:.1e} of their deviation and "
+    return (
+        f"rounding the pixels to the next float32 number moves {moved}{1 - own['agreement']:.3%} "
+        "of the labels of the Keras network itself, more than a default bound allows, so that the "
+        "float32 files are held to four times what it does. Unpooling is the cause, or weights "
+        "that are not trained."
+    )
 
 
 def _said_of(name, entry):

@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_seg import utils
 from keras_seg.cli import main
-from keras_seg.export import Bounds, ExportError, export
+from keras_seg.export import Bounds, ExportError, check, export
 from keras_seg.export import tflite as tflite_file
 
 SIZE = (16, 24)
@@ -80,7 +80,7 @@ def test_figures_of_a_wrong_file(ramp, tmp_path, monkeypatch):
     assert f"the largest difference of a logit is {1 / spread:.1e}, at most 0.001" in text
     assert "labels away from ties are equal, at least 99.900% are wanted (agreement)" in text
     assert text.count("FAIL: model.tflite") == 4  # the mean difference and the mean IoU too
-    assert "to do: Rounding alone" in text and "Nothing was written to" in text
+    assert "to do: Rounding explains" in text and "Nothing was written to" in text
     assert not caught.value.report.ok and caught.value.report.rows[1]["verdict"] == "FAIL"
     assert not (tmp_path / "default").exists()
 
@@ -100,6 +100,43 @@ def test_each_bound_bites_alone(ramp, tmp_path, monkeypatch, name):
     del others[name]
     with pytest.raises(ExportError, match=rf"\({name}\)"):
         run(linear((-1, 1), (100, -100)), tmp_path / "files", ramp, bounds=Bounds(**others))
+
+
+def waves(weight):
+    """Logits sin(weight * pixel) and 0: for a great weight, one rounding of a pixel moves them."""
+    net = linear((weight, 0))
+    return keras.Model(net.input, keras.ops.sin(net.output), name="waves")
+
+
+def test_default_bounds_give_way_to_what_rounding_does_to_the_network(ramp, tmp_path, monkeypatch):
+    """One float32 step at pixel 255 is 1.5e-5, 0.015 in the sine; so much of the file is no fault,
+    and 0.26 is."""
+    folder, images = tmp_path / "files", ramp[0].astype("float32")
+    net = waves(1000.0)
+    net.save(tmp_path / "waves.keras")
+    write_instead(monkeypatch, waves(1000.00006))
+    report = run(net, folder, ramp, labels=None)
+    own = report.manifest["parity"]["rounding"]
+    assert own["difference"] == pytest.approx(np.spacing(np.float32(255)) * 1000 / 0.5, rel=0.2)
+    assert 1e-3 < report.rows[1]["difference"] < 4 * own["difference"]
+    assert report.ok and report.rows[1]["verdict"] == "ok"
+    assert "note: rounding the pixels to the next float32 number moves its logits" in str(report)
+    found = check(folder / "model.tflite", against=tmp_path / "waves.keras", images=images)
+    assert found.ok and "note: rounding the pixels" in str(found)
+
+    with pytest.raises(ExportError, match="at most 0.002 is allowed"):  # what is given holds
+        run(net, tmp_path / "given", ramp, labels=None, bounds=Bounds(difference=2e-3))
+    monkeypatch.undo()
+    write_instead(monkeypatch, waves(1000.001))
+    with pytest.raises(ExportError, match=r"the largest difference of a logit is [45]\.\de-01"):
+        run(net, tmp_path / "wrong", ramp, labels=None)
+
+
+def test_bounds_do_not_give_way_for_other_networks(ramp, tmp_path, monkeypatch):
+    write_instead(monkeypatch, linear((-1, 1), (101, -101)))
+    with pytest.raises(ExportError, match="at most 0.001 is allowed") as caught:
+        run(linear((-1, 1), (100, -100)), tmp_path / "files", ramp)
+    assert caught.value.report.manifest["parity"]["rounding"] is None
 
 
 def test_not_a_number_passes_no_bound(ramp, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 from test_contract import ROWS, shake
 
-from keras_seg.export import export
+from keras_seg.export import export, onnx_dynamic, parity
 from keras_seg.export import onnx as onnx_file
 from keras_seg.export.graph import StaticGraph
 from keras_seg.inference import Predictor, load_runner
@@ -132,6 +132,28 @@ def test_networks_that_cannot_be_open_say_why(tmp_path):
     with pytest.raises(ValueError, match="'fixed' cannot be an ONNX file with dynamic=.'size',.: "):
         export(fixed, tmp_path / "out", size=SIZE, dynamic="size", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("difference", "right"), [(0.002, True), (0.01, False)])
+def test_other_sizes_may_differ_by_what_rounding_does_to_the_network(
+    exported, model, difference, right
+):
+    """A reference that moves by 0.001 deviations when pixels are rounded."""
+    graph = StaticGraph(model, SIZE, 3, "logits", confidence=True)
+    run = parity.run_all(graph, model)
+
+    def reference(images):
+        found = run(images)
+        rounded = 0.001 * (images != images.round()).any()
+        shift = (difference + rounded) * found["logits"].std()
+        return {**found, "logits": found["logits"] + shift}
+
+    if right:
+        shapes = onnx_dynamic.check(exported.files[0], graph, ("size",), reference)
+        assert [shape["difference"] for shape in shapes] == pytest.approx([difference] * 2, rel=0.1)
+    else:
+        with pytest.raises(ValueError, match="is not what the Keras model gives"):
+            onnx_dynamic.check(exported.files[0], graph, ("size",), reference)
 
 
 @keras.saving.register_keras_serializable("tests")
