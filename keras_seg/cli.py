@@ -352,7 +352,7 @@ def _add_export(sub, formats=FORMATS):
             "--fallback",
             type=int,
             metavar="N",
-            help="of int8 and qdq, at most N groups of layers stay in float where int8 alone loses "
+            help="of int8 and qdq, at most N layers stay in float where int8 alone loses "
             "too much (8 where the images have labels, else 0)",
         )
     sub.add_argument(

@@ -7,9 +7,9 @@ Where int8 costs more than the bound, some layers stay in float. Which ones is m
 2. If none does: one picture runs through the float file and the quantised one. The noise of a
    tensor is the mean square of the difference over the variance, channel by channel; less the noise
    of what the tensor is computed from, it is what its operator and the rounding behind it add. The
-   tensor with most added noise is left in float, what makes it and all that read it. With these in
-   float the loss and the noise are measured again, and the next tensor chosen, until the bound
-   holds.
+   layer with the tensor of most added noise is left in float, all its operators and what reads
+   their tensors. With these in float the loss and the noise are measured again, and the next layer
+   chosen, until the bound holds.
 3. Each choice is put back in turn, and stays in int8 if the loss remains within the bound. What the
    others cost is how much greater the loss is with them in int8.
 """
@@ -134,7 +134,7 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
         calibration: `Pictures`.
         loss: `Loss`.
         bound: the greatest loss wanted.
-        most: how many groups of neighbouring operators may stay in float.
+        most: how many layers may stay in float.
 
     Returns:
         dict for the manifest: measure, bound, loss (of the file as it is now), loss_int8 (with
@@ -217,12 +217,12 @@ def _one_stretch(groups, measured, bound):
 
 
 class _Group(NamedTuple):
-    """An operator, all that read what it returns, and what is said of them."""
+    """The operators of a layer, all that read what they return, and what is said of them."""
 
-    layer: str  # that the operator comes from
+    layer: str  # that the operators come from
     operators: tuple  # theirs, as the format calls them
     names: frozenset  # by which the quantiser knows them
-    noise: float  # that the operator and the rounding behind it add
+    noise: float  # the most that one of them and the rounding behind it add
 
 
 class _TFLite:
@@ -308,7 +308,7 @@ class _Node(NamedTuple):
 
 
 def _groups(nodes, exact, rounded, layers, axis):
-    """`_Group` of every `_Node` whose output is in both files; exact, rounded: {tensor: value}.
+    """`_Group` of every layer whose outputs are in both files; exact, rounded: {tensor: value}.
 
     axis: that of the channels.
     """
@@ -339,18 +339,44 @@ def _groups(nodes, exact, rounded, layers, axis):
         operators = tuple(name for member in members for name in member.operators)
         added = noise[node.output] - before
         found.append(_Group(layer or node.names[0], operators, names, added))
-    return found
+    return _by_layer(found)
+
+
+def _by_layer(groups):
+    """One group for each layer, at the place of its first operator.
+
+    What a normalisation computes in several steps is of use in float as a whole only.
+    """
+    found = {}
+    for group in groups:
+        first = found.get(group.layer)
+        if first is None:
+            found[group.layer] = group
+        else:
+            found[group.layer] = _Group(
+                group.layer,
+                tuple(dict.fromkeys(first.operators + group.operators)),
+                first.names | group.names,
+                max(first.noise, group.noise),
+            )
+    return list(found.values())
 
 
 def _noise(value, exact, axis):
     """Mean square of the difference over the variance, at most 1, on average over the channels.
 
-    Over all values at once, the channels with large values would hide what the others lose.
+    Over all values at once, the channels with large values would hide what the others lose. A
+    channel of one value everywhere, as behind a global pooling, has no variance: it loses what the
+    difference is of that value.
     """
     axis = axis if value.ndim > 1 else 0
     rest = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
-    square = ((value - exact) ** 2).mean(rest)
-    return float(np.minimum(square / np.maximum(exact.var(rest), 1e-30), 1).mean())
+    square, variance, energy = (
+        (values**2).mean(rest)
+        for values in (value - exact, exact - exact.mean(rest, keepdims=True), exact)
+    )
+    of = np.where(variance > 1e-9 * energy, variance, energy)
+    return float(np.minimum(square / np.maximum(of, 1e-30), 1).mean())
 
 
 def _rounds(node):

@@ -13,13 +13,14 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_seg.export import export, tflite
+from keras_seg.export import export, quantize, tflite
 from keras_seg.export.equalize import equalise, folded
 from keras_seg.export.graph import StaticGraph
 from keras_seg.export.pictures import Pictures
 from keras_seg.inference import Predictor, load_runner
 from keras_seg.layers import (
     GroupedConv2D,
+    LocalContrastNormalization,
     PadLike,
     Resize,
     conv_bn_relu,
@@ -449,3 +450,45 @@ def test_without_labels_fallback_is_on_request_and_goes_by_the_labels_that_chang
     assert entry["loss"] < entry["loss_int8"]
     assert len(entry["float_layers"]) <= 2
     assert report.rows[-1]["clear_agreement"] == pytest.approx(1 - entry["loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name,quantize", [("model_int8.tflite", "int8"), ("model_int8.onnx", "qdq")]
+)
+def test_a_layer_of_many_steps_stays_in_float_as_a_whole(tmp_path, name, quantize):
+    """Local contrast, of one grey level but for a corner, whose squares alone int8 can hold."""
+    image = keras.Input((*SIZE, 1), name="image")
+    x = LocalContrastNormalization(name="contrast")(image)
+    both = layers.Conv2D(2, 1, activation="relu", name="both")
+    last = layers.Conv2D(2, 1, name="last")
+    model = keras.Model(image, last(both(x)), name="brighter")
+    both.set_weights([np.array([[[[1.0, -1.0]]]]), np.zeros(2)])
+    last.set_weights([np.eye(2)[None, None], np.zeros(2)])
+    amplitude = np.ones((*SIZE, 1))
+    amplitude[:12, :12] = 100
+    noise = np.random.default_rng(0).uniform(-1, 1, (4, *SIZE, 1))
+    images = np.rint(128 + amplitude * noise).astype("uint8")
+
+    report = exported(
+        model,
+        tmp_path / "files",
+        formats=("tflite", "onnx"),
+        quantize=quantize,
+        calibration=images,
+        images=images,
+        labels=None,
+        fallback=1,
+    )
+    entry = report.manifest["quantization"]["files"][name]
+    assert entry["loss_int8"] > 0.05
+    assert [layer["layer"] for layer in entry["float_layers"]] == ["contrast"]
+    assert entry["loss"] < entry["loss_int8"] / 3  # the rest: logits that are 0 in 8 bits
+
+
+def test_noise_of_channels_of_one_value_is_relative_to_it():
+    """As of a global pooling: 0.1 of 2 and of 4, and a channel that varies by 1 around 8."""
+    exact = np.array([2.0, 4.0]).reshape(1, 1, 1, 2)
+    assert quantize._noise(exact + 0.1, exact, -1) == pytest.approx((0.05**2 + 0.025**2) / 2)
+    varying = np.array([7.0, 9.0]).reshape(1, 2, 1, 1)
+    assert quantize._noise(varying + 0.1, varying, -1) == pytest.approx(0.01)
+    assert quantize._noise(np.zeros((1, 2, 2, 3)), np.zeros((1, 2, 2, 3)), -1) == 0
