@@ -89,10 +89,10 @@ def export(
             used.
         fallback: whether layers of "int8" and "qdq" may stay in float where int8 alone costs more
             than `bounds.mean_iou_loss`, those that were measured to cost most: True, or how many
-            at most (True: 8). Judged on at most 16 of `images` by
-            mean IoU, without labels by the share of labels away from ties that change. Default:
-            where `images` have labels. The report and `manifest.json` (`quantization`) say which
-            layers stay in float and what each costs in int8.
+            at most (True: 8). Judged on at most 16 of `images` by mean IoU, without labels by the
+            share of labels away from ties that change. Default: where `images` have labels. The
+            report and `manifest.json` (`quantization`) say which layers stay in float and what each
+            costs in int8.
         images: images to compare on, given likewise; all of them are used. Default: 16 of
             `calibration`, or made-up pictures of shapes.
         labels: integer maps (H, W), one for each of `images`, for the mean IoU of every file. A
