@@ -221,7 +221,7 @@ def exported(model, folder, size, images, formats, quantize):
             "agreement": row["agreement"],
             "clear_agreement": row["clear_agreement"],
             "verdict": row["verdict"],
-            "rounding": own and own["difference"],
+            "rounding": own["difference"] if own and row["precision"] == "float32" else None,
             "operators": report.manifest["operators"].get(name),
         }
         with utils.silence():
@@ -389,7 +389,7 @@ def parity_cell(row, name, notes):
             notes.append(error)
         return f"fails ({notes.index(error) + 1})"
     differs = "**differs:** " if file["verdict"] == "FAIL" else ""
-    if file["precision"] == "float32" and file.get("rounding"):
+    if file.get("rounding"):
         note = (
             "rounding the pixels to the next float32 number moves the logits of the Keras network "
             f"itself by {file['rounding']:.0e}"

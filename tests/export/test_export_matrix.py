@@ -25,19 +25,27 @@ def test_what_failed_is_in_the_table_with_its_reason(script):
     fine |= {"operators": {"CONV_2D": 3}, "targets": {"cpu": None, "gpu-delegate": "TILE (why)"}}
     wrong = {**fine, "difference": 0.5, "agreement": 0.999999, "verdict": "FAIL", "targets": {}}
     shape = {"size": [32, 48], "macs": 2_500_000_000}
+    moved = {**fine, "difference": 0.08, "rounding": 0.3, "targets": {}}
     rows = {
         "A-filters=2": {**shape, "files": {"model.tflite": fine, "model.onnx": wrong}},
         "B": {**shape, "files": {"model.tflite": fine, "onnx": {"error": "no operator"}}},
+        "D": {**shape, "files": {"model.tflite": moved, "model.onnx": moved}},
         "C": {"error": "stopped: needs more than 16 GB"},
     }
     lines = script["tables"](rows).splitlines()
     a = "A <sub>filters=2</sub>"
     assert f"| {a} | 32 x 48 | 2e-06, 100 % | **differs:** 5e-01, 99.99 % |" in lines
     assert "| B | 32 x 48 | 2e-06, 100 % | fails (1) |" in lines
-    assert "| C |  | fails (2) | fails (2) |" in lines
+    assert "| D | 32 x 48 | (2) 8e-02, 100 % | (2) 8e-02, 100 % |" in lines
+    assert "| C |  | fails (3) | fails (3) |" in lines
     assert f"| {a} | 2.5 | 3 / 3 | 2 | 2 |" in lines
     assert "| `gpu-delegate` | TILE | why | A, B |" in lines
-    assert lines[-2:] == ["1. no operator", "2. stopped: needs more than 16 GB"]
+    assert lines[-3:-1] == [
+        "1. no operator",
+        "2. rounding the pixels to the next float32 number moves the logits of the Keras network "
+        "itself by 3e-01",
+    ]
+    assert lines[-1] == "3. stopped: needs more than 16 GB"
 
 
 def test_reasons_of_a_target_are_told_once_and_without_layers(script):
