@@ -15,7 +15,7 @@ import tensorflow as tf
 from unknown_sizes import in_graph
 
 import keras_seg
-from keras_seg import data, losses, metrics, models
+from keras_seg import data, losses, metrics, models, training
 
 CLASSES = 3
 
@@ -276,7 +276,8 @@ def test_fit_lowers_the_loss(row):
 
 @pytest.fixture(scope="module")
 def saved_models(tmp_path_factory):
-    """Every row, compiled with a loss and a metric, as a `.keras` file beside input and logits.
+    """Every row, compiled with loss, metric and optimizer of ours, as a `.keras` file beside input
+    and logits.
 
     {"all": files, "kinds": a few of them that together hold every layer of ours}
     """
@@ -291,7 +292,8 @@ def saved_models(tmp_path_factory):
         scores = [metrics.MeanIoU(CLASSES)]
         if isinstance(model.output, dict):
             scores = {"logits": scores}
-        model.compile("sgd", loss=loss, metrics=scores)
+        optimizer = training.SGD(training.Poly(0.01, 10), momentum=0.9, l2=1e-4)
+        model.compile(optimizer, loss=loss, metrics=scores)
         file = folder / f"{index:02d}.keras"
         model.save(file)
         np.savez(file.with_suffix(".npz"), x=x, y=logits_of(model(x)))
@@ -336,7 +338,7 @@ for file in map(pathlib.Path, sys.argv[1:]):
 def test_files_open_in_a_fresh_process_on_either_backend(saved_models, backend, which):
     """The same logits from the file alone, also where the backend is another one.
 
-    `import keras_seg.models` is all it takes to open a file that was compiled with our losses.
+    `import keras_seg.models` is all it takes to open a file that was compiled with what is ours.
     """
     import os
 

@@ -6,10 +6,11 @@ imported, `keras.saving.load_model` opens every file of such a model, also a com
 
 import inspect
 
-# Losses and metrics are not used here. Keras finds what a file was compiled with by its registered
-# name, and registered is what has been imported.
+# Losses, metrics and optimizers are not used here. Keras finds what a file was compiled with by its
+# registered name, and registered is what has been imported.
 import keras_seg.losses
-import keras_seg.metrics  # noqa: F401
+import keras_seg.metrics
+import keras_seg.training  # noqa: F401
 from keras_seg.layers import inference_model
 from keras_seg.models import catalog
 from keras_seg.models.crf_rnn import CRFRNN
