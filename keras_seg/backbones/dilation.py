@@ -10,6 +10,7 @@ runs. That makes the transformation exact at every size.
 import math
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -65,12 +66,12 @@ class _OnGrid(layers.Layer):
         padding = self.padding if self.padding == "same" else self.padding[axis]
         return axis_padding(size, self.kernel_size[axis], self.strides, self.dilation, padding)
 
-    def _pad(self, x, value=0.0):
+    def _pad(self, x):
         _, height, width, _ = ops.shape(x)
         top, bottom, _ = self._axis(height, 0)
         left, right, _ = self._axis(width, 1)
         width = ((0, 0), (top, bottom), (left, right), (0, 0))
-        return ops.pad(x, width, constant_values=value)
+        return ops.pad(x, width)
 
     def _windows(self, x, reduce):
         """Reduce the windows of a padded map, rows and then columns, with stride 1."""
@@ -131,10 +132,26 @@ class DilatedMaxPooling2D(_OnGrid):
     """
 
     def call(self, x):
-        lowest = 0.0
-        if self.padding == "same":
-            lowest = -65504.0 if self.compute_dtype == "float16" else -3.0e38
-        return self._windows(self._pad(x, lowest), ops.maximum)
+        padded = self._repeat_edges(x) if self.padding == "same" else self._pad(x)
+        return self._windows(padded, ops.maximum)
+
+    def _repeat_edges(self, x):
+        """x with the cells around it that `_pad` adds, each the nearest that windows with it hold.
+
+        So the maximum is that of the cells inside. A very low number would do as well, but for the
+        range of an 8-bit map, and LiteRT pads in 16 bits with zeros only.
+        """
+        for axis in (1, 2):
+            size = ops.shape(x)[axis]
+            before, after, _ = self._axis(size, axis - 1)
+            arrays = np if isinstance(size, int) else ops
+            place = arrays.arange(-before, size + after)
+            last = size - 1 - (size - 1 - place) % self.dilation
+            index = arrays.where(
+                place < 0, place % self.dilation, arrays.where(place < size, place, last)
+            )
+            x = ops.take(x, arrays.clip(index, 0, size - 1), axis=axis)
+        return x
 
 
 @keras.saving.register_keras_serializable("keras_seg")
