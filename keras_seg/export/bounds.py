@@ -25,8 +25,8 @@ class Bounds:
         tie: a pixel is away from ties if the Keras model's two largest logits differ by more than
             this many standard deviations of the picture's logits.
 
-    Where rounding the pixels alone moves the Keras network's logits beyond the first three, as
-    unpooling does, no file can hold them, and `judge_all` widens their defaults.
+    Rounding the pixels alone can move the Keras network's logits that far, as unpooling does, and
+    no file could hold the first three: `judge_all` widens their defaults.
 
     Raises:
         ValueError: for a value that is no such number.
@@ -116,17 +116,17 @@ class Bounds:
             )
 
     def widened(self, own):
-        """These bounds, but four times what rounding does to the network where that breaks them.
+        """These bounds, but four times what rounding does to the network where that is more.
 
         Only default values give way. own: what `parity.own_rounding` returned.
         """
         found = {}
         for name in ("difference", "mean_difference"):
-            if own[name] is not None and own[name] > getattr(DEFAULT_BOUNDS, name):
-                found[name] = TIMES_ROUNDING * own[name]
-        kept = own["clear_agreement"]
-        if kept is not None and kept < DEFAULT_BOUNDS.agreement:
-            found["agreement"] = max(0, 1 - TIMES_ROUNDING * (1 - kept))
+            if own[name] is not None:
+                found[name] = max(getattr(DEFAULT_BOUNDS, name), TIMES_ROUNDING * own[name])
+        if own["clear_agreement"] is not None:
+            least = max(0, 1 - TIMES_ROUNDING * (1 - own["clear_agreement"]))
+            found["agreement"] = min(DEFAULT_BOUNDS.agreement, least)
         default = {n: v for n, v in found.items() if getattr(self, n) == getattr(DEFAULT_BOUNDS, n)}
         return dataclasses.replace(self, **default)
 
@@ -165,9 +165,9 @@ def advice(precision):
     """What to do about a file of this precision that breaks a bound."""
     if precision == "float32":
         return (
-            "Rounding explains a quarter of the default bounds at most, so the file computes "
-            "something else than the Keras network. Compare on images that it was trained for, "
-            "and report it if they show the same; bounds that you gave may also be too narrow."
+            "Rounding alone does not explain it, unless a bound that you gave is narrower than "
+            "rounding: the file computes something else than the Keras network. Compare on images "
+            "that it was trained for, and report it if they show the same."
         )
     if precision == "float16":
         return "Leave 'float16' out of the quantised files, or give wider bounds."

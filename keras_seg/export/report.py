@@ -114,9 +114,9 @@ def said_of_rounding(own):
     moved = "" if logits is None else f"its logits by up to {logits:.1e} of their deviation and "
     return (
         f"rounding the pixels to the next float32 number moves {moved}{1 - own['agreement']:.3%} "
-        "of the labels of the Keras network itself, more than a default bound allows, so that the "
-        "float32 files are held to four times what it does. Unpooling is the cause, or weights "
-        "that are not trained."
+        "of the labels of the Keras network itself; float32 files are held to four times that "
+        "where it is more than a default bound. Unpooling is the cause, or weights that are not "
+        "trained."
     )
 
 
