@@ -1,7 +1,6 @@
 """TFLite (LiteRT): for Android, iOS and microcontrollers, in float32 and in fewer bits."""
 
 import collections
-import copy
 import re
 
 import numpy as np
@@ -10,7 +9,7 @@ from keras_seg.export import tflite_forms
 from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
-from keras_seg.export.tflite_rewrite import rewritten, squares_as_products
+from keras_seg.export.tflite_rewrite import frozen, squares_as_products
 from keras_seg.export.tflite_split import split_long_sums
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
@@ -40,7 +39,7 @@ def write(graph, path, precision="float32", calibration=None):
 
 
 def changes_for(precision):
-    """What is done to the graph of a file of this precision, see `tflite_rewrite.rewritten`."""
+    """What is done to the graph of a file of this precision, a `tflite_rewrite.Editor`."""
     if precision in ("float32", "float16"):  # sums of rounded parts would cost int8 accuracy
         return split_long_sums, tflite_forms.phases
     if precision == "dynamic":
@@ -54,16 +53,12 @@ def converter_of(graph, precision="float32", calibration=None, changes=None):
     """TensorFlow's converter, set up for `write`; `changes`, if not those of the precision."""
     import tensorflow as tf
 
-    if precision == "uint8" and graph.outputs[0] == "labels":
-        graph = _small_labels(graph)
+    small = precision == "uint8" and graph.outputs[0] == "labels"
+    small = small and graph.network.output.shape[-1] <= 256
+    editor = frozen(graph, _small_labels if small else None)
     for change in changes_for(precision) if changes is None else changes:
-        graph = rewritten(graph, change)
-    # The second argument keeps the variables alive. Given a tf.function there, the converter makes
-    # them constants first: dilated convolutions and batch normalisation then fold into plain
-    # convolutions, and int8 can be calibrated. Given the model, it would save a SavedModel and read
-    # it back, and every weight would stay a variable.
-    traced = ([graph.concrete], graph.function)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(*traced)
+        editor.apply(change)
+    converter = _converter(graph, *editor.whole())
     builtins = tf.lite.OpsSet.TFLITE_BUILTINS
     converter.target_spec.supported_ops = [builtins]
     if precision != "float32":
@@ -87,22 +82,26 @@ def converter_of(graph, precision="float32", calibration=None, changes=None):
     return converter
 
 
-def _small_labels(graph):
-    """A graph like `graph` with labels in uint8, where the classes' numbers fit."""
+def _small_labels(found):
     import tensorflow as tf
 
-    if graph.network.output.shape[-1] > 256:
-        return graph
+    return {**found, "labels": tf.cast(found["labels"], tf.uint8)}
 
-    def call(image):
-        found = graph.function(image)
-        return {**found, "labels": tf.cast(found["labels"], tf.uint8)}
 
-    signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
-    found = copy.copy(graph)
-    found.function = tf.function(call, input_signature=signature, autograph=False)
-    found.concrete = found.function.get_concrete_function()
-    return found
+def _converter(graph, definition, image, outputs):
+    """A `tf.lite.TFLiteConverter` of a GraphDef of constants, made from a `StaticGraph`."""
+    import tensorflow as tf
+
+    class Converter(tf.lite.TFLiteConverter):
+        """Without what makes the variables of a function constants."""
+
+        def _freeze_concrete_function(self):
+            return definition, [image], outputs, None
+
+    converter = Converter([graph.concrete], graph.function)
+    # TensorFlow's version and a hash: the manifest has both, and it takes two copies of the file.
+    converter.exclude_conversion_metadata = True
+    return converter
 
 
 def _convert(graph, precision, calibration):

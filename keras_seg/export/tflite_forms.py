@@ -273,7 +273,7 @@ def _strided(editor, node):
 def _preprocessing(editor, node):
     """A 1x1 convolution that only scales and shifts the channels of the image, on rows of them."""
     kernel, source = editor.constant(node.input[1]), editor.node(node.input[0])
-    if source.op != "Placeholder" or kernel is None or not _is_plain(editor, node):
+    if not editor.is_image(source) or kernel is None or not _is_plain(editor, node):
         return False
     _, height, width, channels = editor.shape(source.name)
     matrix = kernel[0, 0]

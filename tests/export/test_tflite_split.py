@@ -1,6 +1,9 @@
 """Convolutions over very many channels become sums, which LiteRT computes several times as fast."""
 
 import collections
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -86,3 +89,35 @@ def test_an_l2_normalisation_stays_one_in_16_bits(tmp_path):
     operators, error = converted(model, tmp_path / "model.tflite", "int16x8")
     assert "L2_NORMALIZATION" in operators
     assert error < 0.03
+
+
+CONVERTING = """
+import pathlib, re, sys
+import keras
+from keras_seg.export import tflite
+from keras_seg.export.graph import StaticGraph
+
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status)[1])
+
+image = keras.Input((16, 16, 256))
+x = keras.layers.Conv2D(2048, 7, padding="same", activation="relu", name="long")(image)
+model = keras.Model(image, keras.layers.Conv2D(2, 1, name="logits")(x))
+size = 4 * model.count_params()
+graph = StaticGraph(model, (16, 16), 256, "logits")
+tiny = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(2, 1)])
+tflite.write(StaticGraph(tiny, (16, 16), 3, "logits"), pathlib.Path(sys.argv[1], "tiny.tflite"))
+before = peak()
+tflite.write(graph, pathlib.Path(sys.argv[1], "large.tflite"))
+print((peak() - before) / size)
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_of_a_conversion(tmp_path):
+    """103 MB of weights; with variables that TensorFlow makes constants it was 52 times that."""
+    command = [sys.executable, "-c", CONVERTING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 1 < float(done.stdout) < 15
