@@ -10,13 +10,13 @@ convolution for the same reason.
 Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.1. ReLU and its
 like commute with positive factors, so that the channels of a tensor can be divided by factors that
 the next kernels take up. Kernels have a step for each of their output channels in today's files,
-but a tensor of activations has one for all channels; so the factors here balance the measured range
-of the activations, and not that of the kernel before, against the next kernels: the square root of
-one over the other (Xiao et al., "SmoothQuant", ICML 2023, equation 4, with alpha 0.5).
+but a tensor of activations has one for all channels; so here each channel of activations is divided
+by its measured range, and the kernels take up anything. (Xiao et al., "SmoothQuant", ICML 2023,
+equation 4, with alpha 1. Where the kernels have a say too, alpha 0.5, their factors depend on which
+branch of a concatenation comes first; docs/quantization.md has figures.)
 
-What is concatenated has one step for all of it, and so has each column of the kernel that reads
-it. So where a part cannot be divided (it comes out of a sum, say), the factors of the others are
-taken relative to those that it would have had.
+What is concatenated has one step for all of it. So where a part cannot be divided (it comes out of
+a sum, say), the others are brought to its range.
 """
 
 import keras
@@ -47,8 +47,11 @@ _HOMOGENEOUS = (
 )
 _POINTWISE = (layers.Activation, layers.Dropout, layers.Identity, layers.LeakyReLU, layers.ReLU)
 _ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
-# Beyond this factor the smaller of two channels carries nothing, and float32 would lose digits.
-_LARGEST_FACTOR = 1e4
+# Beyond this factor the smaller of two channels carries next to nothing. With 1e4 the kernel before
+# a ReLU that hardly ever lets a value through had a step that LiteRT refuses.
+_LARGEST_FACTOR = 1e3
+# Of a channel's values on all images. The largest of fewer says little of other images'.
+_FEWEST_VALUES = 256
 # What the values that are compared in 8 bits reach; between 1 and 255, far from both.
 _COMPARED = 32.0
 
@@ -134,19 +137,20 @@ def equalise(model, images):
     if not pairs:
         return 0
     groups = graph.concatenated({id(layer) for layer, _, _ in pairs})
-    kept = [other for _, others in groups for other in others]
-    tensors = [tensor for _, tensor, _ in pairs] + [tensor for tensor, _ in kept]
-    ranges = _ranges(model, tensors, images)
-    relative = _relative_factors(pairs, groups, ranges)
-    # One after the other: a kernel that has taken up the factors of one layer has other ranges for
-    # the next, which serves FC-DenseNet better than factors of the kernels as they were.
-    for (layer, _, next_layers), measured in zip(pairs, ranges[: len(pairs)], strict=True):
-        factors = relative.get(id(layer))
-        if factors is None:
-            factors = _factors(measured, next_layers)
-        layer.set_weights(_scaled(layer, 1 / factors, None))
+    kept = [tensor for _, others in groups for tensor in others]
+    tensors = [tensor for _, tensor, _ in pairs] + kept
+    every = [_factors(measured) for measured in _ranges(model, tensors, images)]
+    factors = {id(layer): found for (layer, _, _), found in zip(pairs, every, strict=False)}
+    of_kept = iter(every[len(pairs) :])
+    for members, others in groups:
+        if others:
+            ranges = np.concatenate([next(of_kept) for _ in others])
+            middle = np.exp(np.log(ranges).mean())
+            factors |= {member: factors[member] / middle for member in members}
+    for layer, _, next_layers in pairs:
+        layer.set_weights(_scaled(layer, 1 / factors[id(layer)], None))
         for taker, first in next_layers:
-            _take_up(taker, first, factors)
+            _take_up(taker, first, factors[id(layer)])
     return len(pairs)
 
 
@@ -254,18 +258,18 @@ class _Graph:
             divided: ids of the convolutions whose output is divided.
 
         Returns:
-            [({id of a convolution}, [(tensor, its `takers`)])]: the divided ones that stand in one
-            concatenation, or in several that share one of them, and what is not divided there.
+            [({id of a convolution}, [tensor])]: the divided ones that stand in one concatenation,
+            or in several that share one of them, and what is not divided there.
         """
         groups = []
         for node in self.nodes:
             takers = self.takers(node.outputs[0]) if _joins_channels(node.operation) else None
             members, others = set(), []
-            for maker, tensor, first in self._parts(node.outputs[0]) if takers else ():
+            for maker, tensor in self._parts(node.outputs[0]) if takers else ():
                 if id(maker) in divided:
                     members.add(id(maker))
                 else:
-                    others.append((tensor, [(layer, start + first) for layer, start in takers]))
+                    others.append(tensor)
             if members:
                 for group in [group for group in groups if group[0] & members]:
                     groups.remove(group)
@@ -273,21 +277,17 @@ class _Graph:
                 groups.append((members, others))
         return groups
 
-    def _parts(self, tensor, first=0):
-        """[(layer that made it or None, tensor, index of its first channel)] of what a tensor was
-        concatenated of, looked at through layers of `_HOMOGENEOUS`."""
+    def _parts(self, tensor):
+        """[(layer that made it or None, tensor)] of what a tensor was concatenated of, looked at
+        through layers of `_HOMOGENEOUS`."""
         node = self.maker(tensor)
         layer = None if node is None else node.operation
         if layer is not None and _joins_channels(layer):
-            found = []
-            for given in node.input_tensors:
-                found += self._parts(given, first)
-                first += given.shape[-1]
-            return found
+            return [part for given in node.input_tensors for part in self._parts(given)]
         if isinstance(layer, _HOMOGENEOUS) or _is_relu(layer):
-            found = self._parts(node.input_tensors[0], first)
-            return found if len(found) > 1 else [(found[0][0], tensor, first)]
-        return [(layer, tensor, first)]
+            found = self._parts(node.input_tensors[0])
+            return found if len(found) > 1 else [(found[0][0], tensor)]
+        return [(layer, tensor)]
 
 
 def _type(layer):
@@ -383,63 +383,22 @@ def _by_input(kernel, groups, back=False):
     return kernel.transpose(0, 1, 3, 2, 4).reshape(height, width, one * groups, -1).copy()
 
 
-def _factors(measured, next_layers):
-    """What to divide the channels by: sqrt(range of activation / range of the kernels).
-
-    A kernel's range is relative to the largest of the same output channel, which sets the step. A
-    depthwise kernel has a step for each channel and takes up anything.
-    """
-    ranges = []
-    for layer, first in next_layers:
-        found = _kernel_range(layer)
-        if found is not None:
-            ranges.append(found[first : first + len(measured)])
-    factors = np.sqrt(measured / np.maximum(np.max(ranges, axis=0), 1e-8)) if ranges else measured
-    alive = factors > 0
+def _factors(measured):
+    """What to divide channels by: their ranges, within bounds; of a channel of zeros the mean."""
+    alive = measured > 0
     if not alive.any():
-        return np.ones_like(factors)
-    middle = np.exp(np.log(factors[alive]).mean())
-    factors = np.where(alive, factors, middle)
+        return np.ones_like(measured)
+    middle = np.exp(np.log(measured[alive]).mean())
+    factors = np.where(alive, measured, middle)
     return np.clip(factors, middle / _LARGEST_FACTOR, middle * _LARGEST_FACTOR).astype("float32")
 
 
-def _relative_factors(pairs, groups, ranges):
-    """{id of a layer: its factors} of those in a concatenation with what cannot be divided.
-
-    They are divided by the geometric mean of the factors that the others would have.
-    """
-    own = {
-        id(layer): (measured, next_layers)
-        for (layer, _, next_layers), measured in zip(pairs, ranges[: len(pairs)], strict=True)
-    }
-    kept_ranges = iter(ranges[len(pairs) :])
-    found = {}
-    for members, others in groups:
-        of_others = [_factors(next(kept_ranges), takers) for _, takers in others]
-        if of_others:
-            middle = np.exp(np.log(np.concatenate(of_others)).mean())
-            found |= {member: _factors(*own[member]) / middle for member in members}
-    return found
-
-
-def _kernel_range(layer):
-    """The largest weight of each input channel relative to that of the output channel, or None."""
-    if isinstance(layer, layers.DepthwiseConv2D):
-        return None
-    kernel = np.abs(layer.get_weights()[0])
-    if isinstance(layer, layers.Conv2DTranspose):
-        kernel = kernel.swapaxes(2, 3)
-    kernel = kernel / np.maximum(kernel.max((0, 1, 2)), 1e-30)
-    if getattr(layer, "groups", 1) > 1:
-        kernel = _by_input(kernel, layer.groups)
-    return kernel.max((0, 1, 3))
-
-
 def _ranges(model, tensors, images):
-    """The largest magnitude of each channel of each tensor over the images."""
+    """The largest magnitude of each channel of each tensor over the images; of the whole tensor
+    where a channel has few values, as behind a global pooling."""
     largest = [keras.ops.max(keras.ops.abs(t), axis=(0, 1, 2)) for t in tensors]
     measure = keras.Model(model.inputs, largest)
-    found = None
+    found, count = None, 0
     for image in images:
         values = [
             keras.ops.convert_to_numpy(v)
@@ -448,4 +407,12 @@ def _ranges(model, tensors, images):
         found = (
             values if found is None else [np.maximum(*p) for p in zip(found, values, strict=True)]
         )
-    return found
+        count += 1
+    symbolic = keras.KerasTensor(image.shape, image.dtype)
+    shapes = [t.shape for t in keras.tree.flatten(keras.Model(model.inputs, tensors)(symbolic))]
+    return [
+        np.full_like(most, most.max())
+        if None not in shape and count * shape[1] * shape[2] < _FEWEST_VALUES
+        else most
+        for most, shape in zip(found, shapes, strict=True)
+    ]

@@ -26,8 +26,6 @@ from keras_seg.export.origin import name_operators
 
 OPSET = 17
 
-# Arrays of more values than this are weights: no size, no factor, no statistics of a layer.
-LARGE = 4096
 # Bytes of weights in a file: those of a ProtoBuf message, less what the graph takes.
 LARGEST = 2**31 - 2**24
 
@@ -249,7 +247,7 @@ def _without_weights(proto, network):
     used = {name for node in nodes for name in node.input} | set(network.outputs)
     weights, tensors = {}, []
     for name, array in network.values.items():
-        if name in used and array.size > LARGE:
+        if name in used and array.size > onnx_tidy.LARGE:
             weights[name] = array
         elif name in used:
             tensors.append(onnx.numpy_helper.from_array(array, name))

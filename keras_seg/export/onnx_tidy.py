@@ -12,6 +12,8 @@ import hashlib
 
 import numpy as np
 
+# Arrays of more values than this are weights: no size, no factor, no statistics of a layer.
+LARGE = 4096
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # of the channels
 _ELEMENTWISE = ("Add", "Div", "Mul", "Sub")
 # Operators that compute each value from those in the same place.
@@ -165,6 +167,7 @@ def tidy(network):
     argmax_over_first(network)
     resize_channels_last(network)
     share_constants(network)
+    fill_instead_of_keeping(network)
 
 
 def fold_constants(network):
@@ -712,3 +715,18 @@ def share_constants(network):
         if other != name:
             network.reconnect(name, other)
             del network.values[name]
+
+
+def fill_instead_of_keeping(network):
+    """Large constants of one value, such as the first planes of a recurrent network, are made when
+    the file is loaded. Not kernels, which the quantiser looks for."""
+    import onnx
+
+    for name, array in list(network.values.items()):
+        if array.size <= LARGE or name in network.outputs or (array != array.flat[0]).any():
+            continue
+        if network.all_readers(name, lambda node: node.op in _POINTWISE | {"Concat"}):
+            del network.values[name]
+            shape = network.constant(f"{name}/shape", np.array(array.shape, "int64"))
+            value = onnx.numpy_helper.from_array(array.reshape(-1)[:1])
+            network.add(Node("ConstantOfShape", [shape], [name], {"value": value}))

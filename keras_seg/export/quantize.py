@@ -40,7 +40,7 @@ CALIBRATED = ("int8", "int16x8", "uint8", "qdq")
 WITH_FALLBACK = ("int8", "qdq")
 # More calibration images change the measured ranges little and cost a run of the network each.
 MOST_CALIBRATION = 200
-_MEASURED = 16  # pictures for the ranges of single channels, and for the loss of a file
+_MEASURED = 16  # pictures for the loss of a file
 _MOST_GROUPS = 8
 _STRETCHES = 8
 
@@ -53,8 +53,8 @@ def prepared(graph, calibration):
     # Not of the whole model: behind `logits_lowres` there may be a convolution, for which their
     # channels would be divided by factors of their own.
     model = folded(graph.network)
-    count = equalise(model, calibration.spread(_MEASURED))
-    model = comparable(model, calibration.spread(_MEASURED))
+    count = equalise(model, calibration.spread(MOST_CALIBRATION))
+    model = comparable(model, calibration.spread(MOST_CALIBRATION))
     found = copy.copy(graph)
     found.__dict__.pop("runner", None)  # that of the other network, if it has run
     found.model, found.network = model, found.part(model)

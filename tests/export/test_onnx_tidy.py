@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_seg.export import onnx as onnx_file
 from keras_seg.export.graph import StaticGraph
@@ -174,3 +174,14 @@ def test_a_convolution_that_is_used_twice_is_stored_once(tmp_path):
     written(keras.Model(image, shared(shared(shared(image)))), tmp_path / "model.onnx")
     tensors = onnx.load(str(tmp_path / "model.onnx")).graph.initializer
     assert sum(np.prod(tensor.dims) for tensor in tensors) == 3 * 3 * 16 * 16 + 16
+
+
+def test_planes_of_one_value_are_not_in_the_file(tmp_path):
+    """The planes that Pinheiro's network starts with: 34 MB in a file of 0.7 MB."""
+    image = keras.Input((*SIZE, 3), name="image")
+    x = ops.concatenate([image, *[ops.zeros_like(image)] * 4], axis=-1)
+    x = ops.concatenate([layers.Conv2D(4, 3, padding="same")(x), ops.ones_like(x)], axis=-1)
+    model = keras.Model(image, layers.Conv2D(3, 1)(x))
+    nodes = written(model, tmp_path / "model.onnx")
+    assert count(nodes) == {"Conv": 2, "ConstantOfShape": 2, "Concat": 2, "Transpose": 2}
+    assert (tmp_path / "model.onnx").stat().st_size < 10_000
