@@ -386,6 +386,46 @@ def test_equalisation_keeps_a_layer_comparable_to_a_sum_beside_it(tmp_path):
         assert np.sqrt(np.mean(error**2)) < 0.025 * expected.std(), name
 
 
+def errors(net, folder, images, **options):
+    """{integer file: root mean square of its error, relative to the logits' deviation}."""
+    options |= {"quantize": ("int8", "qdq"), "formats": ("tflite", "onnx"), "labels": None}
+    exported(net, folder, images=images, **options)
+    expected = np.asarray(net(images.astype("float32")))
+    found = {}
+    for name in ("model_int8.tflite", "model_int8.onnx"):
+        error = load_runner(folder / name).run(images.astype("float32")) - expected
+        found[name] = np.sqrt(np.mean(error**2)) / expected.std()
+    return found
+
+
+def test_equalisation_treats_the_branches_of_a_concatenation_alike(tmp_path):
+    """As of an ASPP, whatever comes first."""
+    image = keras.Input((*SIZE, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    x = [layers.Conv2D(8, 3, padding="same", activation="relu")(x) for _ in range(5)]
+    x = layers.Conv2D(8, 1, activation="relu")(layers.Concatenate()(x))
+    net = random_weights(keras.Model(image, layers.Conv2D(3, 1)(x)))
+    assert max(errors(net, tmp_path / "out", IMAGES).values()) < 0.02
+
+
+def test_equalisation_leaves_room_where_a_channel_has_one_value_an_image(tmp_path):
+    """Behind a global pooling the images that ranges are measured on say little of others: here how
+    much less than 110 of each colour there is, and all colours together."""
+    image = keras.Input((*SIZE, 3), name="image")
+    pool = layers.GlobalAveragePooling2D(keepdims=True)(image)
+    pooled = layers.Conv2D(4, 1, activation="relu", name="pooled")
+    near = layers.Conv2D(3, 1, activation="relu", name="near")(image)
+    x = layers.Concatenate()([near, layers.UpSampling2D(SIZE)(pooled(pool))])
+    net = keras.Model(image, layers.Conv2D(6, 1, name="last")(x))
+    pooled.set_weights(
+        [np.hstack([-np.eye(3), np.ones((3, 1))])[None, None], np.array([110.0] * 3 + [0.0])]
+    )
+    net.get_layer("near").set_weights([np.eye(3)[None, None], np.zeros(3)])
+    net.get_layer("last").set_weights([np.eye(7)[None, None, :, :6], np.zeros(6)])
+    images = np.full_like(IMAGES[:3], COLOURS[:, None, None])
+    assert max(errors(net, tmp_path / "out", images).values()) < 0.03
+
+
 def test_equalisation_leaves_logits_before_an_enlargement_by_a_convolution(tmp_path):
     net = network()
     low = layers.Identity(name="logits_low")(net.output)
