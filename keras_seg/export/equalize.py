@@ -140,13 +140,15 @@ def equalise(model, images):
     kept = [tensor for _, others in groups for tensor in others]
     tensors = [tensor for _, tensor, _ in pairs] + kept
     every = [_factors(measured) for measured in _ranges(model, tensors, images)]
-    factors = {id(layer): found for (layer, _, _), found in zip(pairs, every, strict=False)}
+    own = {id(layer): found for (layer, _, _), found in zip(pairs, every, strict=False)}
     of_kept = iter(every[len(pairs) :])
+    # The middle of the ranges stays where it is: untrained networks may reach 1e8, and the scale of
+    # a kernel that took it to 1 would be less than TensorFlow can write.
+    factors = {key: found / _middle(found) for key, found in own.items()}
     for members, others in groups:
-        if others:
-            ranges = np.concatenate([next(of_kept) for _ in others])
-            middle = np.exp(np.log(ranges).mean())
-            factors |= {member: factors[member] / middle for member in members}
+        beside = [next(of_kept) for _ in others] or [own[member] for member in members]
+        middle = _middle(np.concatenate(beside))
+        factors |= {member: own[member] / middle for member in members}
     for layer, _, next_layers in pairs:
         layer.set_weights(_scaled(layer, 1 / factors[id(layer)], None))
         for taker, first in next_layers:
@@ -388,9 +390,14 @@ def _factors(measured):
     alive = measured > 0
     if not alive.any():
         return np.ones_like(measured)
-    middle = np.exp(np.log(measured[alive]).mean())
+    middle = _middle(measured[alive])
     factors = np.where(alive, measured, middle)
     return np.clip(factors, middle / _LARGEST_FACTOR, middle * _LARGEST_FACTOR).astype("float32")
+
+
+def _middle(values):
+    """Their geometric mean."""
+    return np.exp(np.log(values).mean())
 
 
 def _ranges(model, tensors, images):

@@ -408,6 +408,17 @@ def test_equalisation_treats_the_branches_of_a_concatenation_alike(tmp_path):
     assert max(errors(net, tmp_path / "out", IMAGES).values()) < 0.02
 
 
+def test_equalisation_leaves_the_scale_of_a_tensor(tmp_path):
+    """Without training, the values of a ResNet-101 reach 1e8, which no kernel can take to 1."""
+    image = keras.Input((*SIZE, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(image)
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same", activation="relu")(x)])
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    net = random_weights(keras.Model(image, layers.Conv2D(3, 1)(x)))
+    net.get_layer("first").kernel.assign(1e8 * net.get_layer("first").kernel)
+    assert max(errors(net, tmp_path / "out", IMAGES).values()) < 0.05
+
+
 def test_equalisation_leaves_room_where_a_channel_has_one_value_an_image(tmp_path):
     """Behind a global pooling the images that ranges are measured on say little of others: here how
     much less than 110 of each colour there is, and all colours together."""
