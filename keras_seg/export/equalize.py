@@ -11,9 +11,9 @@ Quantization Through Weight Equalization and Bias Correction", ICCV 2019, sectio
 like commute with positive factors, so that the channels of a tensor can be divided by factors that
 the next kernels take up. Kernels have a step for each of their output channels in today's files,
 but a tensor of activations has one for all channels; so here each channel of activations is divided
-by its measured range, and the kernels take up anything. (Xiao et al., "SmoothQuant", ICML 2023,
-equation 4, with alpha 1. Where the kernels have a say too, alpha 0.5, their factors depend on which
-branch of a concatenation comes first; docs/quantization.md has figures.)
+by its measured range, relative to the others', and the kernels take up anything. (Xiao et al.,
+"SmoothQuant", ICML 2023, equation 4, with alpha 1. With alpha 0.5 the kernels have a say, so that
+factors depend on which branch of a concatenation comes first; docs/quantization.md has figures.)
 
 What is concatenated has one step for all of it. So where a part cannot be divided (it comes out of
 a sum, say), the others are brought to its range.
@@ -139,12 +139,12 @@ def equalise(model, images):
     groups = graph.concatenated({id(layer) for layer, _, _ in pairs})
     kept = [tensor for _, others in groups for tensor in others]
     tensors = [tensor for _, tensor, _ in pairs] + kept
-    every = [_factors(measured) for measured in _ranges(model, tensors, images)]
-    own = {id(layer): found for (layer, _, _), found in zip(pairs, every, strict=False)}
-    of_kept = iter(every[len(pairs) :])
+    found = [_factors(measured) for measured in _ranges(model, tensors, images)]
+    own = {id(layer): ranges for (layer, _, _), ranges in zip(pairs, found, strict=False)}
+    of_kept = iter(found[len(pairs) :])
     # The middle of the ranges stays where it is: untrained networks may reach 1e8, and the scale of
     # a kernel that took it to 1 would be less than TensorFlow can write.
-    factors = {key: found / _middle(found) for key, found in own.items()}
+    factors = {key: ranges / _middle(ranges) for key, ranges in own.items()}
     for members, others in groups:
         beside = [next(of_kept) for _ in others] or [own[member] for member in members]
         middle = _middle(np.concatenate(beside))
