@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--score", type=span, required=True, metavar="FROM:TO[:STEP]")
     parser.add_argument("--size", nargs=2, type=int, required=True, metavar=("H", "W"))
     parser.add_argument("--quantize", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument("--output", default="logits", choices=("logits", "labels"))
     parser.add_argument("--fallback", action="store_true")
     options = parser.parse_args()
 
@@ -54,6 +55,7 @@ def main():
             quantize=options.quantize,
             calibration=calibration,
             images=images,
+            output=options.output,
             fallback=options.fallback,
             bounds=None,
         )

@@ -6,6 +6,8 @@ import functools
 import os
 import pathlib
 
+import numpy as np
+
 from keras_seg.export import (
     arguments,
     manifest,
@@ -318,6 +320,9 @@ def _convert(folder, graph, names, *, calibration, dynamic, target, measure, con
             network, count = quantization.prepared(graph, calibration)
             say(f"{count} layers")
         quantized = {"equalised_layers": count, "files": {}}
+        if network.logits_range is not None:
+            limits = [None if np.isinf(n) else float(n) for n in network.logits_range]
+            quantized["logits_range"] = limits
     files, loose = {}, {}
     for name, precision in names:
         with steps.step(name) as say:

@@ -92,6 +92,7 @@ class StaticGraph:
         shapes: {name: shape}.
         function: the `tf.function`, which returns a dict.
         concrete: its trace for `input_shape`.
+        logits_range: (lowest, highest) logit of 8-bit files, see `logits_range.measured`, or None.
     """
 
     def __init__(self, model, size, channels, output, *, confidence=False, float_labels=False):
@@ -101,6 +102,7 @@ class StaticGraph:
         self.input_shape = (1, *size, channels)
         self.outputs = (output, "confidence") if confidence else (output,)
         self.float_labels = float_labels
+        self.logits_range = None
         self.function, self.concrete = self.trace(self.input_shape)
         calls = {op.type for op in self.concrete.graph.get_operations()} & _PYTHON
         if calls:

@@ -12,6 +12,7 @@ import tempfile
 
 import numpy as np
 
+from keras_seg.export import logits_range
 from keras_seg.export import onnx as onnx_file
 from keras_seg.export.pictures import of_full_range
 
@@ -78,6 +79,26 @@ def ranges(source, images):
         calibrater.create_inference_session()
         calibrater.collect_data(Reader())
         return calibrater.compute_data()
+
+
+def cut_logits(measured, source, outputs, limits):
+    """Bring what `ranges` returned of the logits within limits, in place.
+
+    Args:
+        measured: what `ranges` returned.
+        source: the file of `write_float`.
+        outputs: names of its outputs.
+        limits: (lowest, highest), see `keras_seg.export.logits_range`.
+    """
+    import onnx
+    from onnxruntime.quantization.calibrate import TensorData
+
+    nodes = onnx.load(str(source)).graph.node
+    operators = [(node.op_type, list(node.input), list(node.output)) for node in nodes]
+    for name in logits_range.tensors({output: output for output in outputs}, operators):
+        low, high = (float(value.item()) for value in measured[name].range_value)
+        low, high = (np.float32(n) for n in logits_range.cut(low, high, limits))
+        measured[name] = TensorData(lowest=low, highest=high)
 
 
 def quantize(source, path, measured, floats=()):

@@ -2,15 +2,18 @@
 
 Where int8 costs more than the bound, some layers stay in float. Which ones is measured:
 
-1. The network is cut into eight stretches, and the loss is measured with each of them in float. If
-   one holds the bound, it is halved as long as a half holds it.
-2. If none does: one picture runs through the float file and the quantised one. The noise of a
+1. The loss is measured with the end in float: the last layer with a kernel and what follows. The
+   logits are then not rounded at all, and it is a small part of most networks.
+2. If that does not hold the bound, the network is cut into eight stretches, and the loss is
+   measured with each of them in float. If one holds the bound, it is halved as long as a half
+   holds it.
+3. If none does: one picture runs through the float file and the quantised one. The noise of a
    tensor is the mean square of the difference over the variance, channel by channel; less the noise
    of what the tensor is computed from, it is what its operator and the rounding behind it add. The
    layer with the tensor of most added noise is left in float, all its operators and what reads
    their tensors. With these in float the loss and the noise are measured again, and the next layer
    chosen, until the bound holds.
-3. Each choice is put back in turn, and stays in int8 if the loss remains within the bound. What the
+4. Each choice is put back in turn, and stays in int8 if the loss remains within the bound. What the
    others cost is how much greater the loss is with them in int8.
 """
 
@@ -21,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_seg.export import onnx_quantize, targets, tflite
+from keras_seg.export import logits_range, onnx_quantize, targets, tflite
 from keras_seg.export.equalize import comparable, equalise, folded
 from keras_seg.export.parity import away_from_ties, centre
 from keras_seg.inference import load_runner
@@ -43,12 +46,17 @@ MOST_CALIBRATION = 200
 _MEASURED = 16  # pictures for the loss of a file
 _MOST_GROUPS = 8
 _STRETCHES = 8
+_KERNELS = frozenset(
+    """CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED TRANSPOSE_CONV Conv ConvTranspose Gemm
+    MatMul""".split()
+)
 
 
 def prepared(graph, calibration):
     """(a `StaticGraph` like `graph` whose network int8 holds better, number of layers equalised).
 
-    See `keras_seg.export.equalize`; the function is the same.
+    See `keras_seg.export.equalize`; the function is the same. Its `logits_range` is that of
+    `keras_seg.export.logits_range`.
     """
     # Not of the whole model: behind `logits_lowres` there may be a convolution, for which their
     # channels would be divided by factors of their own.
@@ -59,6 +67,7 @@ def prepared(graph, calibration):
     found.__dict__.pop("runner", None)  # that of the other network, if it has run
     found.model, found.network = model, found.part(model)
     found.function, found.concrete = found.trace(found.input_shape)
+    found.logits_range = logits_range.measured(graph, calibration)
     return found, count
 
 
@@ -159,11 +168,18 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
             return loss(trial)
 
         files.write(trial)
-        chosen, best = _one_stretch(files.groups(image), measured, bound)
-        if best is None:
-            files.write(trial)
-            tried, losses = [], [before]
-            while losses[-1] > bound and len(tried) < most:
+        groups = files.groups(image)
+        end = _end(groups)
+        trials = [([], before)] + ([(end, measured(end))] if end else [])
+        chosen, best = min(trials, key=lambda trial: trial[1])
+        if best > bound:
+            stretch, loss_there = _one_stretch(groups, measured, bound)
+            if stretch:
+                chosen, best = stretch, loss_there
+        if best > bound:
+            tried, least = chosen, best
+            files.write(trial, names(tried))
+            while least > bound and len(tried) < most:
                 groups = sorted(files.groups(image), key=lambda group: -group.noise)
                 grown = [[*tried, g] for g in groups if g.names - names(tried)]
                 # With everything in float it would be no such file.
@@ -171,9 +187,9 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
                 if not grown:
                     break
                 tried = grown[0]
-                losses.append(measured(tried))
-            best = min(losses)
-            chosen = tried[: losses.index(best)]
+                least = measured(tried)
+                trials.append((tried, least))
+            chosen, best = min(trials, key=lambda trial: trial[1])
         costs = {}
         for group in chosen[::-1]:
             rest = [g for g in chosen if g is not group]
@@ -195,6 +211,12 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
         for group in chosen
     ]
     return found
+
+
+def _end(groups):
+    """The last group with a kernel and what follows; [] where that is the whole network."""
+    with_kernel = [i for i, group in enumerate(groups) if _KERNELS & set(group.operators)]
+    return groups[with_kernel[-1] :] if with_kernel and with_kernel[-1] > 0 else []
 
 
 def _one_stretch(groups, measured, bound):
@@ -282,6 +304,8 @@ class _Onnx:
         onnx_quantize.write_float(graph, self._float)
         images = calibration.spread(MOST_CALIBRATION)
         self._ranges = onnx_quantize.ranges(self._float, images)
+        if graph.logits_range is not None:
+            onnx_quantize.cut_logits(self._ranges, self._float, graph.outputs, graph.logits_range)
 
     def write(self, path, floats=frozenset()):
         onnx_quantize.quantize(self._float, path, self._ranges, floats)

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from keras_seg.export import tflite_forms
+from keras_seg.export import logits_range, tflite_forms
 from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
@@ -58,7 +58,8 @@ def converter_of(graph, precision="float32", calibration=None, changes=None):
     editor = frozen(graph, _small_labels if small else None)
     for change in changes_for(precision) if changes is None else changes:
         editor.apply(change)
-    converter = _converter(graph, *editor.whole())
+    limits = graph.logits_range if precision in ("int8", "uint8") else None
+    converter = _converter(graph, *editor.whole(), limits)
     builtins = tf.lite.OpsSet.TFLITE_BUILTINS
     converter.target_spec.supported_ops = [builtins]
     if precision != "float32":
@@ -88,20 +89,61 @@ def _small_labels(found):
     return {**found, "labels": tf.cast(found["labels"], tf.uint8)}
 
 
-def _converter(graph, definition, image, outputs):
-    """A `tf.lite.TFLiteConverter` of a GraphDef of constants, made from a `StaticGraph`."""
+def _converter(graph, definition, image, outputs, limits):
+    """A `tf.lite.TFLiteConverter` of a GraphDef of constants, made from a `StaticGraph`.
+
+    limits: None, or the range of the logits in 8 bits, see `keras_seg.export.logits_range`.
+    """
     import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
 
     class Converter(tf.lite.TFLiteConverter):
-        """Without what makes the variables of a function constants."""
+        """Without what makes the variables of a function constants, and with a range of logits."""
 
         def _freeze_concrete_function(self):
             return definition, [image], outputs, None
+
+        def _quantize(self, content, input_type, output_type, *rest):
+            if limits is None:
+                return super()._quantize(content, input_type, output_type, *rest)
+            stop_there = self._experimental_calibrate_only
+            self._experimental_calibrate_only = True
+            measured = super()._quantize(content, input_type, output_type, *rest)
+            self._experimental_calibrate_only = stop_there
+            measured = _cut_logits(measured, graph.outputs, limits)
+            if stop_there:
+                return measured
+            types = {"input_data_type": input_type, "output_data_type": output_type}
+            return mlir_quantize(measured, **types)
 
     converter = Converter([graph.concrete], graph.function)
     # TensorFlow's version and a hash: the manifest has both, and it takes two copies of the file.
     converter.exclude_conversion_metadata = True
     return converter
+
+
+def _cut_logits(content, outputs, limits):
+    """A file with measured ranges, before it is quantised, in which those of the logits are cut.
+
+    Args:
+        content: the file, bytes.
+        outputs: names of its outputs, in any order.
+        limits: (lowest, highest), see `keras_seg.export.logits_range`.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    graph = model.subgraphs[0]
+    operators = [
+        (flatbuffer_utils.opcode_to_name(model, op.opcodeIndex), list(op.inputs), list(op.outputs))
+        for op in graph.operators
+    ]
+    made = dict(zip(sorted(outputs), map(int, graph.outputs), strict=True))
+    for index in logits_range.tensors(made, operators):
+        found = graph.tensors[index].quantization
+        low, high = logits_range.cut(found.min[0], found.max[0], limits)
+        found.min, found.max = [low], [high]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _convert(graph, precision, calibration):

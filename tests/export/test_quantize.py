@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_seg.backbones.dilation import DilatedMaxPooling2D
-from keras_seg.export import export, quantize, tflite
+from keras_seg.export import export, logits_range, quantize, tflite
 from keras_seg.export.equalize import equalise, folded
 from keras_seg.export.graph import StaticGraph
 from keras_seg.export.pictures import Pictures
@@ -474,7 +474,122 @@ def test_a_pool_whose_stride_was_removed_keeps_the_range(tmp_path):
         assert row["difference"] < (0.1 if "_int" in row["file"] else 1e-4), row
 
 
+# --- the range of logits ---
+
+
+def near_ties(count):
+    """(network, images): red pixels have logits of 107, the others of at most 5, which decide
+    between green and blue. Over all of that 255 steps are half a logit wide."""
+    image = keras.Input((*SIZE, 3), name="image")
+    last = layers.Conv2D(3, 1, name="last")
+    copy = layers.Conv2D(3, 1, name="copy")
+    net = keras.Model(image, last(copy(image)), name="ties")
+    copy.set_weights([np.eye(3)[None, None], np.zeros(3)])
+    last.set_weights([np.diag([0.5, 0.02, 0.02])[None, None], np.array([-20.0, 0.0, 0.0])])
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (count, *SIZE, 3), "uint8")
+    images[..., 0] = 255 * (images[..., 0] > 200)
+    return net, images
+
+
+NEAR_TIES = dict(formats=("tflite", "onnx"), quantize=("int8", "uint8", "qdq"), labels=None)
+
+
+@pytest.mark.parametrize("options", [{}, {"confidence": True}])
+def test_labels_of_8_bits_are_those_of_float_near_ties(tmp_path, options):
+    net, images = near_ties(4)
+    expected = np.asarray(net(images.astype("float32"))).argmax(-1)
+    options = {**NEAR_TIES, "calibration": images, "images": images, **options}
+    report = exported(net, tmp_path / "out", output="labels", **options)
+    low, high = report.manifest["quantization"]["logits_range"]
+    assert -15 < low < 0 and 5 < high < 30
+    for row in report.rows[1:]:
+        if "int8" in row["file"]:
+            path = report.folder / row["file"]
+            found = load_runner(path).run(images.astype("float32"))
+            assert (found == expected).mean() > 0.99, row["file"]
+            # ties are no longer the first class's
+            assert abs((found == 2).mean() - (expected == 2).mean()) < 0.005
+    confidence = [row["confidence_difference"] for row in report.rows[1:]]
+    assert confidence == [None] * 5 or max(confidence) < 0.05
+
+
+def test_logits_of_8_bits_are_whole(tmp_path):
+    """A file that returns logits returns the large ones too."""
+    net, images = near_ties(4)
+    options = {**NEAR_TIES, "calibration": images, "images": images}
+    report = exported(net, tmp_path / "out", **options)
+    assert "logits_range" not in report.manifest["quantization"]
+    for name in ("model_int8.tflite", "model_int8.onnx"):
+        logits = load_runner(report.folder / name).run(images.astype("float32"))
+        assert logits.max() == pytest.approx(107.5, abs=1)
+        assert (logits.argmax(-1) == 1).mean() > (logits.argmax(-1) == 2).mean() + 0.03
+
+
+def test_the_range_of_logits_is_where_probabilities_change_least():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 5))
+    logits[:400, 0] += 60  # without doubt, however far
+    logits[400:800, 1] -= 60
+    low, high = logits_range.best(logits)
+    assert -30 < low < -4 and 4 < high < 30
+
+    def change(limits):
+        step = (limits[1] - limits[0]) / 255
+        kept = np.clip(np.round(logits / step) * step, *limits)
+        kept, exact = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (kept, logits))
+        return np.abs(kept - exact).sum(-1).mean() / 2
+
+    assert change((low, high)) < 0.5 * change((logits.min(), logits.max()))
+    even = rng.uniform(-3, 3, (4000, 5))  # nothing to be gained
+    assert logits_range.best(even) == (-np.inf, np.inf)
+    assert logits_range.best(np.zeros((10, 2))) == (-np.inf, np.inf)
+
+
+CONV, RESIZE = ("CONV_2D", ["x", "k"], ["low"]), ("RESIZE_BILINEAR", ["low", "size"], ["logits"])
+ARGMAX, SOFTMAX = ("ARG_MAX", ["logits"], ["a"]), ("SOFTMAX", ["logits"], ["p"])
+CASTS = [ARGMAX, ("CAST", ["a"], ["labels"])]
+CONFIDENCE = [SOFTMAX, ("REDUCE_MAX", ["p"], ["c"])]
+
+
+@pytest.mark.parametrize(
+    "outputs,operators,expected",
+    [
+        ({"labels": "a"}, [CONV, RESIZE, ARGMAX], {"low", "logits"}),
+        ({"labels": "labels"}, [CONV, RESIZE, *CASTS], {"low", "logits"}),
+        (
+            {"labels": "a", "confidence": "c"},
+            [CONV, RESIZE, ARGMAX, *CONFIDENCE],
+            {"low", "logits"},
+        ),
+        (
+            {"probabilities": "out"},
+            [("Conv", ["x"], ["y"]), ("Transpose", ["y"], ["z"]), ("Softmax", ["z"], ["out"])],
+            {"y", "z"},
+        ),
+        # Someone else reads them, or their range is not free.
+        ({"labels": "a"}, [CONV, RESIZE, ARGMAX, ("TANH", ["low"], ["other"])], set()),
+        ({"labels": "a"}, [("TANH", ["x"], ["logits"]), ARGMAX], set()),
+        ({"probabilities": "q"}, [CONV, RESIZE, SOFTMAX, ("SOFTMAX", ["p"], ["q"])], set()),
+        ({"labels": "x"}, [], set()),
+    ],
+)
+def test_tensors_of_the_logits_are_found_in_a_file(outputs, operators, expected):
+    assert set(logits_range.tensors(outputs, operators)) == expected
+
+
 # --- layers in float ---
+
+
+@pytest.mark.parametrize("quantize", ["int8", "qdq"])
+def test_the_last_layer_is_the_first_that_is_tried_in_float(tmp_path, quantize):
+    net, images = near_ties(4)
+    labels = list(np.asarray(net(images.astype("float32"))).argmax(-1).astype("uint8"))
+    options = {**NEAR_TIES, "quantize": quantize, "labels": labels}
+    report = exported(net, tmp_path / "out", calibration=images, images=images, **options)
+    (entry,) = report.manifest["quantization"]["files"].values()
+    assert entry["loss_int8"] > 0.01 and entry["within"]
+    assert [layer["layer"] for layer in entry["float_layers"]] == ["last"]
 
 
 @pytest.mark.parametrize(
