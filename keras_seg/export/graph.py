@@ -152,6 +152,39 @@ class StaticGraph:
                 f"The model {self.model.name!r} cannot take images of {size}: {error}"
             ) from error
 
+    def with_kernels_as_inputs(self, is_kernel, shape=None):
+        """What the graph computes as a function that is given some of the weights.
+
+        The converters copy what is constant in a graph many times.
+
+        Args:
+            is_kernel: function of a variable's shape: whether it is given.
+            shape: that of the image; `input_shape`, if none is given.
+
+        Returns:
+            (function of the image and the given weights that returns {name: tensor}, its input
+            signature, {name of an input: the variable that it stands for} in order).
+        """
+        import tensorflow as tf
+
+        network = self.network
+        variables = [*network.trainable_variables, *network.non_trainable_variables]
+        split = len(network.trainable_variables)
+        kernels = {f"kernel_{i}": i for i, v in enumerate(variables) if is_kernel(v.shape)}
+        given = {name: variables[i] for name, i in kernels.items()}
+        signature = [tf.TensorSpec(shape or self.input_shape, tf.float32, name="image")]
+        signature += [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in given.items()]
+
+        def call(image, *arrays):
+            values = [variable.value for variable in variables]
+            for index, array in zip(kernels.values(), arrays, strict=True):
+                values[index] = array
+            weights = values[:split], values[split:]
+            logits, _ = network.stateless_call(*weights, image, training=False)
+            return self.head(logits)
+
+        return call, signature, given
+
     def operations(self):
         """(type, path) of every operation of TensorFlow's graph, those in its functions too."""
         graph = self.concrete.graph.as_graph_def()

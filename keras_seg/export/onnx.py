@@ -107,22 +107,10 @@ def _convert(graph, shape):
     import tensorflow as tf
     import tf2onnx
 
-    model = graph.network
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    split = len(model.trainable_variables)
-    kernels = {f"kernel_{i}": i for i, v in enumerate(variables) if len(v.shape) >= 2}
-    signature = [tf.TensorSpec(shape, tf.float32, name="image")]
-    signature += [
-        tf.TensorSpec(variables[i].shape, variables[i].dtype, name=name)
-        for name, i in kernels.items()
-    ]
+    network, signature, kernels = graph.with_kernels_as_inputs(lambda s: len(s) >= 2, shape)
 
-    def call(image, *arrays):
-        values = [variable.value for variable in variables]
-        for index, array in zip(kernels.values(), arrays, strict=True):
-            values[index] = array
-        logits, _ = model.stateless_call(values[:split], values[split:], image, training=False)
-        found = graph.head(logits)
+    def call(*given):
+        found = network(*given)
         return [found[name] for name in graph.outputs]
 
     # Keras wraps grouped convolutions in a function compiled by XLA, which tf2onnx cannot open.
@@ -140,7 +128,7 @@ def _convert(graph, shape):
             )
     finally:
         tf.config.run_functions_eagerly(eagerly)
-    return proto, {name: keras.ops.convert_to_numpy(variables[i]) for name, i in kernels.items()}
+    return proto, {name: keras.ops.convert_to_numpy(v) for name, v in kernels.items()}
 
 
 def _erfc_to_erf(proto):

@@ -24,32 +24,20 @@ def frozen(graph, finish=None):
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    model = graph.network
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    split = len(model.trainable_variables)
-    kernels = [i for i, variable in enumerate(variables) if math.prod(variable.shape) > LARGE]
-    signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
-    signature += [
-        tf.TensorSpec(variables[i].shape, variables[i].dtype, name=f"kernel_{i}") for i in kernels
-    ]
+    network, signature, kernels = graph.with_kernels_as_inputs(lambda s: math.prod(s) > LARGE)
 
-    def call(image, *arrays):
-        values = [variable.value for variable in variables]
-        for index, array in zip(kernels, arrays, strict=True):
-            values[index] = array
-        logits, _ = model.stateless_call(values[:split], values[split:], image, training=False)
-        found = graph.head(logits)
+    def call(*given):
+        found = network(*given)
         return found if finish is None else finish(found)
 
     function = tf.function(call, input_signature=signature, autograph=False)
     constant = convert_variables_to_constants_v2(function.get_concrete_function())
     image, *names = [tensor.op.name for tensor in constant.inputs]
-    arrays = {
-        name: keras.ops.convert_to_numpy(variables[i])
-        for name, i in zip(names, kernels, strict=True)
-    }
+    arrays = map(keras.ops.convert_to_numpy, kernels.values())
     outputs = [tensor.name for tensor in constant.outputs]  # in the order of the alphabet
-    return Editor(constant.graph.as_graph_def(), image, outputs, arrays)
+    return Editor(
+        constant.graph.as_graph_def(), image, outputs, dict(zip(names, arrays, strict=True))
+    )
 
 
 def squares_as_products(editor):
