@@ -7,12 +7,13 @@ without VNNI, where the same file would then give other labels.
 """
 
 import collections
+import math
 import pathlib
 import tempfile
 
 import numpy as np
 
-from keras_seg.export import logits_range
+from keras_seg.export import logits_range, onnx_tidy
 from keras_seg.export import onnx as onnx_file
 from keras_seg.export.pictures import of_full_range
 
@@ -31,9 +32,31 @@ def write_float(graph, path):
     quant_pre_process(plain, path, skip_symbolic_shape=True)
     plain.unlink()
     proto = onnx.load(str(path))
+    _fill_again(proto.graph)
     for node in proto.graph.node:
         node.name = node.output[0]
     onnx.save(proto, str(path))
+
+
+def _fill_again(graph):
+    """Planes of one value, which the preparation has computed, are made when the file is loaded, as
+    `onnx_tidy.fill_instead_of_keeping` had left them."""
+    import onnx
+
+    for tensor in list(graph.initializer):
+        readers = {node.op_type for node in graph.node if tensor.name in node.input}
+        if math.prod(tensor.dims) <= onnx_tidy.LARGE or readers != {"Concat"}:
+            continue
+        array = onnx.numpy_helper.to_array(tensor)
+        if (array == array.flat[0]).all():
+            shape = onnx.numpy_helper.from_array(np.array(array.shape, "int64"), f"{tensor.name}/s")
+            value = onnx.numpy_helper.from_array(array.reshape(-1)[:1])
+            made = onnx.helper.make_node(
+                "ConstantOfShape", [shape.name], [tensor.name], value=value
+            )
+            graph.initializer.remove(tensor)
+            graph.initializer.append(shape)
+            graph.node.insert(0, made)
 
 
 def ranges(source, images):

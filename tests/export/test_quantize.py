@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from keras_seg.backbones.dilation import DilatedMaxPooling2D
 from keras_seg.export import export, logits_range, quantize, tflite
@@ -172,6 +172,20 @@ def test_dynamic_has_kernels_in_int8_and_needs_no_images(tmp_path):
     kernels = [t["dtype"] for t in found.get_tensor_details() if list(t["shape"]) == [16, 3, 3, 16]]
     assert kernels == [np.int8]
     assert report.rows[-1]["precision"] == "dynamic" and report.rows[-1]["difference"] < 0.2
+
+
+def test_planes_of_one_value_are_not_in_the_qdq_file(tmp_path):
+    """Those that a recurrent network starts with; onnxruntime's preparation computes them."""
+    image = keras.Input((*SIZE, 3), name="image")
+    x = ops.concatenate([image, *[ops.zeros_like(image)] * 4], axis=-1)
+    model = random_weights(keras.Model(image, layers.Conv2D(3, 1)(x)))
+    exported(model, tmp_path / "out", formats=("onnx",), quantize="qdq", labels=None)
+    proto = onnx.load(str(tmp_path / "out" / "model_int8.onnx"))
+    onnx.checker.check_model(proto, full_check=True)
+    assert max(np.prod(tensor.dims) for tensor in proto.graph.initializer) < 100
+    found = load_runner(tmp_path / "out" / "model_int8.onnx").run(IMAGES.astype("float32"))
+    expected = np.asarray(model(IMAGES.astype("float32")))
+    assert np.abs(found - expected).max() < 0.05 * expected.std()
 
 
 def test_qdq_is_valid_onnx_and_computes_in_int8(files):
