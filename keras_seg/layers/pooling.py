@@ -1,5 +1,7 @@
 """Pooling to a fixed grid, the pyramid of PSPNet, and the pooling of AlexNet and GoogLeNet."""
 
+import itertools
+
 import keras
 from keras import layers, ops
 
@@ -32,10 +34,11 @@ class AdaptiveAveragePooling2D(layers.Layer):
     def _average(self, x):
         if self.bins == 1:
             return ops.mean(x, axis=(1, 2), keepdims=True)
-        height, width = x.shape[1:3]
-        if height and width and height % self.bins == 0 and width % self.bins == 0:
-            window = (height // self.bins, width // self.bins)
-            return ops.average_pool(x, window, window, "valid", data_format="channels_last")
+        known = None not in x.shape[1:3]
+        even = [_even_windows(length, self.bins) for length in x.shape[1:3]] if known else [None]
+        if None not in even:
+            window, stride = zip(*even, strict=True)
+            return ops.average_pool(x, window, stride, "valid", data_format="channels_last")
         size = ops.shape(x)
         rows = _bin_matrix(size[1], self.bins, x.dtype)
         columns = _bin_matrix(size[2], self.bins, x.dtype)
@@ -46,6 +49,16 @@ class AdaptiveAveragePooling2D(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "bins": self.bins}
+
+
+def _even_windows(size, bins):
+    """(length, stride) of bins that are all as long and as far apart, else None: 64 rows are three
+    bins of 22, 21 apart, but six of 11 or 12."""
+    first = [i * size // bins for i in range(bins)]
+    length = [-(-(i + 1) * size // bins) - start for i, start in enumerate(first)]
+    stride = [after - before for before, after in itertools.pairwise(first)]
+    even = len(set(length)) == 1 and len(set(stride)) == 1 and min(stride) > 0
+    return (length[0], stride[0]) if even else None
 
 
 def _bin_matrix(size, bins, dtype):

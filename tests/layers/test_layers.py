@@ -216,13 +216,22 @@ def test_adaptive_pooling_has_pytorch_bins():
             np.testing.assert_allclose(y[0, i, j], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("bins", [1, 2, 3])
-def test_adaptive_pooling_with_unknown_sizes(bins):
+@pytest.mark.parametrize("size", [(12, 18), (64, 64), (13, 19), (5, 7), (2, 3)])
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+def test_adaptive_pooling_of_known_and_unknown_sizes(bins, size):
+    """Known sizes may be pooled by windows: 64 in three of 22, 21 apart; 13 in two of 7."""
     image = keras.Input((None, None, 2))
     model = keras.Model(image, AdaptiveAveragePooling2D(bins)(image))
-    x = picture(2, 12, 18, 2)
-    static = AdaptiveAveragePooling2D(bins)(x)
-    np.testing.assert_allclose(model.predict(x, verbose=0), static, atol=1e-6)
+    x = picture(2, *size, 2)
+    edges = [[(i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)] for n in size]
+    expected = np.array(
+        [
+            [x[:, top:end, left:right].mean((1, 2)) for left, right in edges[1]]
+            for top, end in edges[0]
+        ]
+    ).transpose(2, 0, 1, 3)
+    np.testing.assert_allclose(AdaptiveAveragePooling2D(bins)(x), expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
 def test_adaptive_pooling_does_not_overflow_in_float16():
