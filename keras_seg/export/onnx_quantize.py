@@ -186,8 +186,11 @@ def nodes(path):
     return list(found.values())
 
 
-def values(path, image, names):
-    """{tensor: value as float32} of those of the tensors `names` that a file computes, rounded."""
+def values(path, image, names, keep):
+    """{tensor: value as float32} of those of the tensors `names` that a file computes, rounded.
+
+    keep: function of a tensor's array that returns what is wanted of it.
+    """
     import onnx
     import onnxruntime
 
@@ -207,4 +210,4 @@ def values(path, image, names):
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     found = session.run(list(wanted.values()), {"image": image})
-    return {n: np.asarray(v, "float32") for n, v in zip(wanted, found, strict=True)}
+    return {n: np.array(keep(v), "float32") for n, v in zip(wanted, found, strict=True)}

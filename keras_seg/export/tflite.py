@@ -169,8 +169,11 @@ def operators(path):
     return dict(sorted(collections.Counter(names).items()))
 
 
-def values(content, image):
-    """{tensor: value as float32} of all that a file computes for one image (1, H, W, C)."""
+def values(content, image, keep):
+    """{tensor: value as float32} of all that a file computes for one image (1, H, W, C).
+
+    keep: function of a tensor's array that returns what is wanted of it.
+    """
     interpreter = _interpreter(model_content=content, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
@@ -179,7 +182,7 @@ def values(content, image):
     for operation in interpreter._get_ops_details():
         for index in operation["outputs"]:
             detail = interpreter._get_tensor_details(index, 0)
-            value = interpreter.get_tensor(index).astype("float32")
+            value = keep(interpreter.get_tensor(index)).astype("float32")
             scale, zero = detail["quantization"]
             found[detail["name"]] = (value - zero) * np.float32(scale) if scale else value
     return found

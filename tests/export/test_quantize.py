@@ -634,6 +634,25 @@ def test_layers_that_cost_most_stay_in_float(tmp_path, name, quantize):
     assert counts["QUANTIZE" if name.endswith("tflite") else "QuantizeLinear"] >= 1
 
 
+@pytest.mark.parametrize("quantize_to", ["int8", "qdq"])
+def test_noise_is_measured_on_a_part_of_large_tensors(tmp_path, monkeypatch, quantize_to):
+    """All tensors of two files at once are more than a machine of 16 GB has for some networks."""
+    sizes, noise = [], quantize._noise
+
+    def watched(value, exact, axis):
+        sizes.append(value.size)
+        return noise(value, exact, axis)
+
+    monkeypatch.setattr(quantize, "_MOST_VALUES", 64)
+    monkeypatch.setattr(quantize, "_noise", watched)
+    model = network(spread=1000.0, activation="swish")
+    options = dict(formats=("tflite", "onnx"), quantize=quantize_to)
+    report = exported(model, tmp_path / "files", **options)
+    assert 6 < max(sizes) < 4 * 64 < 6 * SIZE[0] * SIZE[1]
+    (entry,) = report.manifest["quantization"]["files"].values()
+    assert "first" in [layer["layer"] for layer in entry["float_layers"]] and entry["within"]
+
+
 def test_without_labels_fallback_is_on_request_and_goes_by_the_labels_that_change(tmp_path):
     model = network(spread=1000.0, activation="swish")
     plain = exported(model, tmp_path / "plain", labels=None)
