@@ -34,13 +34,15 @@ _HEADS = {
 def measured(graph, calibration):
     """(lowest, highest) logit that 8-bit files of a `StaticGraph` tell apart, or None.
 
-    A side that is not cut is infinite. None where the graph returns logits, or there is one class.
+    A side that is not cut is infinite. None where the graph returns logits, makes labels by
+    comparing them in float, or has one class.
 
     Args:
         graph: a `StaticGraph`.
         calibration: `Pictures`.
     """
-    if not set(graph.outputs) <= set(_HEADS):
+    compared = "labels" in graph.outputs and graph.float_labels
+    if compared or not set(graph.outputs) <= set(_HEADS):
         return None
     count = min(_MOST_IMAGES, len(calibration))
     rng = np.random.default_rng(0)
