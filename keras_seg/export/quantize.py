@@ -170,7 +170,7 @@ def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_G
             return loss(trial)
 
         files.write(trial)
-        groups = files.groups(image)
+        groups = files.groups()
         end = _end(groups)
         trials = [([], before)] + ([(end, measured(end))] if end else [])
         chosen, best = min(trials, key=lambda trial: trial[1])
@@ -246,7 +246,7 @@ class _Group(NamedTuple):
     layer: str  # that the operators come from
     operators: tuple  # theirs, as the format calls them
     names: frozenset  # by which the quantiser knows them
-    noise: float  # the most that one of them and the rounding behind it add
+    noise: float  # the most that one of them and the rounding behind it add; 0 if not measured
 
 
 class _TFLite:
@@ -256,7 +256,7 @@ class _TFLite:
         import tensorflow as tf
 
         self._tools = tf.lite.experimental
-        self._graph, self._exact, self._content = graph, None, None
+        self._graph, self._content, self._float, self._exact = graph, None, None, {}
         self._plain = pathlib.Path(folder, "plain.tflite")  # without the names of the signature
         images = calibration.spread(MOST_CALIBRATION)
         self._debugger = self._tools.QuantizationDebugger(
@@ -270,38 +270,44 @@ class _TFLite:
         self._content = self._debugger.get_nondebug_quantized_model()
         path.write_bytes(tflite.add_signature(self._content, self._graph.outputs))
 
-    def groups(self, image):
-        """The groups of the file written last, in the order of computing."""
-        if self._exact is None:
+    def groups(self, image=None):
+        """The groups of the file written last, in the order of computing; without an image, which
+        takes the memory of all tensors at once, all have a noise of 0."""
+        if self._float is None:
             converter = tflite.converter_of(self._graph, changes=tflite.changes_for("int8"))
-            self._exact = tflite.values(converter.convert(), image, _thinned)
+            self._float = converter.convert()
+        measured = image is not None
+        if measured not in self._exact:
+            self._exact[measured] = tflite.values(self._float, image, _thinned)
+        exact = self._exact[measured]
         rounded = tflite.values(self._content, image, _thinned)
         self._plain.write_bytes(self._content)
+
+        def name_of(name):
+            """A tensor's name in the float file, which the quantiser goes by."""
+            # Where the name is there twice, in int8 and in float, a digit is put behind the first.
+            known = name in exact or name[:-1] not in exact
+            return name if known or not name[-1].isdigit() else name[:-1]
+
         nodes = [
             _Node(
-                (self._name(operation.outputs[0].name),),
+                (name_of(operation.outputs[0].name),),
                 (operation.name,),
-                [self._name(tensor.name) for tensor in operation.inputs if not tensor.constant],
-                self._name(operation.outputs[0].name),
+                [name_of(tensor.name) for tensor in operation.inputs if not tensor.constant],
+                name_of(operation.outputs[0].name),
                 tuple(tensor.name for tensor in operation.inputs if tensor.constant),
             )
             for operation in targets.read(self._plain)[1]
         ]
-        rounded = {self._name(name): value for name, value in rounded.items()}
-        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=-1)
-
-    def _name(self, name):
-        """A tensor's name in the float file, which the quantiser goes by."""
-        # Where the name is there twice, in int8 and in float, a digit is put behind the first.
-        known = name in self._exact or name[:-1] not in self._exact
-        return name if known or not name[-1].isdigit() else name[:-1]
+        rounded = {name_of(name): value for name, value in rounded.items()}
+        return _groups(nodes, exact, rounded, _layers(self._graph), axis=-1)
 
 
 class _Onnx:
     """An ONNX file that is calibrated once and then quantised in many ways."""
 
     def __init__(self, graph, folder, calibration):
-        self._graph, self._exact, self._written = graph, None, None
+        self._graph, self._written, self._exact = graph, None, {}
         self._float = pathlib.Path(folder) / "float.onnx"
         onnx_quantize.write_float(graph, self._float)
         images = calibration.spread(MOST_CALIBRATION)
@@ -313,14 +319,15 @@ class _Onnx:
         onnx_quantize.quantize(self._float, path, self._ranges, floats)
         self._written = path
 
-    def groups(self, image):
-        """The groups of the file written last, in the order of computing."""
+    def groups(self, image=None):
+        """As of `_TFLite`."""
         nodes = [_Node(*node) for node in onnx_quantize.nodes(self._float)]
         names = [node.output for node in nodes]
-        if self._exact is None:
-            self._exact = onnx_quantize.values(self._float, image, names, _thinned)
+        measured = image is not None
+        if measured not in self._exact:
+            self._exact[measured] = onnx_quantize.values(self._float, image, names, _thinned)
         rounded = onnx_quantize.values(self._written, image, names, _thinned)
-        return _groups(nodes, self._exact, rounded, _layers(self._graph), axis=1)
+        return _groups(nodes, self._exact[measured], rounded, _layers(self._graph), axis=1)
 
 
 class _Node(NamedTuple):
@@ -334,9 +341,11 @@ class _Node(NamedTuple):
 
 
 def _groups(nodes, exact, rounded, layers, axis):
-    """`_Group` of every layer whose outputs are in both files; exact, rounded: {tensor: value}.
+    """`_Group` of every layer whose outputs are in both files.
 
-    axis: that of the channels.
+    Args:
+        exact, rounded: {tensor: value, or None if noise is not asked for}.
+        axis: that of the channels.
     """
     # Between two operators, one in float and one in int8, a file has the same tensor twice.
     same = {}
@@ -347,7 +356,8 @@ def _groups(nodes, exact, rounded, layers, axis):
     for name, value in rounded.items():
         name = same.get(name, name)
         if name in exact:
-            noise[name] = max(_noise(value, exact[name], axis), noise.get(name, 0.0))
+            found = 0.0 if value is None else _noise(value, exact[name], axis)
+            noise[name] = max(found, noise.get(name, 0.0))
     nodes = [
         node._replace(inputs=[same.get(name, name) for name in node.inputs])
         for node in nodes

@@ -172,16 +172,21 @@ def operators(path):
 def values(content, image, keep):
     """{tensor: value as float32} of all that a file computes for one image (1, H, W, C).
 
+    image: or None, for the names alone; the values are None.
     keep: function of a tensor's array that returns what is wanted of it.
     """
     interpreter = _interpreter(model_content=content, experimental_preserve_all_tensors=True)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
-    interpreter.invoke()
+    if image is not None:
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
     found = {}
     for operation in interpreter._get_ops_details():
         for index in operation["outputs"]:
             detail = interpreter._get_tensor_details(index, 0)
+            if image is None:
+                found[detail["name"]] = None
+                continue
             value = keep(interpreter.get_tensor(index)).astype("float32")
             scale, zero = detail["quantization"]
             found[detail["name"]] = (value - zero) * np.float32(scale) if scale else value
