@@ -169,8 +169,8 @@ def exports(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory):
     """Folder of an export of a slim U-Net."""
-    keras.utils.set_random_seed(2)
-    model = trained(UNet(TABLE.num_classes, filters=8, depth=3), 40)
+    keras.utils.set_random_seed(1)  # with 2 a picture was all ground, by windows of the file's size
+    model = trained(UNet(TABLE.num_classes, filters=8, depth=3), 80)
     folder = tmp_path_factory.mktemp("unet") / "files"
     export(
         model,
@@ -201,17 +201,14 @@ def compare(page, folder, names, pictures, tmp_path, place="cpu"):
             steps += [("picture", picture), ("labels", path)]
             cases += [(name, picture, path)]
     page.use(folder, *steps)
-    several = 0
     for name, picture, path in cases:
         expected, found = Predictor(folder / name).predict_file(picture), read_ids(path)
-        several += len(np.unique(expected)) > 1
+        assert len(np.unique(expected)) > 1, "one class everywhere: equal labels would say nothing"
         assert found.shape == expected.shape
         equal = (found == expected).mean()
         case = f"{folder.name}, {name}, {place}, {picture.stem} {expected.shape}"
         print(f"{case}: {equal:.4%} equal labels")
         assert equal >= AGREEMENT, case
-    # A network of a few steps may see ground alone in a picture, whose equal labels say nothing.
-    assert several > len(cases) / 2
 
 
 # --- the labels are those of Predictor ---
