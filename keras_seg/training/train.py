@@ -10,18 +10,15 @@ import sys
 import keras
 import numpy as np
 
-from keras_seg import losses
-from keras_seg.data import Augment, LabelTable, list_datasets
+from keras_seg.data import list_datasets
 from keras_seg.inference import Predictor, evaluate
 from keras_seg.layers import inference_model
-from keras_seg.metrics import MeanIoU, confusion_matrix, scores
+from keras_seg.metrics import confusion_matrix, scores
 from keras_seg.training import strategy as devices_
 from keras_seg.training.adversarial import Game
 from keras_seg.training.batches import (
     EvaluationBatches,
-    Targets,
     is_dataset,
-    pixel_counts,
     training_batches,
     whole_batches,
     with_targets,
@@ -49,27 +46,19 @@ from keras_seg.training.checkpoint import (
     save_best,
     save_measured,
 )
+from keras_seg.training.chosen_optimizer import ChosenOptimizer
 from keras_seg.training.folder import HISTORY, METRICS, Manifest, start
 from keras_seg.training.models import estimate_statistics
 from keras_seg.training.multi_worker import Team
+from keras_seg.training.objective import class_weights_of, compile_for, loss_of
 from keras_seg.training.optimizers import (
-    SGD,
-    Adam,
-    LossScale,
     exchange_averages,
-    head_variables,
     keep_averages,
 )
+from keras_seg.training.plan import check_name, check_statistics, make_plan
 from keras_seg.training.profile import check_profile, profile_steps
-from keras_seg.training.schedules import Cosine, Poly
 from keras_seg.training.semi_supervised import follow
-from keras_seg.utils import is_count, read_json, sha256, unknown_name, write_json
-
-OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # name: learning rate where none is given
-SCHEDULES = ("poly", "cosine", "constant")
-# Arguments of `train` that are arguments of every Keras optimizer.
-SHARED = ("gradient_accumulation_steps", "global_clipnorm", "ema_momentum")
-LARGEST_CROP = 512  # by default: photos of 12 megapixels fill the memory
+from keras_seg.utils import read_json, sha256, unknown_name, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,34 +282,33 @@ def train(
         devices_.make_reproducible(seed, deterministic)
         with devices_.precision_policy(precision), devices_.scope(strategy):
             model = build_model()
-        table = _check_fit(model, train_data, val_data, table)
+        plan = make_plan(
+            model,
+            train_data,
+            val_data,
+            table=table,
+            batch_size=batch_size,
+            crop_size=crop_size,
+            augment=augment,
+            mix=mix,
+            val_size=val_size,
+            steps_per_epoch=steps_per_epoch,
+        )
         if measure_statistics:
-            _check_statistics(model, train_data)
+            check_statistics(model, train_data)
         outputs = model.output if isinstance(model.output, dict) else ()
         check_monitors(callbacks, outputs, val_data is not None)
-        size = _crop_size(model, train_data, crop_size, augment)
-        spaces = _label_spaces(model, train_data)
-        targets = _targets(model, size, spaces)
-        procedure = _procedure(model, targets, size)
-        augment = _augmentation(augment, size, crop_size)
-        if mix is not None and not is_dataset(train_data):
-            raise ValueError(
-                f"{mix} mixes samples of a SegmentationDataset; ready batches are trained on as "
-                "they are. Give mix= to keras_seg.data.make_batches."
-            )
-
-        steps = _steps(train_data, batch_size, steps_per_epoch)
-        game, updates = None, epochs * steps
+        game, updates = None, epochs * plan.steps
         if adversary is not None:
             if getattr(train_data, "multilabel", False):
                 raise ValueError("An adversary needs classes that exclude each other.")
             if team.strategy is not None:
                 raise ValueError("Adversarial training runs on one machine: unset TF_CONFIG.")
             with devices_.precision_policy(precision), devices_.scope(strategy):
-                game = Game(adversary, model, table, steps=steps, seed=seed)
+                game = Game(adversary, model, plan.table, steps=plan.steps, seed=seed)
             updates = adversary.updates(updates)
-        loss = _loss(loss, model, table)
-        optimizer = _Optimizer(
+        loss = loss_of(loss, model, plan.table)
+        optimizer = ChosenOptimizer(
             optimizer,
             learning_rate=learning_rate,
             momentum=momentum,
@@ -336,13 +324,13 @@ def train(
         )
         settings = _settings(
             parameters=model.count_params(),
-            num_classes=table.num_classes,
+            num_classes=plan.table.num_classes,
             images=len(train_data) if is_dataset(train_data) else None,
             epochs=epochs,
             batch_size=batch_size,
-            steps_per_epoch=steps,
+            steps_per_epoch=plan.steps,
             crop_size=crop_size,
-            augment=augment,
+            augment=plan.augment,
             mix=mix,
             val_size=val_size,
             loss=loss,
@@ -359,20 +347,13 @@ def train(
         before = team.from_chief(
             lambda: start(folder, settings, resume=resume, overwrite=overwrite)
         )
-        _check_name(folder, before, model)
+        check_name(folder, before, model)
 
-        weights = before.get("class_weights") or _class_weights(class_weights, train_data, table)
+        weights = before.get("class_weights")
+        weights = weights or class_weights_of(class_weights, train_data, plan.table)
         with devices_.scope(strategy):
-            _compile(
-                model,
-                optimizer.build(model, updates),
-                loss,
-                weights,
-                spaces,
-                aux_weight,
-                table,
-                jit_compile,
-            )
+            chosen = optimizer.build(model, updates)
+            compile_for(model, chosen, loss, weights, plan, aux_weight, jit_compile)
             team.prepare(model)
             if game:
                 game.compile()
@@ -388,7 +369,7 @@ def train(
             model=model.name,
             settings=settings,
             seed=seed,
-            classes=table.to_json(),
+            classes=plan.table.to_json(),
             data=_origin(train_data),
             class_weights=weights,
             input={
@@ -408,13 +389,7 @@ def train(
         finished = first >= epochs or (
             before.get("state") == "finished" and before.get("epochs") == epochs
         )
-        # Valid convolutions take few sizes, and lose a border that differs between them.
-        val_size = val_size or _fixed_size(model) or (size if any(targets.lost) else None)
-        if val_data is not None and is_dataset(val_data):
-            together = batch_size if val_size else _val_batch(batch_size, size, val_data, replicas)
-            val_data = EvaluationBatches(val_data, together, targets, val_size, team.shard)
-        elif val_data is not None and replicas > 1:
-            val_data = whole_batches(val_data, replicas, table.ignore_label, fill=True)
+        val_data = _validation(val_data, plan, batch_size, replicas, team)
         recorder = Recorder(
             folder,
             manifest,
@@ -431,30 +406,21 @@ def train(
             if finished:
                 say(f"The run in {folder} is finished ({first} epochs). More epochs continue it.")
             else:
-                per_epoch = steps_per_epoch
-                if is_dataset(train_data):
-                    batches = training_batches(
+                batches = team.distribute(
+                    _training(
                         train_data,
-                        targets,
+                        plan,
+                        replicas,
                         batch_size=batch_size,
-                        augment=augment,
                         mix=mix,
                         seed=seed,
                         epoch=first,
-                        steps=steps,
                         shard=team.shard,
                         cache=cache,
                         workers=workers,
-                    )
-                    batches = team.distribute(batches)
-                    # An endless tf.data stream has to be told; the others know their length.
-                    per_epoch = None if isinstance(batches, keras.utils.PyDataset) else steps
-                else:
-                    if replicas > 1:
-                        train_data = whole_batches(
-                            train_data, replicas, table.ignore_label, fill=False
-                        )
-                    batches = team.distribute(with_targets(train_data, targets), whole=True)
+                    ),
+                    whole=not is_dataset(train_data),
+                )
                 if profile:
                     print(profile_steps(model, batches, folder), flush=True)
                 if previews and team.chief and isinstance(val_data, EvaluationBatches):
@@ -463,8 +429,8 @@ def train(
                             folder,
                             val_data.dataset,
                             previews,
-                            table,
-                            procedure,
+                            plan.table,
+                            plan.procedure,
                             drawn=_every(save_every, epochs),
                         )
                     ]
@@ -472,9 +438,9 @@ def train(
                     batches,
                     epochs=epochs,
                     initial_epoch=first,
-                    steps_per_epoch=per_epoch,
+                    steps_per_epoch=_told_steps(train_data, batches, plan, steps_per_epoch),
                     validation_data=team.distribute(
-                        _for_fit(val_data, targets),
+                        _for_fit(val_data, plan.targets),
                         whole=not isinstance(val_data, EvaluationBatches),
                     ),
                     validation_freq=sorted(_every(validate_every, epochs)),
@@ -500,27 +466,14 @@ def train(
                 exchange_averages(model)
             measured = False
             if measure_statistics and best is not None:
-                images = _Pictures(train_data, measure_statistics, targets, val_size)
+                images = _Pictures(train_data, measure_statistics, plan)
                 measured = team.from_chief(lambda: _measure(model, images, folder, rival, verbose))
                 team.share(model)
+            known = folder / METRICS if finished and not measured else None
+            predictor = pictures[0].predictor if pictures else None
             final = team.from_chief(
-                lambda: (
-                    read_json(folder / METRICS)
-                    if finished
-                    and not measured
-                    and val_data is not None
-                    and (folder / METRICS).exists()
-                    else _final_scores(
-                        model,
-                        val_data,
-                        targets,
-                        table,
-                        folder,
-                        progress,
-                        procedure,
-                        verbose,
-                        predictor=pictures[0].predictor if pictures else None,
-                    )
+                lambda: _final_scores(
+                    model, val_data, plan, folder, progress, known, verbose, predictor
                 )
             )
             manifest.update(state="finished", files=_files(folder))
@@ -545,88 +498,65 @@ def train(
     )
 
 
-class _Optimizer:
-    """The optimizer that the arguments of `train` describe, to be made once the steps are known."""
+def _training(train_data, plan, replicas, *, batch_size, **options):
+    """Training batches, before a team distributes them."""
+    if is_dataset(train_data):
+        return training_batches(
+            train_data,
+            plan.targets,
+            batch_size=batch_size,
+            augment=plan.augment,
+            steps=plan.steps,
+            **options,
+        )
+    if replicas > 1:
+        train_data = whole_batches(train_data, replicas, plan.table.ignore_label, fill=False)
+    return with_targets(train_data, plan.targets)
 
-    def __init__(self, optimizer, **options):
-        self.given = optimizer if isinstance(optimizer, keras.optimizers.Optimizer) else None
-        self.name = optimizer
-        self.options = options
-        if self.given is not None:
-            named = ("learning_rate", "warmup_steps", *SHARED)
-            given = [name for name in named if options[name] is not None]
-            given += ["head_multiplier"] if options["head_multiplier"] != 1 else []
-            if given:
-                raise ValueError(
-                    f"{' and '.join(given)} belong to optimizer='adam' or 'sgd'; set "
-                    f"them in the {type(optimizer).__name__} that you give (keras_seg.training.SGD "
-                    "and Adam have a head_multiplier, and use_ema beside ema_momentum)."
-                )
-            return
-        if optimizer not in OPTIMIZERS:
-            raise unknown_name("optimizer", optimizer, OPTIMIZERS)
-        if options["learning_rate"] is None:
-            options["learning_rate"] = OPTIMIZERS[optimizer]
-        if not options["learning_rate"] > 0:
-            raise ValueError(f"learning_rate must be above 0, got {options['learning_rate']}.")
-        schedule = options["schedule"]
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            if schedule not in SCHEDULES:
-                raise unknown_name("schedule", schedule, SCHEDULES)
-        elif options["warmup_steps"] is not None:
-            raise ValueError(
-                f"warmup_steps is for the schedules {', '.join(SCHEDULES)}; set it in the "
-                f"{type(schedule).__name__} that you give."
-            )
-        batches, norm, momentum = (options[name] for name in SHARED)
-        if batches is not None and not is_count(batches, 2):
-            raise ValueError(
-                "gradient_accumulation_steps must be an integer of at least 2, or None for an "
-                f"update after each batch; got {batches!r}."
-            )
-        if norm is not None and not norm > 0:
-            raise ValueError(f"global_clipnorm must be above 0, got {norm!r}.")
-        if momentum is not None and not 0 < momentum < 1:
-            raise ValueError(f"ema_momentum must lie between 0 and 1, got {momentum!r}.")
 
-    def settings(self):
-        """What of it must be the same on resume."""
-        if self.given is not None:
-            return {"optimizer": self.given}
-        return {"optimizer": self.name, **self.options}
+def _told_steps(train_data, batches, plan, steps_per_epoch):
+    """What `fit` is told: an endless tf.data stream has no length, the others know theirs."""
+    if not is_dataset(train_data):
+        return steps_per_epoch
+    return None if isinstance(batches, keras.utils.PyDataset) else plan.steps
 
-    def build(self, model, total_steps):
-        """A new optimizer for `model`, in the current strategy's scope, not yet built."""
-        if self.given is not None:
-            # A copy: the given one may belong to another run or strategy already.
-            return type(self.given).from_config(self.given.get_config())
-        options = self.options
-        rate = options["learning_rate"]
-        warmup = options["warmup_steps"] or 0
-        if options["schedule"] == "poly":
-            rate = Poly(rate, total_steps, options["power"], warmup)
-        elif options["schedule"] == "cosine":
-            rate = Cosine(rate, total_steps, warmup)
-        elif options["schedule"] != "constant":
-            rate = options["schedule"]
-        elif warmup:
-            rate = Poly(rate, total_steps, 0, warmup)
-        common = {name: options[name] for name in ("weight_decay", *SHARED) if options[name]}
-        if options["ema_momentum"]:
-            common["use_ema"] = True
-        if options["head_multiplier"] != 1:
-            common["head_multiplier"] = options["head_multiplier"]
-            common["head_variables"] = head_variables(model, options["head_layers"])
-        if self.name == "sgd":
-            return SGD(rate, momentum=options["momentum"], **common)
-        return Adam(rate, **common)
+
+def _validation(val_data, plan, batch_size, replicas, team):
+    """Validation batches, before they get this backend's form; None for None."""
+    if val_data is None:
+        return None
+    if is_dataset(val_data):
+        if not plan.val_size:
+            batch_size = _val_batch(batch_size, plan.crop, val_data, replicas)
+        return EvaluationBatches(val_data, batch_size, plan.targets, plan.val_size, team.shard)
+    if replicas > 1:
+        return whole_batches(val_data, replicas, plan.table.ignore_label, fill=True)
+    return val_data
+
+
+def _val_batch(batch_size, crop, val_data, replicas):
+    """Whole images in a batch of about as many pixels as one of the crops, shared by replicas."""
+    if crop is None:
+        return batch_size
+    height, width = val_data[0].label.shape
+    images = batch_size * crop[0] * crop[1] // (height * width)
+    return max(replicas, min(batch_size, images) // replicas * replicas)
+
+
+def _for_fit(val_data, targets):
+    """Validation batches in the form of this backend; None for None."""
+    if val_data is None:
+        return None
+    if isinstance(val_data, EvaluationBatches):
+        return val_data.for_fit()
+    return with_targets(val_data, targets)
 
 
 class _Pictures(collections.abc.Sequence):
     """`count` images of a data set, evenly chosen, each a batch (1, H, W, C)."""
 
-    def __init__(self, dataset, count, targets, size):
-        self.batches = EvaluationBatches(dataset, 1, targets, size)
+    def __init__(self, dataset, count, plan):
+        self.batches = EvaluationBatches(dataset, 1, plan.targets, plan.val_size)
         self.count = min(count, len(dataset))
 
     def __len__(self):
@@ -649,17 +579,6 @@ def _measure(model, images, folder, adversary, verbose):
     return True
 
 
-def _check_statistics(model, train_data):
-    """ValueError where statistics of batch normalisation cannot be measured in the end."""
-    if not is_dataset(train_data):
-        raise ValueError(
-            "measure_statistics needs a SegmentationDataset; with ready batches call "
-            "keras_seg.training.estimate_statistics afterwards."
-        )
-    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
-        raise ValueError(f"measure_statistics: {model.name} has no batch normalisation.")
-
-
 def _every(count, epochs):
     """Each `count`-th of the epochs 1 to `epochs`, and the last."""
     return {*range(count, epochs + 1, count), epochs}
@@ -679,279 +598,6 @@ def _describe(value):
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return getattr(value, "__qualname__", type(value).__name__)
-
-
-def _check_fit(model, train_data, val_data, table):
-    """The class table; ValueError where network, data and table do not belong together."""
-    outputs = model.output
-    if isinstance(outputs, dict) and "logits" not in outputs:
-        raise ValueError(f"{model.name} has the outputs {list(outputs)}; one must be 'logits'.")
-    if not model.trainable_variables:
-        raise ValueError(
-            f"{model.name} has no variable that is trained: every layer is frozen (its `trainable` "
-            "is False)."
-        )
-    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-    channels, classes = model.input.shape[-1], logits.shape[-1]
-    if table is None:
-        table = train_data.table if is_dataset(train_data) else LabelTable.default(classes)
-    if classes < 2:
-        raise ValueError(
-            f"{model.name} has {classes} class; training needs at least 2 (background is one)."
-        )
-    if classes != table.num_classes:
-        raise ValueError(
-            f"{model.name} has {classes} classes but the data {table.num_classes} "
-            f"({', '.join(table.names[:8])}{'...' if table.num_classes > 8 else ''}): build it "
-            f"with num_classes={table.num_classes}."
-        )
-    for what, data in (("training", train_data), ("validation", val_data)):
-        if data is None or not is_dataset(data):
-            continue
-        if len(data) == 0:
-            raise ValueError(f"The {what} data has no images.")
-        if data.table.num_classes != classes:
-            raise ValueError(
-                f"The {what} data has {data.table.num_classes} classes, the network {classes}."
-            )
-        if data.channels != channels:
-            raise ValueError(
-                f"{model.name} takes images of {channels} channels but the {what} data has "
-                f"{data.channels}: build it with input_shape=(None, None, {data.channels}) or "
-                f"open the data with channels={channels}."
-            )
-    return table
-
-
-def _check_name(folder, before, model):
-    """ValueError if the run in `folder` is of another network, as far as its name tells."""
-
-    def plain(name):
-        """Without the number by which Keras tells networks apart that were given no name."""
-        return re.sub(r"_\d+$", "", name)
-
-    name = before.get("model", model.name)
-    if plain(name) != plain(model.name):
-        raise ValueError(
-            f"{folder} holds a run of the network {name}, this one is {model.name}. Build that one "
-            "to go on with it, give another folder, or overwrite=True (--overwrite) to delete it."
-        )
-
-
-def _fixed_size(model):
-    """(H, W) that the network was built for, or None where it takes several."""
-    size = model.input.shape[1:3]
-    return None if None in size else tuple(size)
-
-
-def _crop_size(model, train_data, crop_size, augment):
-    """(H, W) of the training images, or None where ready batches do not tell."""
-    fixed = _fixed_size(model)
-    size = crop_size or getattr(augment, "crop", None)
-    if size is not None and fixed is not None and tuple(size) != fixed:
-        raise ValueError(
-            f"{model.name} takes images of {fixed[0]} x {fixed[1]}, the crops are "
-            f"{size[0]} x {size[1]}: give crop_size={fixed}."
-        )
-    size = size or fixed
-    if size is None and is_dataset(train_data):
-        size = train_data[0].image.shape[:2]
-        if augment == "default":
-            size = [min(n, LARGEST_CROP) for n in size]
-    return None if size is None else (int(size[0]), int(size[1]))
-
-
-def _val_batch(batch_size, crop, val_data, replicas):
-    """Whole images in a batch of about as many pixels as one of the crops, shared by replicas."""
-    if crop is None:
-        return batch_size
-    height, width = val_data[0].label.shape
-    images = batch_size * crop[0] * crop[1] // (height * width)
-    return max(replicas, min(batch_size, images) // replicas * replicas)
-
-
-def _label_spaces(model, train_data):
-    """Names of the outputs that learn a label map of their own; ValueError for a wrong number."""
-    tables = getattr(train_data, "extra_tables", {})
-    names = [n for n in (model.output if isinstance(model.output, dict) else ()) if n in tables]
-    for name in names:
-        channels, classes = model.output[name].shape[-1], tables[name].num_classes
-        if channels != classes:
-            raise ValueError(
-                f"The output {name!r} of {model.name} has {channels} classes but the label map "
-                f"{name!r} of the data {classes} ({', '.join(tables[name].names[:8])})."
-            )
-    return names
-
-
-def _targets(model, size, spaces):
-    """`Targets`; ValueError where the network cannot take images of `size`."""
-    if size is not None and min(size) < 1:
-        raise ValueError(f"Crops must have at least 1 x 1 pixel, got crop_size={size}.")
-    try:
-        return Targets(model, size, spaces)
-    except ValueError as error:
-        raise ValueError(
-            f"{model.name} cannot be trained on crops of {size[0]} x {size[1]}: {error} Give "
-            "another crop_size=(H, W); without one it is the size of the first image."
-        ) from error
-
-
-def _procedure(model, targets, size):
-    """Options of `Predictor.predict` for whole images.
-
-    Networks of valid convolutions see only the middle of an image at a time: in tiles of the usual
-    size, or of the crops' where the network does not divide that evenly.
-    """
-    if not any(targets.lost):
-        return {}
-    predictor = Predictor(model)
-    try:
-        predictor.check(mode="tile")
-    except ValueError:
-        predictor.check(mode="tile", window=size)
-        return {"mode": "tile", "window": size}
-    return {"mode": "tile"}
-
-
-def _augmentation(augment, size, crop_size):
-    """The `Augment` (or None) that the arguments of `train` describe."""
-    if isinstance(augment, str):
-        if augment != "default":
-            raise unknown_name("augment", augment, ["default"])
-        return Augment(crop=size)
-    if augment is None:
-        return None if crop_size is None else Augment(crop=size, scale=(1.0, 1.0), flip=False)
-    if crop_size is not None and tuple(augment.crop or ()) != tuple(crop_size):
-        raise ValueError(
-            f"crop_size={crop_size} but augment has crop={augment.crop}: say it once, in "
-            f"Augment(crop={tuple(crop_size)}, ...)."
-        )
-    return augment
-
-
-def _steps(train_data, batch_size, steps_per_epoch):
-    """Steps of an epoch."""
-    if steps_per_epoch is not None:
-        if steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}.")
-        return int(steps_per_epoch)
-    if is_dataset(train_data):
-        if len(train_data) < batch_size:
-            raise ValueError(
-                f"{len(train_data)} images do not fill one batch of {batch_size}: lower "
-                "batch_size, or say steps_per_epoch to use images more than once an epoch."
-            )
-        return len(train_data) // batch_size
-    length = None
-    if isinstance(train_data, keras.utils.PyDataset):
-        length = train_data.num_batches
-    elif hasattr(train_data, "cardinality"):
-        length = int(train_data.cardinality())
-    if length is None or length < 1:
-        raise ValueError(
-            "The training batches do not say how many an epoch has: give steps_per_epoch."
-        )
-    return length
-
-
-def _loss(loss, model, table):
-    """The default loss, or the one given; ValueError for losses of outputs that there are not."""
-    if loss is None:
-        return losses.CrossEntropy(table.ignore_label)
-    if isinstance(loss, dict):
-        outputs = list(model.output) if isinstance(model.output, dict) else []
-        for name in loss:
-            if name not in outputs:
-                raise unknown_name(f"output of {model.name} in loss", name, outputs)
-        if not loss:
-            raise ValueError("loss={} trains nothing; name at least one output and its loss.")
-    return loss
-
-
-def _class_weights(class_weights, train_data, table):
-    """None or a list of K weights."""
-    if class_weights is None:
-        return None
-    if isinstance(class_weights, str):
-        if not is_dataset(train_data):
-            raise ValueError(
-                f"class_weights={class_weights!r} counts the labels of a SegmentationDataset; for "
-                "ready batches give a list of weights."
-            )
-        pixels, in_images = pixel_counts(train_data)
-        images = {"image_pixels": in_images} if class_weights == "median_frequency" else {}
-        return losses.class_weights(pixels, class_weights, **images).tolist()
-    weights = [float(weight) for weight in class_weights]
-    if len(weights) != table.num_classes:
-        raise ValueError(
-            f"class_weights has {len(weights)} values for {table.num_classes} classes."
-        )
-    return weights
-
-
-def _weighted(loss, weights):
-    """`loss`, or the terms of a sum of losses, with class weights."""
-    if weights is None:
-        return loss
-    if isinstance(loss, losses.WeightedSum):
-        parts = loss.terms()
-        return losses.WeightedSum(
-            [_weighted(part, weights) for part, _ in parts], [factor for _, factor in parts]
-        )
-    config = loss.get_config()
-    if "class_weights" not in config:
-        raise ValueError(f"{type(loss).__name__} takes no class weights; use CrossEntropy.")
-    return type(loss).from_config({**config, "class_weights": weights})
-
-
-def _compile(model, optimizer, loss, class_weights, spaces, aux_weight, table, jit_compile):
-    """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
-    metric = MeanIoU(table.num_classes, table.ignore_label, name="mean_iou")
-    metrics, loss_weights = [metric], None
-    if isinstance(model.output, dict):
-        metrics = {"logits": [metric]}
-        _plain_metric_names(model)
-
-    def weighted(name, part):
-        """Class weights are of the classes of "logits", not of those of another label map."""
-        return part if name in spaces else _weighted(part, class_weights)
-
-    if isinstance(loss, dict):
-        loss = {name: weighted(name, part) for name, part in loss.items()}
-    elif isinstance(model.output, dict):
-        counted = ("logits", *spaces)
-        loss_weights = {n: 1.0 if n in counted else float(aux_weight) for n in model.output}
-        presence = losses.SemanticEncoding(table.ignore_label)
-        loss = {n: presence if y.ndim == 2 else weighted(n, loss) for n, y in model.output.items()}
-    else:
-        loss = _weighted(loss, class_weights)
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if model.dtype_policy.name == "mixed_float16" and not scaled:
-        optimizer = LossScale(optimizer, name="loss_scale_optimizer")
-    if jit_compile is None:
-        jit_compile = keras.backend.backend() == "jax"
-    model.compile(
-        optimizer,
-        loss,
-        loss_weights=loss_weights,
-        metrics=metrics,
-        jit_compile=jit_compile,
-    )
-    model.optimizer.build(model.trainable_variables)
-
-
-def _plain_metric_names(model):
-    """Report the score of the output "logits" as "mean_iou" with or without other outputs."""
-    results = model.get_metrics_result
-
-    def renamed():
-        return {
-            "mean_iou" if name == "logits_mean_iou" else name: value
-            for name, value in results().items()
-        }
-
-    model.get_metrics_result = renamed
 
 
 def _restore(model, folder, say, adversary=None):
@@ -985,15 +631,6 @@ def _has_best(folder, epoch):
         return False
 
 
-def _for_fit(val_data, targets):
-    """Validation batches in the form of this backend; None for None."""
-    if val_data is None:
-        return None
-    if isinstance(val_data, EvaluationBatches):
-        return val_data.for_fit()
-    return with_targets(val_data, targets)
-
-
 def _reading_error(error):
     """The ValueError that a data set raised inside a tf.data pipeline, or None for other errors."""
     found = re.search(r"ValueError: (.+)", str(error))
@@ -1002,26 +639,28 @@ def _reading_error(error):
     return ValueError(found[1])
 
 
-def _final_scores(model, val_data, targets, table, folder, progress, procedure, verbose, predictor):
+def _final_scores(model, val_data, plan, folder, progress, known, verbose, predictor):
     """Score the best network on the validation data and write `metrics.json`.
 
-    `predictor` is the model's where there is one already, which saves to trace it again.
+    known: the file of scores that still hold, if it is there, or None.
+    predictor: the model's where there is one already, which saves to trace it again, or None.
     """
     if val_data is None:
         return None
+    if known is not None and known.exists():
+        return read_json(known)
     if isinstance(val_data, EvaluationBatches):
-        predictor = predictor or Predictor(model, table=table)
-        result = evaluate(predictor, val_data.dataset, progress=bool(verbose), **procedure)
+        predictor = predictor or Predictor(model, table=plan.table)
+        result = evaluate(predictor, val_data.dataset, progress=bool(verbose), **plan.procedure)
     else:
-        matrix = np.zeros((table.num_classes, table.num_classes), "int64")
+        classes = plan.table.num_classes
+        matrix = np.zeros((classes, classes), "int64")
         network = inference_model(model)
         for images, labels in (batch[:2] for batch in val_data):
             logits = keras.ops.convert_to_numpy(network(images, training=False))
-            labels = keras.ops.convert_to_numpy(targets.crop(labels))
-            matrix += confusion_matrix(
-                labels, logits.argmax(-1), table.num_classes, table.ignore_label
-            )
-        result = scores(matrix) | {"confusion_matrix": matrix, "classes": list(table.names)}
+            labels = keras.ops.convert_to_numpy(plan.targets.crop(labels))
+            matrix += confusion_matrix(labels, logits.argmax(-1), classes, plan.table.ignore_label)
+        result = scores(matrix) | {"confusion_matrix": matrix, "classes": list(plan.table.names)}
     result = {**result, "epoch": progress["best_epoch"] or progress["epoch"]}
     write_json(folder / METRICS, result)
     return result

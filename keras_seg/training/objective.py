@@ -1,0 +1,108 @@
+"""What a network is compiled with: losses for its outputs, class weights, the score."""
+
+import keras
+
+from keras_seg import losses
+from keras_seg.metrics import MeanIoU
+from keras_seg.training.batches import is_dataset, pixel_counts
+from keras_seg.training.optimizers import LossScale
+from keras_seg.utils import unknown_name
+
+
+def loss_of(loss, model, table):
+    """The default loss, or the one given; ValueError for losses of outputs that there are not."""
+    if loss is None:
+        return losses.CrossEntropy(table.ignore_label)
+    if isinstance(loss, dict):
+        outputs = list(model.output) if isinstance(model.output, dict) else []
+        for name in loss:
+            if name not in outputs:
+                raise unknown_name(f"output of {model.name} in loss", name, outputs)
+        if not loss:
+            raise ValueError("loss={} trains nothing; name at least one output and its loss.")
+    return loss
+
+
+def class_weights_of(class_weights, train_data, table):
+    """None or a list of K weights."""
+    if class_weights is None:
+        return None
+    if isinstance(class_weights, str):
+        if not is_dataset(train_data):
+            raise ValueError(
+                f"class_weights={class_weights!r} counts the labels of a SegmentationDataset; for "
+                "ready batches give a list of weights."
+            )
+        pixels, in_images = pixel_counts(train_data)
+        images = {"image_pixels": in_images} if class_weights == "median_frequency" else {}
+        return losses.class_weights(pixels, class_weights, **images).tolist()
+    weights = [float(weight) for weight in class_weights]
+    if len(weights) != table.num_classes:
+        raise ValueError(
+            f"class_weights has {len(weights)} values for {table.num_classes} classes."
+        )
+    return weights
+
+
+def compile_for(model, optimizer, loss, class_weights, plan, aux_weight, jit_compile):
+    """Compile for logits alone or with auxiliary outputs, and make the optimizer's variables."""
+    metric = MeanIoU(plan.table.num_classes, plan.table.ignore_label, name="mean_iou")
+    metrics, loss_weights = [metric], None
+    if isinstance(model.output, dict):
+        metrics = {"logits": [metric]}
+        _plain_metric_names(model)
+
+    def weighted(name, part):
+        """Class weights are of the classes of "logits", not of those of another label map."""
+        return part if name in plan.spaces else _weighted(part, class_weights)
+
+    if isinstance(loss, dict):
+        loss = {name: weighted(name, part) for name, part in loss.items()}
+    elif isinstance(model.output, dict):
+        counted = ("logits", *plan.spaces)
+        loss_weights = {n: 1.0 if n in counted else float(aux_weight) for n in model.output}
+        presence = losses.SemanticEncoding(plan.table.ignore_label)
+        loss = {n: presence if y.ndim == 2 else weighted(n, loss) for n, y in model.output.items()}
+    else:
+        loss = _weighted(loss, class_weights)
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if model.dtype_policy.name == "mixed_float16" and not scaled:
+        optimizer = LossScale(optimizer, name="loss_scale_optimizer")
+    if jit_compile is None:
+        jit_compile = keras.backend.backend() == "jax"
+    model.compile(
+        optimizer,
+        loss,
+        loss_weights=loss_weights,
+        metrics=metrics,
+        jit_compile=jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def _weighted(loss, weights):
+    """`loss`, or the terms of a sum of losses, with class weights."""
+    if weights is None:
+        return loss
+    if isinstance(loss, losses.WeightedSum):
+        parts = loss.terms()
+        return losses.WeightedSum(
+            [_weighted(part, weights) for part, _ in parts], [factor for _, factor in parts]
+        )
+    config = loss.get_config()
+    if "class_weights" not in config:
+        raise ValueError(f"{type(loss).__name__} takes no class weights; use CrossEntropy.")
+    return type(loss).from_config({**config, "class_weights": weights})
+
+
+def _plain_metric_names(model):
+    """Report the score of the output "logits" as "mean_iou" with or without other outputs."""
+    results = model.get_metrics_result
+
+    def renamed():
+        return {
+            "mean_iou" if name == "logits_mean_iou" else name: value
+            for name, value in results().items()
+        }
+
+    model.get_metrics_result = renamed

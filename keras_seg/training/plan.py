@@ -1,0 +1,250 @@
+"""The plan of a run: what follows from its network, its data and the arguments of `train`."""
+
+import dataclasses
+import re
+
+import keras
+
+from keras_seg.data import Augment, LabelTable
+from keras_seg.inference import Predictor
+from keras_seg.training.batches import Targets, is_dataset
+from keras_seg.utils import unknown_name
+
+LARGEST_CROP = 512  # by default: photos of 12 megapixels fill the memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is settled before the first step.
+
+    Attributes:
+        table: `LabelTable` of the classes.
+        crop: (H, W) of the training images, or None where ready batches do not tell.
+        spaces: names of the outputs that learn a label map of their own.
+        targets: `Targets`.
+        augment: `Augment`, or None for images as they are.
+        steps: of an epoch.
+        val_size: (H, W) cut from the centre of validation images while training, or None for whole
+            images.
+        procedure: options of `Predictor.predict` for whole images.
+    """
+
+    table: LabelTable
+    crop: tuple | None
+    spaces: list
+    targets: Targets
+    augment: Augment | None
+    steps: int
+    val_size: tuple | None
+    procedure: dict
+
+
+def make_plan(
+    model,
+    train_data,
+    val_data,
+    *,
+    table,
+    batch_size,
+    crop_size,
+    augment,
+    mix,
+    val_size,
+    steps_per_epoch,
+):
+    """The `Plan` of a run with these arguments of `train`.
+
+    Raises:
+        ValueError: where network, data and arguments do not belong together.
+    """
+    table = _check_fit(model, train_data, val_data, table)
+    crop = _crop_size(model, train_data, crop_size, augment)
+    spaces = _label_spaces(model, train_data)
+    targets = _targets(model, crop, spaces)
+    procedure = _procedure(model, targets, crop)
+    augment = _augmentation(augment, crop, crop_size)
+    if mix is not None and not is_dataset(train_data):
+        raise ValueError(
+            f"{mix} mixes samples of a SegmentationDataset; ready batches are trained on as "
+            "they are. Give mix= to keras_seg.data.make_batches."
+        )
+    steps = _steps(train_data, batch_size, steps_per_epoch)
+    # Valid convolutions take few sizes, and lose a border that differs between them.
+    val_size = val_size or _fixed_size(model) or (crop if any(targets.lost) else None)
+    return Plan(table, crop, spaces, targets, augment, steps, val_size, procedure)
+
+
+def check_name(folder, before, model):
+    """ValueError if the run in `folder` is of another network, as far as its name tells."""
+
+    def plain(name):
+        """Without the number by which Keras tells networks apart that were given no name."""
+        return re.sub(r"_\d+$", "", name)
+
+    name = before.get("model", model.name)
+    if plain(name) != plain(model.name):
+        raise ValueError(
+            f"{folder} holds a run of the network {name}, this one is {model.name}. Build that one "
+            "to go on with it, give another folder, or overwrite=True (--overwrite) to delete it."
+        )
+
+
+def check_statistics(model, train_data):
+    """ValueError where statistics of batch normalisation cannot be measured in the end."""
+    if not is_dataset(train_data):
+        raise ValueError(
+            "measure_statistics needs a SegmentationDataset; with ready batches call "
+            "keras_seg.training.estimate_statistics afterwards."
+        )
+    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+        raise ValueError(f"measure_statistics: {model.name} has no batch normalisation.")
+
+
+def _check_fit(model, train_data, val_data, table):
+    """The class table; ValueError where network, data and table do not belong together."""
+    outputs = model.output
+    if isinstance(outputs, dict) and "logits" not in outputs:
+        raise ValueError(f"{model.name} has the outputs {list(outputs)}; one must be 'logits'.")
+    if not model.trainable_variables:
+        raise ValueError(
+            f"{model.name} has no variable that is trained: every layer is frozen (its `trainable` "
+            "is False)."
+        )
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+    channels, classes = model.input.shape[-1], logits.shape[-1]
+    if table is None:
+        table = train_data.table if is_dataset(train_data) else LabelTable.default(classes)
+    if classes < 2:
+        raise ValueError(
+            f"{model.name} has {classes} class; training needs at least 2 (background is one)."
+        )
+    if classes != table.num_classes:
+        raise ValueError(
+            f"{model.name} has {classes} classes but the data {table.num_classes} "
+            f"({', '.join(table.names[:8])}{'...' if table.num_classes > 8 else ''}): build it "
+            f"with num_classes={table.num_classes}."
+        )
+    for what, data in (("training", train_data), ("validation", val_data)):
+        if data is None or not is_dataset(data):
+            continue
+        if len(data) == 0:
+            raise ValueError(f"The {what} data has no images.")
+        if data.table.num_classes != classes:
+            raise ValueError(
+                f"The {what} data has {data.table.num_classes} classes, the network {classes}."
+            )
+        if data.channels != channels:
+            raise ValueError(
+                f"{model.name} takes images of {channels} channels but the {what} data has "
+                f"{data.channels}: build it with input_shape=(None, None, {data.channels}) or "
+                f"open the data with channels={channels}."
+            )
+    return table
+
+
+def _crop_size(model, train_data, crop_size, augment):
+    """(H, W) of the training images, or None where ready batches do not tell."""
+    fixed = _fixed_size(model)
+    size = crop_size or getattr(augment, "crop", None)
+    if size is not None and fixed is not None and tuple(size) != fixed:
+        raise ValueError(
+            f"{model.name} takes images of {fixed[0]} x {fixed[1]}, the crops are "
+            f"{size[0]} x {size[1]}: give crop_size={fixed}."
+        )
+    size = size or fixed
+    if size is None and is_dataset(train_data):
+        size = train_data[0].image.shape[:2]
+        if augment == "default":
+            size = [min(n, LARGEST_CROP) for n in size]
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
+def _fixed_size(model):
+    """(H, W) that the network was built for, or None where it takes several."""
+    size = model.input.shape[1:3]
+    return None if None in size else tuple(size)
+
+
+def _label_spaces(model, train_data):
+    """Names of the outputs that learn a label map of their own; ValueError for a wrong number."""
+    tables = getattr(train_data, "extra_tables", {})
+    names = [n for n in (model.output if isinstance(model.output, dict) else ()) if n in tables]
+    for name in names:
+        channels, classes = model.output[name].shape[-1], tables[name].num_classes
+        if channels != classes:
+            raise ValueError(
+                f"The output {name!r} of {model.name} has {channels} classes but the label map "
+                f"{name!r} of the data {classes} ({', '.join(tables[name].names[:8])})."
+            )
+    return names
+
+
+def _targets(model, size, spaces):
+    """`Targets`; ValueError where the network cannot take images of `size`."""
+    if size is not None and min(size) < 1:
+        raise ValueError(f"Crops must have at least 1 x 1 pixel, got crop_size={size}.")
+    try:
+        return Targets(model, size, spaces)
+    except ValueError as error:
+        raise ValueError(
+            f"{model.name} cannot be trained on crops of {size[0]} x {size[1]}: {error} Give "
+            "another crop_size=(H, W); without one it is the size of the first image."
+        ) from error
+
+
+def _procedure(model, targets, size):
+    """Options of `Predictor.predict` for whole images.
+
+    Networks of valid convolutions see only the middle of an image at a time: in tiles of the usual
+    size, or of the crops' where the network does not divide that evenly.
+    """
+    if not any(targets.lost):
+        return {}
+    predictor = Predictor(model)
+    try:
+        predictor.check(mode="tile")
+    except ValueError:
+        predictor.check(mode="tile", window=size)
+        return {"mode": "tile", "window": size}
+    return {"mode": "tile"}
+
+
+def _augmentation(augment, size, crop_size):
+    """The `Augment` (or None) that the arguments of `train` describe."""
+    if isinstance(augment, str):
+        if augment != "default":
+            raise unknown_name("augment", augment, ["default"])
+        return Augment(crop=size)
+    if augment is None:
+        return None if crop_size is None else Augment(crop=size, scale=(1.0, 1.0), flip=False)
+    if crop_size is not None and tuple(augment.crop or ()) != tuple(crop_size):
+        raise ValueError(
+            f"crop_size={crop_size} but augment has crop={augment.crop}: say it once, in "
+            f"Augment(crop={tuple(crop_size)}, ...)."
+        )
+    return augment
+
+
+def _steps(train_data, batch_size, steps_per_epoch):
+    """Steps of an epoch."""
+    if steps_per_epoch is not None:
+        if steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}.")
+        return int(steps_per_epoch)
+    if is_dataset(train_data):
+        if len(train_data) < batch_size:
+            raise ValueError(
+                f"{len(train_data)} images do not fill one batch of {batch_size}: lower "
+                "batch_size, or say steps_per_epoch to use images more than once an epoch."
+            )
+        return len(train_data) // batch_size
+    length = None
+    if isinstance(train_data, keras.utils.PyDataset):
+        length = train_data.num_batches
+    elif hasattr(train_data, "cardinality"):
+        length = int(train_data.cardinality())
+    if length is None or length < 1:
+        raise ValueError(
+            "The training batches do not say how many an epoch has: give steps_per_epoch."
+        )
+    return length
