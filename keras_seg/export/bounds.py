@@ -6,7 +6,7 @@ import numbers
 from keras_seg.utils import unknown_name
 
 # Which windows are near a tie differs between two runs: SegNet-Basic on CamVid, 40 steps old, moved
-# by 0.3 deviations when pixels were rounded, and by 0.08 in its files.
+# by 0.3 deviations when pixels were rounded once, and by 0.08 in its files.
 TIMES_ROUNDING = 4
 
 

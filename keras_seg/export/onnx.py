@@ -106,6 +106,7 @@ def _convert(graph, shape):
     """tf2onnx's ModelProto with the kernels as inputs, and {input name: kernel}."""
     import tensorflow as tf
     import tf2onnx
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     network, signature, kernels = graph.with_kernels_as_inputs(lambda s: len(s) >= 2, shape)
 
@@ -120,9 +121,19 @@ def _convert(graph, shape):
     plain = plain_convolutions() if None in shape else contextlib.nullcontext()
     try:
         with plain:
-            proto, _ = tf2onnx.convert.from_function(
-                tf.function(call, input_signature=signature, autograph=False),
-                input_signature=signature,
+            function = tf.function(call, input_signature=signature, autograph=False)
+            # tf2onnx would take a tensor that a layer holds, as Normalization its mean, for an
+            # input of the file.
+            constant = convert_variables_to_constants_v2(
+                function.get_concrete_function(), lower_control_flow=False, aggressive_inlining=True
+            )
+            inputs = [tensor.name for tensor in constant.inputs]
+            proto, _ = tf2onnx.convert.from_graph_def(
+                constant.graph.as_graph_def(),
+                name=graph.model.name,
+                input_names=inputs,
+                output_names=[tensor.name for tensor in constant.outputs],
+                tensors_to_rename={name: name.split(":")[0] for name in inputs},
                 opset=OPSET,
                 custom_op_handlers=rounding_down(),
             )

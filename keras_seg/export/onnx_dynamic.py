@@ -231,7 +231,10 @@ def check(path, graph, dynamic, reference):
             bound = 1 - DEFAULT_BOUNDS.agreement if name == "labels" else DEFAULT_BOUNDS.difference
             largest = _difference(name, result, wanted)
             if not largest <= bound:
-                own = _difference(name, reference(parity.brighter(images))[name], wanted)
+                own = max(
+                    _difference(name, reference(rounded)[name], wanted)
+                    for rounded in parity.roundings(images)
+                )
                 bound = max(bound, TIMES_ROUNDING * own)
             if not largest <= bound:
                 reason = f"{name} of images {where} is not what the Keras model gives"

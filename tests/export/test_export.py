@@ -272,6 +272,42 @@ def test_grouped_convolution_and_exact_gelu(tmp_path):
     assert report.ok, str(report)
 
 
+class Shading(layers.Layer):
+    """Adds a plane that is no weight, of more values than TensorFlow makes a constant of."""
+
+    def __init__(self):
+        super().__init__()
+        self.plane = keras.ops.convert_to_tensor(np.random.default_rng(5).normal(size=(12, 16, 1)))
+        self.plane = keras.ops.cast(self.plane, "float32")
+
+    def call(self, inputs):
+        return inputs + self.plane
+
+
+def test_tensors_that_a_layer_holds_and_that_are_no_weights(tmp_path):
+    """As Keras' Normalization its mean. tf2onnx took them for inputs of the file."""
+    image = keras.Input((12, 16, 3), name="image")
+    x = layers.Normalization(mean=[100.0, 110.0, 120.0], variance=[50.0, 60.0, 70.0])(image)
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(Shading()(x))
+    model = keras.Model(image, layers.Conv2D(3, 1)(x))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 12, 16, 3)).astype("float32")
+    report = export(
+        model,
+        tmp_path / "out",
+        formats=("saved_model", "tflite", "onnx"),
+        quantize=("int8", "qdq"),
+        calibration=pixels,
+        images=pixels,
+        progress=False,
+    )
+    assert report.ok, str(report)
+    inputs = onnxruntime.InferenceSession(tmp_path / "out/model.onnx").get_inputs()
+    assert [found.name for found in inputs] == ["image"]
+    expected = model(pixels[:1]).numpy()
+    found = run_file(tmp_path / "out/model.onnx", pixels[:1])
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_onnx_merging_respects_shared_and_grouped_kernels(tmp_path):
     """One convolution used twice, followed by different normalisations; a depthwise one."""
     image = keras.Input((12, 10, 4), name="image")
