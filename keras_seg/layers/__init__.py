@@ -28,6 +28,7 @@ from keras_seg.layers.normalization import (
     conv_bn_relu,
     he_fan_in,
     he_fan_out,
+    replace_batch_norm,
     separable_conv_bn_relu,
     uniform_fan_in,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "normal_002",
     "preprocess",
     "pyramid_pooling",
+    "replace_batch_norm",
     "resize_logits",
     "score_conv",
     "separable_conv_bn_relu",

@@ -105,7 +105,8 @@ def batch_statistics(model):
     moving statistics never change.
 
     Args:
-        model: functional; its BatchNormalization layers, which may be Keras' own, are replaced.
+        model: functional; its BatchNormalization layers, which may be Keras' own and may lie in
+            models inside of it, are replaced.
 
     Returns:
         `keras.Model` with copies of the weights.
@@ -113,17 +114,33 @@ def batch_statistics(model):
     Raises:
         ValueError: if the model has no batch normalisation.
     """
+    return replace_batch_norm(
+        model, lambda config: BatchStatistics.from_config({**config, "momentum": 1.0})
+    )
+
+
+def replace_batch_norm(model, make):
+    """A copy of a functional model, with copies of the weights, with other normalisation.
+
+    Args:
+        model: functional.
+        make: function of the configuration of a BatchNormalization layer, which may be Keras' own
+            or lie in a model inside, to a layer of the same weights that takes its place.
+
+    Raises:
+        ValueError: if the model has no batch normalisation.
+    """
     found = []
 
     def replaced(layer):
-        if not isinstance(layer, layers.BatchNormalization):
-            return type(layer).from_config(layer.get_config())
-        found.append(layer.name)
         config = layer.get_config()
+        if not isinstance(layer, layers.BatchNormalization):
+            return type(layer).from_config(config)
+        found.append(layer.name)
         config.pop("synchronized", None)
-        return BatchStatistics.from_config({**config, "momentum": 1.0})
+        return make(config)
 
-    copy = keras.models.clone_model(model, clone_function=replaced)
+    copy = keras.models.clone_model(model, clone_function=replaced, recursive=True)
     if not found:
         raise ValueError(f"{model.name} has no batch normalisation.")
     copy.set_weights(model.get_weights())

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_seg.layers import BatchNormalization, batch_statistics
+from keras_seg.layers import BatchNormalization, BatchStatistics, replace_batch_norm
 
 
 def with_outputs(model, layers=("logits_low",)):
@@ -86,7 +86,8 @@ def estimate_statistics(model, batches, *, verbose=False):
     Dropout is off. Statistics that were frozen (`freeze_batch_norm`) stay.
 
     Args:
-        model: functional; changed in place.
+        model: functional; changed in place. Its normalisation may be Keras' own and may lie in
+            models inside of it.
         batches: iterable of images (N, H, W, C), 0..255, as the network is to be used on: each
             batch counts the same, so give images of one size a batch each, or equal batches.
         verbose: show a progress bar.
@@ -97,42 +98,51 @@ def estimate_statistics(model, batches, *, verbose=False):
     Raises:
         ValueError: without batch normalisation, or without a batch. Nothing is changed then.
     """
-    measured = batch_statistics(model)
-    calls = []  # (layer, what it normalises): a layer of several scales is called for each
-    for node in (node for nodes in measured._nodes_by_depth.values() for node in nodes):
-        layer = node.operation
-        if isinstance(layer, keras.layers.BatchNormalization):
-            if layer.frozen_statistics:
-                layer.trainable = False  # normalises by what it has, and leaves it
-            else:
-                calls.append((layer, node.input_tensors[0]))
-    moments = [_moments(tensor, layer.axis) for layer, tensor in calls]
-    probe = keras.Model(measured.inputs, [*moments, measured.outputs[0]])  # all may be frozen
+    measuring = []
+
+    def make(config):
+        frozen = config.get("frozen_statistics") or not config["trainable"]
+        layer = (BatchNormalization if frozen else _Measuring).from_config(config)
+        if not frozen:
+            measuring.append(layer)
+        return layer
+
+    measured = replace_batch_norm(model, make)
+    for layer in measuring:
+        layer.start()
     count = 0
-    means, squares = [0.0] * len(calls), [0.0] * len(calls)  # each the mean of all batches so far
     total = len(batches) if hasattr(batches, "__len__") else None
     bar = keras.utils.Progbar(total, verbose=int(verbose))
     for count, images in enumerate(batches, start=1):
-        outputs = probe(keras.ops.convert_to_tensor(images, "float32"), training=False)
-        found = keras.tree.flatten(outputs)[: len(calls)]
-        for i, values in enumerate(found):
-            mean, variance = keras.ops.convert_to_numpy(values).astype("float64")
-            means[i] += (mean - means[i]) / count
-            squares[i] += (variance + mean**2 - squares[i]) / count
+        measured(keras.ops.convert_to_tensor(images, "float32"), training=False)
         bar.update(count)
     if not count:
         raise ValueError("There are no images to measure the statistics on.")
-    for layer in {id(layer): layer for layer, _ in calls}.values():
-        places = [i for i, (other, _) in enumerate(calls) if other is layer]
-        mean = np.mean([means[i] for i in places], axis=0)
-        square = np.mean([squares[i] for i in places], axis=0)
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(np.maximum(square - mean**2, 0))
+    for layer in measuring:
+        layer.finish()
     model.set_weights(measured.get_weights())
     return model
 
 
-def _moments(tensor, axis):
-    """(2, C): mean and variance of each channel, in float32."""
-    axes = [i for i in range(len(tensor.shape)) if i != axis % len(tensor.shape)]
-    return keras.ops.stack(keras.ops.moments(keras.ops.cast(tensor, "float32"), axes))
+class _Measuring(BatchStatistics):
+    """Batch normalisation by the batch's own statistics, which keeps the mean of those of all
+    calls. Eager: it is called to be measured, not to be fast."""
+
+    calls = None
+
+    def start(self):
+        self.calls, self.mean, self.square = 0, 0.0, 0.0
+
+    def call(self, inputs, training=None, mask=None):
+        if self.calls is not None:  # not while the network is built
+            axes = [i for i in range(len(inputs.shape)) if i != self.axis % len(inputs.shape)]
+            moments = keras.ops.moments(keras.ops.cast(inputs, "float32"), axes)
+            mean, variance = (keras.ops.convert_to_numpy(m).astype("float64") for m in moments)
+            self.calls += 1
+            self.mean += (mean - self.mean) / self.calls
+            self.square += (variance + mean**2 - self.square) / self.calls
+        return super().call(inputs, training=training, mask=mask)
+
+    def finish(self):
+        self.moving_mean.assign(self.mean)
+        self.moving_variance.assign(np.maximum(self.square - self.mean**2, 0))

@@ -96,7 +96,8 @@ def check_statistics(model, train_data):
             "measure_statistics needs a SegmentationDataset; with ready batches call "
             "keras_seg.training.estimate_statistics afterwards."
         )
-    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+    kind = keras.layers.BatchNormalization
+    if not any(isinstance(layer, kind) for layer in model._flatten_layers()):
         raise ValueError(f"measure_statistics: {model.name} has no batch normalisation.")
 
 

@@ -143,6 +143,30 @@ def test_frozen_statistics_are_not_measured():
         np.testing.assert_array_equal(old, new)
 
 
+def test_statistics_inside_of_other_models():
+    """A trunk of keras.applications is one layer of the network, with its normalisation inside."""
+    trunk = keras.Sequential([keras.layers.Rescaling(2.0), keras.layers.BatchNormalization()])
+    trunk = keras.Sequential([keras.Input((None, None, 2)), trunk])
+    image = keras.Input((None, None, 2))
+    model = keras.Model(image, batch_norm("last")(keras.layers.Rescaling(3.0)(trunk(image))))
+    images = np.random.default_rng(0).normal(5, 2, (3, 1, 4, 6, 2))
+    training.estimate_statistics(model, images)
+    inner = trunk.layers[0].layers[1]
+    np.testing.assert_allclose(inner.moving_mean, (2 * images).mean((0, 1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(inner.moving_variance, (2 * images).var((0, 1, 2, 3)), rtol=1e-5)
+    # Behind it each image has mean 0 and variance 1.
+    np.testing.assert_allclose(model.get_layer("last").moving_mean, [0, 0], atol=1e-5)
+    np.testing.assert_allclose(model.get_layer("last").moving_variance, [9, 9], rtol=1e-2)
+
+
+def test_statistics_of_frozen_layers_stay():
+    model = training.freeze_batch_norm(normalised())
+    before = model.get_weights()
+    training.estimate_statistics(model, [np.full((1, 4, 4, 2), 7.0)])
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_statistics_of_nothing():
     model = normalised()
     with pytest.raises(ValueError, match="no images"):
