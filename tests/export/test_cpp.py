@@ -1,8 +1,9 @@
 """export/cpp: compiled here, run on exported files, and compared with `Predictor`.
 
 Slow tests, because they need CMake and a C++ compiler; those of onnxruntime also need its headers,
-whose folder the environment variable ONNXRUNTIME_INCLUDE names (Debian: libonnxruntime-dev). They
-fail where one of these is missing.
+whose folder the environment variable ONNXRUNTIME_INCLUDE names (libonnxruntime-dev of Debian 13;
+its 1.21 serves later libraries, and on Debian 12 unpacked with `dpkg -x`). They fail where one of
+these is missing.
 """
 
 import importlib.util
