@@ -481,7 +481,8 @@ def train(
             manifest.update(state="interrupted")
             raise
         except BaseException as error:
-            reason = _reading_error(error) or team.lost_worker(error)
+            reason = _reading_error(error) or _size_error(error, model, plan)
+            reason = reason or team.lost_worker(error)
             manifest.update(state="failed", error=str(reason or error))
             if reason is not None:
                 raise reason from error
@@ -637,6 +638,17 @@ def _reading_error(error):
     if found is None or type(error).__name__ != "InvalidArgumentError":
         return None
     return ValueError(found[1])
+
+
+def _size_error(error, model, plan):
+    """The ValueError for a layer that asks for the size of images of which a graph knows none."""
+    if type(error).__name__ != "OperatorNotAllowedInGraphError" or plan.val_size:
+        return None
+    return ValueError(
+        f"{model.name} takes no images whose size is unknown when it is traced, as that of whole "
+        f"validation images is. {str(error).splitlines()[0]} Give val_size=(H, W), or take another "
+        "layer (keras_seg.layers.Resize for a bilinear UpSampling2D)."
+    )
 
 
 def _final_scores(model, val_data, plan, folder, progress, known, verbose, predictor):

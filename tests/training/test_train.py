@@ -399,6 +399,21 @@ def test_default_crops_of_large_photos_stay_small(tmp_path):
     assert seen == {(512, 40)}
 
 
+def test_a_layer_that_asks_for_the_size_of_whole_images_is_named(tmp_path):
+    """Keras' bilinear UpSampling2D, in a network for images of any size."""
+
+    def build():
+        image = keras.Input((None, None, 3))
+        x = keras.layers.Conv2D(CLASSES, 2, strides=2)(image)
+        x = keras.layers.UpSampling2D(2, interpolation="bilinear")(x)
+        return keras.Model(image, x, name="enlarging")
+
+    with pytest.raises(ValueError, match=r"enlarging .*UpSampling2D.*Give val_size=\(H, W\)"):
+        run(tmp_path / "run", build)
+    result = run(tmp_path / "run", build, val_size=SIZE)
+    assert result.scores["mean_iou"] > 0
+
+
 def test_a_damaged_image_is_named(tmp_path):
     """Whether TensorFlow or Python reads it, it is a ValueError with the file's name."""
     data.write_shapes(tmp_path / "shapes", 8, size=SIZE)
