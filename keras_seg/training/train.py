@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import sys
+import traceback
 
 import keras
 import numpy as np
@@ -644,10 +645,16 @@ def _size_error(error, model, plan):
     """The ValueError for a layer that asks for the size of images of which a graph knows none."""
     if type(error).__name__ != "OperatorNotAllowedInGraphError" or plan.val_size:
         return None
+    # Keras names the layer, unless it was told to leave tracebacks as they are (as keras-seg does).
+    reason = str(error).splitlines()[0]
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.Layer) and not isinstance(owner, keras.Model):
+            reason = f"{type(owner).__name__} {owner.name!r} asks for it."
     return ValueError(
         f"{model.name} takes no images whose size is unknown when it is traced, as that of whole "
-        f"validation images is. {str(error).splitlines()[0]} Give val_size=(H, W), or take another "
-        "layer (keras_seg.layers.Resize for a bilinear UpSampling2D)."
+        f"validation images is. {reason} Give val_size=(H, W), or take another layer "
+        "(keras_seg.layers.Resize for a bilinear UpSampling2D)."
     )
 
 
