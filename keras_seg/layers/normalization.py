@@ -127,6 +127,9 @@ def replace_batch_norm(model, make):
         make: function of the configuration of a BatchNormalization layer, which may be Keras' own
             or lie in a model inside, to a layer of the same weights that takes its place.
 
+    Returns:
+        `keras.Model` of the same inputs, outputs and layer names.
+
     Raises:
         ValueError: if the model has no batch normalisation.
     """

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seg.layers import BatchNormalization, batch_norm
+from keras_seg.layers import (
+    BatchNormalization,
+    batch_norm,
+    batch_statistics,
+    replace_batch_norm,
+)
 
 EPSILON, MOMENTUM = 1e-5, 0.9
 
@@ -96,3 +101,42 @@ def test_sizes_may_be_open_and_the_step_compiled():
     )
     x = batch()
     np.testing.assert_allclose(step(x), expected(x, 1.0, 0.0)[0], atol=1e-5)
+
+
+def nested():
+    """Normalisation by Keras' layer in a model inside, and by ours behind it; dropout between."""
+    trunk = keras.Sequential([keras.Input((None, None, 2)), keras.layers.BatchNormalization()])
+    image = keras.Input((None, None, 2))
+    x = keras.layers.Dropout(0.5)(trunk(image))
+    return keras.Model(image, BatchNormalization(name="last")(x), name="nested")
+
+
+def test_batch_statistics_are_those_of_what_is_given():
+    images = np.random.default_rng(0).normal(7, 3, (2, 4, 6, 2)).astype("float32")
+    model = nested()
+    copy = batch_statistics(model)
+    for image in images[:, None]:
+        mean, variance = image.mean((0, 1, 2)), image.var((0, 1, 2))
+        inner = (image - mean) / np.sqrt(variance + 1e-3)  # Keras' epsilon
+        expected = inner / np.sqrt(inner.var((0, 1, 2)) + 1e-5)
+        np.testing.assert_allclose(copy(image, training=False), expected, rtol=1e-3, atol=1e-4)
+    for old, new in zip(model.get_weights(), copy.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_replace_batch_norm_reaches_models_inside_and_copies_weights():
+    model = nested()
+    model.layers[1].layers[0].moving_mean.assign([5.0, -2.0])
+    seen = []
+
+    def make(config):
+        seen.append(config["name"])
+        return BatchNormalization.from_config(config)
+
+    copy = replace_batch_norm(model, make)
+    assert len(seen) == 2 and "last" in seen
+    image = np.random.default_rng(1).normal(size=(1, 3, 5, 2)).astype("float32")
+    np.testing.assert_allclose(copy(image), model(image), rtol=1e-6, atol=1e-6)
+    plain = keras.Model(model.input, keras.layers.ReLU()(model.input), name="plain")
+    with pytest.raises(ValueError, match="plain has no batch normalisation"):
+        replace_batch_norm(plain, make)
