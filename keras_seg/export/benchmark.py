@@ -226,51 +226,64 @@ def timed(call):
     return time.perf_counter() - start
 
 
-def measure_export(graph, runners, image, runs, memory):
+def measure_export(graph, files, image, runs, memory):
     """What the manifest of an export says of the cost of each file, measured in this process.
+
+    One file at a time is open, and runs in turns with the Keras model.
 
     Args:
         graph: the `StaticGraph` that the files were made from.
-        runners: {name: `Runner`} of the files.
+        files: {name: path}.
         image: (1, H, W, C).
         runs: counted calls of each, in turns after an uncounted one; 0 measures no time.
         memory: whether to start a process for each file that tells its peak memory.
 
     Returns:
-        {name: {"macs", "latency": {"runtime", "threads", "median", "minimum", ...}, see
+        {name: {"macs", "latency": {"runtime", "threads", "median", "minimum", ..., "ratio"}, see
         `BenchmarkReport`, "peak_memory"}}, with that of the Keras model, as a `tf.function`, under
-        "keras"; without what was not measured.
+        "keras"; without what was not measured. "ratio" is that of the medians of the file and of
+        the Keras model in the same turns.
     """
     import tensorflow as tf
 
     whole, size = of_graph(graph.concrete.graph), graph.input_shape[1:3]
-    kinds = {"keras": "keras"} | {name: runner.kind for name, runner in runners.items()}
+    kinds = {"keras": "keras"} | {name: _kind(path) for name, path in files.items()}
     found = {
-        name: {"macs": whole if kind in _TENSORFLOW else count_macs(runners[name].path, size)}
+        name: {"macs": whole if kind in _TENSORFLOW else count_macs(files[name], size)}
         for name, kind in kinds.items()
     }
     if runs:
-        tensor = tf.constant(image)
+        tensor, of_keras = tf.constant(image), []
 
         def keras_run():
             return [output.numpy() for output in graph.function(tensor).values()]
 
-        calls = {"keras": keras_run} | {
-            name: functools.partial(runner.run_all, image) for name, runner in runners.items()
-        }
-        calls = {name: functools.partial(timed, call) for name, call in calls.items()}
-        for name, seconds in interleaved(calls, runs).items():
-            about = {"runtime": RUNTIMES[kinds[name]], "threads": _cores()}
-            found[name]["latency"] = about | summary(seconds)
+        for name, path in files.items():
+            keras, file = _in_turns(keras_run, load_runner(path), image, runs)
+            of_keras += keras
+            ratio = float(np.median(file) / np.median(keras))
+            found[name]["latency"] = _latency(kinds[name], file) | {"ratio": ratio}
+        found["keras"]["latency"] = _latency("keras", of_keras)
     if memory:
         with tempfile.TemporaryDirectory() as folder:
             file = os.path.join(folder, "images.npy")
             np.save(file, image)
-            for name, runner in runners.items():
-                with _Worker(runner.path, _cores()) as worker:
+            for name, path in files.items():
+                with _Worker(path, _cores()) as worker:
                     worker.ask("load")
                     found[name] |= worker.ask("first", file=file)
     return found
+
+
+def _in_turns(keras_run, runner, image, runs):
+    """Seconds of each call of the Keras model, and of a file's runner, which is then closed."""
+    calls = {"keras": keras_run, "file": functools.partial(runner.run_all, image)}
+    calls = {name: functools.partial(timed, call) for name, call in calls.items()}
+    return interleaved(calls, runs).values()
+
+
+def _latency(kind, seconds):
+    return {"runtime": RUNTIMES[kind], "threads": _cores(), **summary(seconds)}
 
 
 # --- files ---

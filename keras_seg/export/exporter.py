@@ -120,8 +120,9 @@ def export(
         data_name: what the model was trained on, for the manifest and the files' metadata. Default:
             from the run's manifest, else not stated.
         licence: the terms of that data, to which the files may be bound, likewise.
-        benchmark: how many times each file runs, in turns, for its time in the table (as a ratio to
-            the Keras model's) and in the manifest. True: 5; False: its time is not measured.
+        benchmark: how many times each file runs, in turns with the Keras model, for its time in the
+            table (as a ratio to the Keras model's) and in the manifest. True: 5; False: its time is
+            not measured.
         peak_memory: whether to measure each file's as well, see
             `keras_seg.export.BenchmarkReport`, which costs a process of some seconds for each.
         progress: print one line for each step on standard error.
@@ -193,14 +194,13 @@ def export(
             steps=steps,
         )
         operators = _operators(temporary, files)
-        with silence():
-            opened = {name: load_runner(temporary / name) for name in files}
+        paths = {name: temporary / name for name in files}
         tie = (bounds or DEFAULT_BOUNDS).tie
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
                 graph,
                 ({"keras, as trained": (runner, "half")} if half else {})
-                | {name: (opened[name], entry["precision"]) for name, entry in files.items()},
+                | {name: (paths[name], entry["precision"]) for name, entry in files.items()},
                 pictures,
                 num_classes=runner.num_classes,
                 ignore_label=table.ignore_label,
@@ -212,7 +212,7 @@ def export(
                 judged, bounds, lambda: parity.own_rounding(graph, pictures, tie)
             )
         with steps.step("measuring cost"), silence():
-            costs = measure_export(graph, opened, pictures[0][0], runs, peak_memory)
+            costs = measure_export(graph, paths, pictures[0][0], runs, peak_memory)
         for name, entry in {"keras": content["model"], **files}.items():
             entry |= costs[name]
         ok = None if bounds is None else not broken
@@ -236,8 +236,8 @@ def export(
         content["files"] = files
         write_json(temporary / manifest.NAME, content)
         content = read_json(temporary / manifest.NAME)  # as a reader of the file will see it
-        paths = tuple(folder / name for name in files)
-        report = ExportReport(folder, paths, rows, content, ok, warnings, broken)
+        written = tuple(folder / name for name in files)
+        report = ExportReport(folder, written, rows, content, ok, warnings, broken)
         if broken:
             raise ExportError(report)
     return report

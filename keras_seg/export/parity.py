@@ -17,6 +17,8 @@ _COMPARED = (
     "mean_iou_change",
 )
 
+_KEPT_BYTES = 2**29  # of the Keras network's outputs, while files are compared with them
+
 
 def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=None):
     """Run the Keras model and every file on the same images.
@@ -47,20 +49,16 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
             has any;
         verdict: None, see `keras_seg.export.bounds.judge_all`.
     """
-    runners = {name: run_all(graph, path) for name, (path, _) in files.items()}
     tallies = {
         name: _Tally(graph, num_classes, ignore_label, enlarge) for name in ["keras", *files]
     }
     spread = _Spread()
-    for index in range(len(pictures)):
-        image, label = pictures[index]
-        logits = graph.runner.run(image)
-        expected = _head(graph, logits)
-        spread.add(expected[graph.output])
-        clear = away_from_ties(logits, tie)
-        tallies["keras"].add(expected, expected, clear, label)
-        for name, runner in runners.items():
-            tallies[name].add(runner(image), expected, clear, label)
+    for cases in _in_parts(graph, pictures, tie):
+        for _, label, expected, clear in cases:
+            spread.add(expected[graph.output])
+            tallies["keras"].add(expected, expected, clear, label)
+        for name, (path, _) in files.items():
+            _add_all(tallies[name], run_all(graph, path), cases)
 
     deviation = spread.deviation()
     keras_iou = tallies["keras"].scores()["mean_iou"]
@@ -70,6 +68,31 @@ def compare(graph, files, pictures, *, num_classes, ignore_label, tie, enlarge=N
         row = {"file": name, "precision": precision}
         rows.append(row | tallies[name].row(deviation, keras_iou))
     return rows
+
+
+def _in_parts(graph, pictures, tie):
+    """Lists of (image, label, what the Keras network followed by the graph's head returns, where it
+    is away from ties), for as many pictures at a time as `_KEPT_BYTES` allow.
+
+    So that one file at a time need be open: together, nine of FC-DenseNet56 at 512 x 512 held 8 GB.
+    """
+    cases, kept = [], 0
+    for index in range(len(pictures)):
+        image, label = pictures[index]
+        logits = graph.runner.run(image)
+        expected = _head(graph, logits)
+        cases.append((image, label, expected, away_from_ties(logits, tie)))
+        kept += image.nbytes + sum(array.nbytes for array in expected.values())
+        if kept >= _KEPT_BYTES:
+            yield cases
+            cases, kept = [], 0
+    if cases:
+        yield cases
+
+
+def _add_all(tally, run, cases):
+    for image, label, expected, clear in cases:
+        tally.add(run(image), expected, clear, label)
 
 
 def own_rounding(graph, pictures, tie):
@@ -226,9 +249,9 @@ def centre(label, size):
     return label[top : top + size[0], left : left + size[1]]
 
 
-def table(rows, sizes, times=None):
-    """The rows as text. `sizes`: {file: bytes}; `times`: {file: seconds}, shown as ratios to the
-    Keras model's."""
+def table(rows, sizes, ratios=None):
+    """The rows as text. `sizes`: {file: bytes}; `ratios`: {file: its time over the Keras
+    model's}."""
     columns = (
         ("max diff", "difference", ".1e"),
         ("mean diff", "mean_difference", ".1e"),
@@ -238,14 +261,13 @@ def table(rows, sizes, times=None):
         ("change", "mean_iou_change", "+.4f"),
     )
     lines = [f"{'file':<21}{'MB':>8}" + "".join(f"{title:>11}" for title, *_ in columns)]
-    if times:
+    if ratios:
         lines[0] += f"{'time':>7}"
     for row in rows:
         megabytes = f"{sizes[row['file']] / 1e6:.2f}" if row["file"] in sizes else ""
         values = "".join(f"{_number(row[name], form):>11}" for _, name, form in columns)
-        if times:
-            ratio = times[row["file"]] / times["keras"] if row["file"] in times else None
-            values += f"{_number(ratio, '.2f'):>7}"
+        if ratios:
+            values += f"{_number(ratios.get(row['file']), '.2f'):>7}"
         lines.append(f"{row['file']:<21}{megabytes:>8}{values}  {row['verdict'] or ''}".rstrip())
     return "\n".join(lines)
 

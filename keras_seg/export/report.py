@@ -34,11 +34,16 @@ class ExportReport:
         size = f"{found['input']['height']} x {found['input']['width']}"
         images = found["parity"]["images"]
         source = found["parity"]["source"]
-        files = {"keras": found["model"], **found["files"]}
         sizes = {name: entry["bytes"] for name, entry in found["files"].items()}
-        times = {name: e["latency"]["median"] for name, e in files.items() if "latency" in e}
+        ratios = {
+            name: entry["latency"]["ratio"]
+            for name, entry in found["files"].items()
+            if "latency" in entry
+        }
+        if ratios:
+            ratios["keras"] = 1.0
         title = f"{found['model']['name']}, {size}, on {images} images ({source})"
-        lines = [title, parity.table(self.rows, sizes, times)]
+        lines = [title, parity.table(self.rows, sizes, ratios)]
         lines += [f"note: {warning}" for warning in self.warnings]
         lines += [f"FAIL: {sentence}" for sentence in self.broken]
         failed = [row["precision"] for row in self.rows if row["verdict"] == "FAIL"]

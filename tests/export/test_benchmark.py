@@ -267,7 +267,9 @@ def test_the_table_of_an_export_has_times_as_ratios(tmp_path):
     head, keras_row, onnx_row = str(report).splitlines()[1:4]
     assert head.endswith("time") and keras_row.split()[-1] == "1.00"
     model, onnx = report.manifest["model"], report.manifest["files"]["model.onnx"]
+    # The only file: the Keras model ran in turns with it alone.
     ratio = onnx["latency"]["median"] / model["latency"]["median"]
+    assert onnx["latency"]["ratio"] == pytest.approx(ratio)
     assert f" {ratio:.2f}  ok" in onnx_row and onnx["latency"]["runs"] == 2
 
     report = export(network(), tmp_path / "untimed", benchmark=False, **options)
