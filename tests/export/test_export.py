@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 import types
+import weakref
 
 import keras
 import numpy as np
@@ -19,10 +20,11 @@ from PIL import Image
 
 from keras_seg import utils
 from keras_seg.data import LabelTable
-from keras_seg.export import Bounds, export
+from keras_seg.export import Bounds, export, parity
 from keras_seg.export import onnx as onnx_file
 from keras_seg.export.graph import StaticGraph
 from keras_seg.export.pictures import Pictures
+from keras_seg.inference import load_runner
 from keras_seg.layers import (
     Resize,
     bilinear_upsampling,
@@ -31,6 +33,7 @@ from keras_seg.layers import (
     pyramid_pooling,
     resize_logits,
 )
+from keras_seg.models import inference_model
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE = (65, 49)
@@ -161,6 +164,37 @@ def test_mean_iou_is_that_of_the_labels(exported, model):
     assert report.rows[0]["mean_iou"] == pytest.approx(np.mean(each))
     int8 = next(row for row in report.rows if row["file"] == "model_int8.tflite")
     assert int8["mean_iou_change"] == pytest.approx(int8["mean_iou"] - np.mean(each))
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 2**29])
+def test_one_file_at_a_time_is_open_while_they_are_compared(
+    exported, model, monkeypatch, kept_bytes
+):
+    """Also with as many pictures at a time as fit, here one: the figures are those of all."""
+    report, images, labels = exported
+    opened = weakref.WeakSet()
+
+    def load(path):
+        runner = load_runner(path)
+        if runner.kind != "keras":
+            assert not opened
+            opened.add(runner)
+        return runner
+
+    monkeypatch.setattr(parity, "_KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(parity, "load_runner", load)
+    rows = parity.compare(
+        StaticGraph(inference_model(model), SIZE, 3, "logits"),
+        {name: (report.folder / name, "") for name in NAMES},
+        Pictures(images, SIZE, 3, "images", list(labels)),
+        num_classes=3,
+        ignore_label=TABLE.ignore_label,
+        tie=Bounds().tie,
+    )
+    assert not opened
+    for found, row in zip(rows, report.rows, strict=True):
+        for name in ("agreement", "clear_agreement", "mean_iou", "mean_iou_change", "iou"):
+            assert found[name] == pytest.approx(row[name], abs=1e-9), (row["file"], name)
 
 
 def test_tflite_holds_folded_builtin_operators(exported):
