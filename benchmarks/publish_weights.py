@@ -42,6 +42,7 @@ def main():
     parser.add_argument("--held-out", type=float, help="share that the run held out of it")
     parser.add_argument("--on", required=True, help="what the pictures are, in words")
     parser.add_argument("--use", required=True, help="what the weights may be used for")
+    parser.add_argument("--how", help="they were trained, where the run is not all of it")
     parser.add_argument("--data-name", help="of what the run was trained on (what its run says)")
     parser.add_argument("--licence", help="of that data, likewise")
     parser.add_argument("--measure-statistics", type=int, metavar="N", help="on training pictures")
@@ -78,6 +79,7 @@ def main():
             "by": pathlib.Path(run["command"][0]).name,
             "epoch": run["best"]["epoch"],
             "seed": run["seed"],
+            **({"how": options.how} if options.how else {}),
         },
     }
     published = weights.publish(model, options.output, options.name, **card, scores={})

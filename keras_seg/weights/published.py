@@ -37,7 +37,8 @@ class Published:
         classes: `keras_seg.data.LabelTable` as JSON.
         data: {"name", "licence"} of what they were trained on.
         use: what they may be used for, in a sentence.
-        trained: how: {"by": the script, "epoch", "seed"}.
+        trained: {"by": the script, "epoch" and "seed" of its last run, and "how", in words,
+            where that run is not all of it}.
         scores: what they reach, and on what: {"on", "mean_iou", ...}.
         tflite: of the file for devices: {"file", "size", ...}; None where there is none.
         folder: where the files are.

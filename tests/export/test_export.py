@@ -1,6 +1,7 @@
 """Exported files against the Keras model, each read here without keras_seg."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 import re
@@ -167,7 +168,7 @@ def test_mean_iou_is_that_of_the_labels(exported, model):
 
 
 @pytest.mark.parametrize("kept_bytes", [1, 2**29])
-def test_one_file_at_a_time_is_open_while_they_are_compared(
+def test_one_file_at_a_time_is_open_while_they_are_compared_and_timed(
     exported, model, monkeypatch, kept_bytes
 ):
     """Also with as many pictures at a time as fit, here one: the figures are those of all."""
@@ -183,14 +184,19 @@ def test_one_file_at_a_time_is_open_while_they_are_compared(
 
     monkeypatch.setattr(parity, "_KEPT_BYTES", kept_bytes)
     monkeypatch.setattr(parity, "load_runner", load)
+    graph = StaticGraph(inference_model(model), SIZE, 3, "logits")
     rows = parity.compare(
-        StaticGraph(inference_model(model), SIZE, 3, "logits"),
+        graph,
         {name: (report.folder / name, "") for name in NAMES},
         Pictures(images, SIZE, 3, "images", list(labels)),
         num_classes=3,
         ignore_label=TABLE.ignore_label,
         tie=Bounds().tie,
     )
+    timing = importlib.import_module("keras_seg.export.benchmark")
+    monkeypatch.setattr(timing, "load_runner", load)
+    paths = {name: report.folder / name for name in NAMES}
+    timing.measure_export(graph, paths, images[:1], runs=1, memory=False)
     assert not opened
     for found, row in zip(rows, report.rows, strict=True):
         for name in ("agreement", "clear_agreement", "mean_iou", "mean_iou_change", "iou"):
