@@ -11,7 +11,15 @@ import struct
 import zipfile
 
 from keras_seg import utils
-from keras_seg.inference.manifest import EXTRA, KEY, NAME, content_sha256
+from keras_seg.inference.manifest import (
+    EXTRA,
+    KEY,
+    NAME,
+    SEAL,
+    SEAL_LENGTH,
+    content_sha256,
+    seal,
+)
 
 LABELS = "labels.txt"
 # Of the schema: enum AssociatedFileType, enum ColorSpaceType, and the members of its unions.
@@ -44,13 +52,20 @@ def pack(path, entry, content):
         (path / EXTRA).mkdir()
         for name, text in files.items():
             (path / EXTRA / name).write_text(text, "utf-8")
-    elif path.suffix == ".tflite":
+        (path / EXTRA / SEAL).write_text(seal(path, 0), "ascii")
+        return
+    if path.suffix == ".tflite":
         with zipfile.ZipFile(path, "a") as archive:  # stored: readers map labels from the file
             for name, text in files.items():
                 archive.writestr(zipfile.ZipInfo(name), text)
+            archive.comment = b"0" * SEAL_LENGTH
     else:
         with open(path, "ab") as file:
             file.write(_onnx_metadata(own))
+    digest = seal(path, whole["bytes"]).encode("ascii")
+    with open(path, "r+b") as file:
+        file.seek(-SEAL_LENGTH, 2)
+        file.write(digest)
 
 
 def _labels(content):
@@ -85,6 +100,8 @@ def _onnx_metadata(content):
     for key, value in values.items():
         if value is not None:
             proto.metadata_props.add(key=key, value=json.dumps(value))
+    # The last field of all, so that the digits of its value end the file.
+    proto.metadata_props.add(key=SEAL, value="0" * SEAL_LENGTH)
     return proto.SerializeToString()
 
 

@@ -3,13 +3,15 @@
 An export writes `manifest.json` beside its files and packs the same into each of them: into the ZIP
 archive that ends a `.tflite` file, into the metadata of an `.onnx` file, and into `assets.extra/`
 of a SavedModel. The one beside has the SHA-256 of the whole file; a packed one has that of the
-network alone, which is the file up to what was packed.
+network alone, which is the file up to what was packed. What was packed ends with its own SHA-256.
 """
 
 import hashlib
 import json
+import mmap
 import pathlib
 import zipfile
+import zlib
 
 from keras_seg import utils
 
@@ -18,6 +20,10 @@ NAME = "manifest.json"
 EXTRA = "assets.extra"
 # The entry of an ONNX file's metadata_props.
 KEY = "keras_seg_manifest"
+# The SHA-256 of what is packed: the last entry of metadata_props, a file in `assets.extra/`, and
+# the comment at the end of the ZIP archive.
+SEAL = "keras_seg_sha256"
+SEAL_LENGTH = 64  # hexadecimal digits
 
 
 def checked_manifest(path):
@@ -39,7 +45,11 @@ def checked_manifest(path):
     if packed is None:
         return found
     content = packed["content"]
+    if not content.keys() >= {"bytes", "sha256"}:
+        raise _damaged(path)
     _compare(path, content_sha256(path, content["bytes"]), content["sha256"], beside=False)
+    if read_seal(path) != seal(path, content["bytes"]):
+        raise _damaged(path)
     return packed
 
 
@@ -52,16 +62,52 @@ def packed_manifest(path):
     path = pathlib.Path(path)
     if path.is_dir():
         file = path / EXTRA / NAME
-        found = utils.read_json(file) if file.is_file() else None
+        text = file.read_text("utf-8", "replace") if file.is_file() else None
     elif path.suffix == ".tflite":
-        found = _in_zip(path)
+        text = _in_zip(path)
     elif path.suffix == ".onnx":
         text = onnx_property(path, KEY)
-        found = None if text is None else _parse(path, text)
     else:
-        found = None
-    ours = isinstance(found, dict) and "keras_seg_manifest" in found and "content" in found
+        return None
+    if text is None:
+        # It may be there, and damaged, or what leads to it is.
+        ours = path.is_file() and _mentions(path, b"keras_seg")
+        if ours and (read_seal(path) or _mentions(path, f'"{KEY}"'.encode())):
+            raise _damaged(path)
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path) from error
+    ours = isinstance(found, dict) and KEY in found and "content" in found
+    if not ours and read_seal(path):
+        raise _damaged(path)
     return found if ours else None
+
+
+def seal(path, start):
+    """SHA-256, in hexadecimal, of what is packed in a file or SavedModel folder, but for the seal.
+
+    start: the byte of a file at which that begins.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return utils.sha256(path / EXTRA, leave_out=SEAL)
+    with open(path, "rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read()[:-SEAL_LENGTH]).hexdigest()
+
+
+def read_seal(path):
+    """The SHA-256 that stands at the end of what is packed; "" where there is none."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        file = path / EXTRA / SEAL
+        return file.read_text("ascii", "replace") if file.is_file() else ""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - SEAL_LENGTH))
+        found = file.read().decode("ascii", "replace")
+    return found if set(found) <= set("0123456789abcdef") else ""
 
 
 def content_sha256(path, size=None):
@@ -111,23 +157,26 @@ def _beside(path):
 
 
 def _in_zip(path):
+    """The text of the manifest in the archive behind a file; None where it cannot be found."""
+    # What a flipped bit can lead to: another method, an offset outside of the file, a password.
+    errors = (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, OSError, EOFError)
     try:
         with zipfile.ZipFile(path) as archive:
-            if NAME not in archive.namelist():
-                return None
-            text = archive.read(NAME).decode("utf-8")
-    except zipfile.BadZipFile as error:
-        if "CRC" not in str(error):
-            return None  # no archive: a file of other tools
-        raise ValueError(f"{path} was damaged or changed: the manifest packed in it.") from error
-    return _parse(path, text)
+            return archive.read(NAME).decode("utf-8")
+    except (KeyError, *errors):
+        return None
 
 
-def _parse(path, text):
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} was damaged or changed: the manifest packed in it.") from error
+def _mentions(path, text):
+    with open(path, "rb") as file:
+        if not file.seek(0, 2):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text) >= 0
+
+
+def _damaged(path):
+    return ValueError(f"{path} was damaged or changed: the manifest packed in it.")
 
 
 def _compare(path, found, expected, *, beside):

@@ -18,7 +18,7 @@ from keras_seg import utils
 from keras_seg.data import LabelTable
 from keras_seg.export import export
 from keras_seg.inference import Predictor, load_runner
-from keras_seg.inference.manifest import checked_manifest
+from keras_seg.inference.manifest import checked_manifest, packed_manifest
 
 SIZE = (6, 10)
 NAMES = ("saved_model", "model.tflite", "model.onnx")
@@ -314,6 +314,29 @@ def test_a_damaged_packed_manifest_is_found(lone):
     flip(path, path.read_bytes().rindex(b'"road"') + 2)
     with pytest.raises(ValueError, match="model.tflite was damaged or changed"):
         Predictor(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_byte_of_what_is_packed_is_found(exported, lone, name):
+    """The archive's own records too, and the bytes that no reader looks at."""
+    path = lone(name)
+    if path.is_dir():
+        files = [(file, 0) for file in sorted((path / "assets.extra").iterdir())]
+        assert len(files) == 3
+    else:
+        files = [(path, packed_manifest(path)["content"]["bytes"])]
+    rng, count = np.random.default_rng(0), 0
+    for file, start in files:
+        end = file.stat().st_size
+        ends = [*range(start, start + 40), *range(max(start, end - 200), end)]
+        for position in {*ends, *rng.integers(start, end, 60).tolist()} & {*range(start, end)}:
+            flip(file, position)
+            with pytest.raises(ValueError, match=f"{name} (was damaged|is not the file)"):
+                checked_manifest(path)
+            flip(file, position)
+            count += 1
+    assert count > 200
+    assert checked_manifest(path)["classes"] == TABLE.to_json()
 
 
 def test_a_file_taken_out_of_the_manifest_is_loaded(exported, tmp_path):
