@@ -10,6 +10,10 @@ from keras_seg.utils import unknown_name
 TIMES_ROUNDING = 4
 
 
+class _Default(float):
+    """A bound that nobody gave, which gives way to what rounding does to the network."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Bounds:
     """What the files of an export must reach; None leaves a figure unjudged.
@@ -32,9 +36,9 @@ class Bounds:
         ValueError: for a value that is no such number.
     """
 
-    difference: float | None = 1e-3
-    mean_difference: float | None = 1e-4
-    agreement: float | None = 0.999
+    difference: float | None = _Default(1e-3)
+    mean_difference: float | None = _Default(1e-4)
+    agreement: float | None = _Default(0.999)
     mean_iou_loss: float | None = 0.005
     tie: float = 0.01
 
@@ -118,7 +122,8 @@ class Bounds:
     def widened(self, own):
         """These bounds, but four times what rounding does to the network where that is more.
 
-        Only default values give way. own: what `parity.own_rounding` returned.
+        A bound that was given stays, be it the default's value. own: what `parity.own_rounding`
+        returned.
         """
         found = {}
         for name in ("difference", "mean_difference"):
@@ -127,7 +132,7 @@ class Bounds:
         if own["clear_agreement"] is not None:
             least = max(0, 1 - TIMES_ROUNDING * (1 - own["clear_agreement"]))
             found["agreement"] = min(DEFAULT_BOUNDS.agreement, least)
-        default = {n: v for n, v in found.items() if getattr(self, n) == getattr(DEFAULT_BOUNDS, n)}
+        default = {n: v for n, v in found.items() if isinstance(getattr(self, n), _Default)}
         return dataclasses.replace(self, **default)
 
 

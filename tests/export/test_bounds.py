@@ -138,6 +138,9 @@ def test_bounds_widen_without_a_step():
     found = Bounds(mean_iou_loss=0.01).widened(own)
     assert found.difference == pytest.approx(1.2e-3) and found.mean_difference == 1e-4
     assert found.agreement == pytest.approx(0.998) and found.mean_iou_loss == 0.01
+    same = Bounds(difference=1e-3)  # what is given stays, be it the default's value
+    assert same.widened(own).difference == 1e-3 and same == Bounds()
+    assert Bounds.parse(["difference=0.001"]).widened(own).difference == 1e-3
     given = Bounds(difference=1e-5, agreement=None)
     assert given.widened(own) == given
     assert Bounds().widened({**own, "difference": float("nan")}).difference == 1e-3
