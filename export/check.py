@@ -25,18 +25,14 @@ if __name__ == "__main__":
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter
     from keras_seg.export import Bounds, check  # after --help: it loads TensorFlow
-    from keras_seg.export.pictures import labels_beside
 
-    labels = None
     try:
         bounds = Bounds.parse(options.bounds)
-        if options.labels and options.images:
-            labels = labels_beside(options.images, options.labels)
         report = check(
             options.path,
             against=options.against,
             images=options.images,
-            labels=labels or options.labels,
+            labels=options.labels,
             target=options.target,
             bounds=bounds,
         )

@@ -2,11 +2,14 @@
 
 import argparse
 import ast
+import contextlib
 import importlib
 import os
 import pathlib
+import signal
 import sys
 import textwrap
+import threading
 
 from keras_seg.utils import atomic_path, silence, writable_folder, write_json
 
@@ -143,13 +146,41 @@ def main(arguments=None):
 def _run(options):
     _import_quietly()
     try:
-        return options.run(options) or 0
+        with _terminable():
+            return options.run(options) or 0
     except (ValueError, OSError) as error:
         print(f"keras-seg {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
+    except _Terminated:
+        return 128 + signal.SIGTERM
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as Docker and batch systems send it."""
+
+
+@contextlib.contextmanager
+def _terminable():
+    """SIGTERM ends what is done within as Ctrl-C does, so that no part of a file stays behind.
+
+    A second one ends the process at once. While a network trains, `training.train` has its own way.
+    """
+
+    def terminate(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there signals can be caught
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _import_quietly():
@@ -258,6 +289,9 @@ def _parser():
         "--weights",
         metavar="NAME",
         help="in place of a model: published weights, such as nuclei (see docs/weights.md)",
+    )
+    sub.add_argument(
+        "--white", type=int, metavar="VALUE", help="of 16-bit grey images, such as 65535"
     )
     sub.add_argument(
         "--submission",
@@ -938,10 +972,7 @@ def _parse_setting(text, option="--set"):
 def _evaluate(options):
     from keras_seg import inference
 
-    if options.json:
-        if pathlib.Path(options.json).is_dir():
-            raise ValueError(f"--json {options.json} is a folder; give the name of a file.")
-        writable_folder(pathlib.Path(options.json).absolute().parent)
+    _check_json(options.json)
     predictor, procedure = _predictor(options)
     options.channels = options.channels or predictor.channels
     dataset = _open(options, options.split or _split_to_score(options))
@@ -962,6 +993,15 @@ def _evaluate(options):
     if options.json:
         write_json(options.json, scores)
         print(f"Scores written to {options.json}.")
+
+
+def _check_json(path):
+    """Raise ValueError, before any work, for a --json that cannot be written."""
+    if path is None:
+        return
+    if pathlib.Path(path).is_dir():
+        raise ValueError(f"--json {path} is a folder; give the name of a file.")
+    writable_folder(pathlib.Path(path).absolute().parent)
 
 
 def _split_to_score(options):
@@ -987,7 +1027,9 @@ def _predict(options):
         )
         print(f"{len(written)} label maps for {options.submission} in {written[0].parent}.")
         return
-    written = inference.predict_folder(predictor, options.images, options.output, **procedure)
+    written = inference.predict_folder(
+        predictor, options.images, options.output, white=options.white, **procedure
+    )
     print(f"{len(written)} label maps and overlays written to {options.output}.")
 
 
@@ -1054,7 +1096,7 @@ def _export(options):
                 licence=options.licence,
                 benchmark=options.benchmark,
                 peak_memory=options.peak_memory,
-                **_export_images(options),
+                **_export_images(options, runner),
             )
         )
     )
@@ -1068,10 +1110,12 @@ def _quantize(options):
     return tuple(chosen)
 
 
-def _export_images(options):
-    """Calibration images, and images with labels to compare on, as the options name them."""
+def _export_images(options, runner):
+    """Calibration images, images with labels to compare on, and the classes, as the options name
+    them; the classes of a training run count before those of the data set."""
     from keras_seg import data
-    from keras_seg.export.pictures import labels_beside
+    from keras_seg.data.labels import read_classes
+    from keras_seg.export.manifest import class_table
 
     found = {}
     count = int(options.images) if options.images.isdigit() else 0
@@ -1079,8 +1123,11 @@ def _export_images(options):
         raise ValueError(f"--images takes a number of images or a folder, got {options.images!r}.")
     if options.labels and count:
         raise ValueError("--labels are masks of images in a folder: give --images FOLDER as well.")
+    own = runner.path is not None and class_table(runner.path) is not None
     if options.data:
         train_data, val_data = _train_and_val(options, options.split)
+        if options.classes or not own:
+            found["table"] = train_data.table
         found["calibration"] = [train_data[i].image for i in _spread(len(train_data), 64)]
         samples = [val_data[i] for i in _spread(len(val_data), count)] if count else []
         if samples:
@@ -1089,12 +1136,14 @@ def _export_images(options):
     if not count:
         found["images"] = options.images
         if options.labels:
-            found["labels"] = labels_beside(options.images, options.labels)
+            found["labels"] = options.labels
     if options.calibration:
         paths = data.list_images(options.calibration)
         found["calibration"] = [
             data.read_image(paths[i], options.channels) for i in _spread(len(paths), 64)
         ]
+    if options.classes and not options.data:
+        found["table"] = read_classes(options.classes)[0]
     return found
 
 
@@ -1111,8 +1160,7 @@ def export_script(description, formats, arguments=None):
 def _benchmark(options):
     from keras_seg.export import benchmark
 
-    if options.json:
-        writable_folder(pathlib.Path(options.json).absolute().parent)
+    _check_json(options.json)
     report = benchmark(
         options.files,
         size=tuple(options.size) if options.size else None,

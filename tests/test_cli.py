@@ -310,6 +310,21 @@ def grey(tmp_path_factory):
     return root
 
 
+def test_predict_sixteen_bits(grey, tmp_path, capsys):
+    """The same label map as of the same picture in eight bits."""
+    first = sorted((grey / "data" / "images").iterdir())[0]
+    deep = np.asarray(Image.open(first)).astype("uint16") * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    command = ["predict", str(grey / "run")]
+    assert main([*command, str(first), "--output", str(tmp_path / "a")]) == 0
+    deep = [*command, str(tmp_path / "deep.png"), "--output", str(tmp_path / "b")]
+    assert main(deep) == 2
+    assert "--white 65535" in capsys.readouterr().err
+    assert main([*deep, "--white", "65535"]) == 0
+    labels = [np.asarray(Image.open(next((tmp_path / f).glob("*_label.png")))) for f in "ab"]
+    np.testing.assert_array_equal(*labels)
+
+
 def test_evaluate_finds_what_train_held_out_and_the_channels(grey, tmp_path):
     """Where the data has no splits, val is the held-out part: the run's own scores come out."""
     scores = tmp_path / "scores.json"
@@ -529,6 +544,7 @@ def test_a_folder_that_cannot_be_written_stops_before_the_first_step(photos, tmp
         (["evaluate", "missing.keras", "--data", "{photos}"], "missing.keras"),
         (["predict", "{run}", "missing.png", "--output", "{out}"], "missing.png"),
         (["export", "{run}", "--data", "{photos}", "--output", "{out}"], "size=(H, W)"),
+        (["benchmark", "missing.keras", "--json", "{photos}"], "is a folder; give the name of a"),
     ],
 )
 def test_bad_paths_are_named(arguments, message, run, photos, tmp_path, capsys):

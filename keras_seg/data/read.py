@@ -228,7 +228,8 @@ def _to_eight_bits(path, image, white):
     if white is None:
         raise ValueError(
             f"{path}: a 16-bit grey image with values {values.min()}..{values.max()}. Say which "
-            "value is white (white=65535, or 4095 for 12 bits), or convert it to 8 bits."
+            "value is white (white=65535, or 4095 for 12 bits; keras-seg predict --white 65535, "
+            "with a data set --read white=65535), or convert it to 8 bits."
         )
     if white <= 0:
         raise ValueError(f"white must be positive, got {white}.")

@@ -70,6 +70,29 @@ def check_judging(fallback, bounds, runs):
     check_counts(0, benchmark=runs)
 
 
+def check_logits(runner):
+    """Raise ValueError for all but a Keras model that returns logits of two or more classes."""
+    if runner.kind != "keras" or runner.outputs_labels:
+        raise ValueError(
+            f"{runner.name} is not a Keras model that returns logits; export starts from a "
+            "keras.Model, a .keras file or a training run's folder."
+        )
+    if runner.activation is not None:
+        raise ValueError(
+            f"{runner.name} ends in a {runner.activation}; export starts from logits, and adds a "
+            "softmax itself for output='probabilities'. Take it off: "
+            "model.layers[-1].activation = keras.activations.linear, or, where it is a layer of "
+            "its own, keras.Model(model.input, model.layers[-1].input)."
+        )
+    if runner.num_classes < 2:
+        raise ValueError(
+            f"{runner.name} returns one logit; export takes two or more classes, background "
+            "included. For a network of a single logit z, export that of the logits 0 and z: "
+            "z = model.output; keras.Model(model.input, keras.ops.concatenate("
+            "[keras.ops.zeros_like(z), z], -1))."
+        )
+
+
 def check_dynamic(dynamic, runner):
     """Raise ValueError if the model itself has fixed what the file shall leave open."""
     fixed = {"batch": runner.batch, "size": runner.input_size}
@@ -189,14 +212,16 @@ def checked_table(table, runner):
     return table
 
 
-def check_ids(label, runner, table):
-    """Raise ValueError if the first label map has ids that are none of the model's classes."""
-    if label is None:
-        return
-    ids = np.setdiff1d(label, [*range(runner.num_classes), table.ignore_label])
-    if ids.size:
-        raise ValueError(
-            f"labels[0] has the ids {', '.join(map(str, ids[:6]))}; {runner.name} returns "
-            f"{runner.num_classes} classes, 0 to {runner.num_classes - 1}, and "
-            f"{table.ignore_label} is left out. Give the labels that it was trained with."
-        )
+def check_ids(pictures, runner, table):
+    """Raise ValueError if a label map has ids that are none of the model's classes."""
+    for index in range(len(pictures)):
+        label = pictures[index][1]
+        if label is None:
+            continue
+        ids = np.setdiff1d(label, [*range(runner.num_classes), table.ignore_label])
+        if ids.size:
+            raise ValueError(
+                f"labels[{index}] has the ids {', '.join(map(str, ids[:6]))}; {runner.name} "
+                f"returns {runner.num_classes} classes, 0 to {runner.num_classes - 1}, and "
+                f"{table.ignore_label} is left out. Give the labels that it was trained with."
+            )

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_seg.export import manifest, onnx, parity, targets, tflite
 from keras_seg.export.bounds import DEFAULT_BOUNDS, advice, judge_all
-from keras_seg.export.graph import StaticGraph, half_precision, in_float32
+from keras_seg.export.graph import StaticGraph, in_float32, other_precision
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.report import said_of_rounding
 from keras_seg.inference import find_model, load_runner
@@ -57,6 +57,7 @@ def check(path, *, against=None, images=None, labels=None, target=None, bounds=D
             compared with it as `keras_seg.export.export` does.
         images, labels: to compare on, as `export` takes them; made-up pictures otherwise.
         target: one of `keras_seg.export.targets.TARGETS`. Default: that of the export, else "cpu".
+            Of "nnapi-int8", files that are not in 8 bits are held to "cpu", and the report says so.
         bounds: the `Bounds` of the comparison; None judges nothing.
 
     Returns:
@@ -131,9 +132,12 @@ def _check_file(file, target):
     found = ["as it was exported" if content.get("kind") == "export" else "without a manifest"]
     operators = None
     if runner.kind == "tflite":
-        target = target or content.get("target", "cpu")
+        precision = _precision(content, file)
+        if targets.applied(target, precision) != target:
+            found.append(f"{precision}, which {target} does not run: held to cpu")
+        target = targets.applied(target or content.get("target", "cpu"), precision)
         try:
-            targets.check(file, target, _precision(content, file))
+            targets.check(file, target, precision)
         except ValueError as error:
             raise _Wrong(str(error)) from error
         operators = tflite.operators(file)
@@ -173,7 +177,7 @@ def _compare(reference, runner, file, images, labels, bounds):
             f"{reference.channels}: it was not made from this model."
         )
     size = _size(runner, runner.manifest)
-    model = in_float32(reference.model) if half_precision(reference.model) else reference.model
+    model = in_float32(reference.model) if other_precision(reference.model) else reference.model
     graph = StaticGraph(
         model, size, runner.channels, runner.output, confidence=runner.has_confidence
     )

@@ -22,7 +22,7 @@ from keras_seg.export import (
 from keras_seg.export import quantize as quantization
 from keras_seg.export.benchmark import measure_export
 from keras_seg.export.bounds import DEFAULT_BOUNDS, judge_all
-from keras_seg.export.graph import StaticGraph, half_precision, in_float32
+from keras_seg.export.graph import StaticGraph, in_float32, other_precision
 from keras_seg.export.pictures import Pictures, made_up
 from keras_seg.export.progress import Progress
 from keras_seg.export.report import ExportError, ExportReport, notes
@@ -66,7 +66,7 @@ def export(
 
     The files take one image, float32 (1, H, W, C) in plain pixels 0..255 (RGB), under the name
     `image`; preprocessing is part of them. They return what `output` names. Auxiliary outputs are
-    left out; a model in mixed precision is converted in float32 with the same weights. Every file
+    left out; a model in another precision is converted in float32 with the same weights. Every file
     is loaded again in its own runtime and compared with the Keras model on the images; the result
     is in the report and in `manifest.json`.
 
@@ -97,8 +97,9 @@ def export(
             costs in int8.
         images: images to compare on, given likewise; all of them are used. Default: 16 of
             `calibration`, or made-up pictures of shapes.
-        labels: integer maps (H, W), one for each of `images`, for the mean IoU of every file. A
-            data set brings its own.
+        labels: integer maps (H, W) or files of them, one for each of `images`, or a folder of masks
+            with the file stems of a folder of images; for the mean IoU of every file. A data set
+            brings its own.
         table: `keras_seg.data.LabelTable` of the classes. Default: from the run's manifest, else
             numbered classes.
         output: what the files return, and the name of that output.
@@ -147,16 +148,12 @@ def export(
     arguments.check_tools(formats)
 
     runner = load_runner(model_or_path)
-    if runner.kind != "keras" or runner.outputs_labels:
-        raise ValueError(
-            f"{runner.name} is not a Keras model that returns logits; export starts from a "
-            "keras.Model, a .keras file or a training run's folder."
-        )
+    arguments.check_logits(runner)
     size = arguments.checked_size(size, runner)
     arguments.check_dynamic(dynamic, runner)
     table = arguments.checked_table(table, runner)
-    model, half = runner.model, half_precision(runner.model)
-    if half:
+    model, precision = runner.model, other_precision(runner.model)
+    if precision:
         model = in_float32(model)
 
     calibration = (
@@ -165,7 +162,7 @@ def export(
         else Pictures(calibration, size, runner.channels, "calibration")
     )
     pictures, source = _compared(images, labels, calibration, size, runner.channels)
-    arguments.check_ids(pictures[0][1], runner, table)
+    arguments.check_ids(pictures, runner, table)
 
     steps = Progress(progress)
     with _whole(folder) as temporary:
@@ -179,7 +176,7 @@ def export(
                 float_labels=target == "gpu-delegate",
             )
             lowres = graph.enlargement(pictures[0][0]) if output == "logits_lowres" else {}
-        content = _description(graph, runner, table, half, lowres)
+        content = _description(graph, runner, table, precision, lowres)
         content |= {"data": _data(runner.path, data_name, licence), "target": target}
         measure = _measure(fallback, quantize, graph, pictures, runner, table, bounds)
         files, quantized, loose = _convert(
@@ -199,7 +196,7 @@ def export(
         with steps.step(f"comparing on {len(pictures)} images"), silence():
             rows = parity.compare(
                 graph,
-                ({"keras, as trained": (runner, "half")} if half else {})
+                ({"keras, as trained": (runner, precision)} if precision else {})
                 | {name: (paths[name], entry["precision"]) for name, entry in files.items()},
                 pictures,
                 num_classes=runner.num_classes,
@@ -403,7 +400,7 @@ def _measure(fallback, quantize, graph, pictures, runner, table, bounds):
     return functools.partial(quantization.with_fallback, loss=loss, bound=bound, **most)
 
 
-def _description(graph, runner, table, half, lowres):
+def _description(graph, runner, table, precision, lowres):
     """The part of the manifest that is known before any file is written."""
     _, height, width, channels = graph.input_shape
     content = {
@@ -412,7 +409,7 @@ def _description(graph, runner, table, half, lowres):
         "model": {
             "name": graph.model.name,
             "parameters": graph.model.count_params(),
-            "precision": half or "float32",
+            "precision": precision or "float32",
             **_origin(runner.path),
         },
         "classes": table.to_json(),

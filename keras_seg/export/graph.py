@@ -13,15 +13,15 @@ from keras_seg.inference import load_runner
 from keras_seg.inference.resize import resize
 
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-_HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+_OTHERS = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16", "float64")
 # Rounding of a resize is below 1e-6 of the logits' deviation, the wrong kind of it above 1e-2.
 _SAME_LOGITS = 1e-3
 
 
-def half_precision(model):
-    """The name of the half precision that some layer of `model` computes in, or None."""
+def other_precision(model):
+    """The name of the precision other than float32 that a layer of `model` computes in, or None."""
     for layer in model._flatten_layers(include_self=False):
-        if layer.compute_dtype in _HALF:
+        if layer.compute_dtype in _OTHERS:
             return layer.dtype_policy.name
     return None
 
@@ -29,7 +29,7 @@ def half_precision(model):
 def in_float32(model):
     """A copy of `model` with the same weights whose every layer computes in float32.
 
-    float16 and bfloat16 graphs convert to neither TFLite nor ONNX. `model` is left as it is.
+    Graphs of other precisions convert to neither TFLite nor ONNX. `model` is left as it is.
 
     Raises:
         ValueError: if the model cannot be rebuilt from its configuration.
@@ -39,10 +39,10 @@ def in_float32(model):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")  # for layers that other layers make by themselves
     try:
-        copy = keras.saving.deserialize_keras_object(_without_half(config))
+        copy = keras.saving.deserialize_keras_object(_all_float32(config))
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
-            f"The model {model.name!r} computes in {half_precision(model)} and cannot be rebuilt "
+            f"The model {model.name!r} computes in {other_precision(model)} and cannot be rebuilt "
             f"in float32 for export: {error} Build it under the policy 'float32', copy the weights "
             "with set_weights, and export that."
         ) from error
@@ -52,15 +52,15 @@ def in_float32(model):
     return copy
 
 
-def _without_half(value, key=None):
-    """A configuration in which every half-precision dtype and policy is float32."""
+def _all_float32(value, key=None):
+    """A configuration in which every floating dtype and policy is float32."""
     if isinstance(value, dict):
         if value.get("class_name") == "DTypePolicy":
             return "float32"
-        return {name: _without_half(item, name) for name, item in value.items()}
+        return {name: _all_float32(item, name) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_without_half(item, key) for item in value)
-    return "float32" if key in ("dtype", "value_dtype") and value in _HALF else value
+        return type(value)(_all_float32(item, key) for item in value)
+    return "float32" if key in ("dtype", "value_dtype") and value in _OTHERS else value
 
 
 class StaticGraph:

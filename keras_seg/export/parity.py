@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_seg.inference import load_runner
-from keras_seg.inference.resize import resize
+from keras_seg.inference.resize import is_reduced, resize
 from keras_seg.metrics import confusion_matrix, scores
 
 # What says nothing of the Keras model itself.
@@ -80,6 +80,11 @@ def _in_parts(graph, pictures, tie):
     for index in range(len(pictures)):
         image, label = pictures[index]
         logits = graph.runner.run(image)
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                f"The model {graph.model.name!r} returns logits that are not finite numbers for "
+                f"the image {index} of those to compare on. Look for NaN in its weights."
+            )
         expected = _head(graph, logits)
         cases.append((image, label, expected, away_from_ties(logits, tie)))
         kept += image.nbytes + sum(array.nbytes for array in expected.values())
@@ -191,10 +196,8 @@ class _Tally:
         if self._output == "logits_lowres" and self._enlarge is None:
             return
         if label is not None:
-            if self._output == "logits_lowres":
-                labels = resize(output[0], label.shape, self._enlarge).argmax(-1)[None]
-            label = centre(label, labels.shape[1:])
-            matrix = confusion_matrix(label, labels[0], self._num_classes, self._ignore_label)
+            pair = counted(output[0], label, self._num_classes, self._enlarge)
+            matrix = confusion_matrix(*pair, self._num_classes, self._ignore_label)
             self._matrix = matrix if self._matrix is None else self._matrix + matrix
 
     def _labels(self, output):
@@ -243,10 +246,25 @@ class _Spread:
         return max(self._squares / self._count - mean**2, 1e-24) ** 0.5
 
 
-def centre(label, size):
-    """The centre of a label map, for a network that returns a smaller map than its input."""
-    top, left = ((n - m) // 2 for n, m in zip(label.shape, size, strict=True))
-    return label[top : top + size[0], left : left + size[1]]
+def counted(found, label, num_classes, enlarge=None):
+    """(label map, predicted labels) of one size, for the mean IoU.
+
+    A map of the whole picture at less resolution is enlarged, as `Predictor` does; of the label map
+    of a network whose valid convolutions cut the border off, the centre counts.
+
+    Args:
+        found: of one picture, scores (h, w, K) or labels (h, w).
+        label: (H, W).
+        num_classes: K.
+        enlarge: how a smaller map is enlarged; None: at half-pixel centres.
+    """
+    if enlarge is not None or is_reduced(found.shape[:2], label.shape):
+        if found.ndim == 2:
+            found = np.eye(num_classes, dtype="float32")[found.astype("int32")]
+        found = resize(found, label.shape, enlarge or "half_pixel")
+    labels = (found if found.ndim == 2 else found.argmax(-1)).astype("int32")
+    top, left = ((n - m) // 2 for n, m in zip(label.shape, labels.shape, strict=True))
+    return label[top : top + labels.shape[0], left : left + labels.shape[1]], labels
 
 
 def table(rows, sizes, ratios=None):

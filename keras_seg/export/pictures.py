@@ -20,7 +20,8 @@ class Pictures:
         size: (H, W).
         channels: C.
         what: the argument's name, for messages.
-        labels: None, or one integer map (h, w), of its image's size, for each image.
+        labels: None; for each image one integer map (h, w), of the image's size, or a file of it;
+            or, for a folder of images, a folder of masks with the same file stems.
 
     Raises:
         ValueError: if there are no images, or one of them (found when it is read) has the wrong
@@ -28,6 +29,10 @@ class Pictures:
     """
 
     def __init__(self, source, size, channels, what, labels=None):
+        if isinstance(labels, str | pathlib.Path):
+            labels = _masks_of(source, labels, what)
+        elif labels is not None and not hasattr(labels, "__len__"):
+            labels = list(labels)
         if isinstance(source, str | pathlib.Path):
             source = _list_images(source, what)
         elif not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
@@ -69,6 +74,11 @@ class Pictures:
             from keras_seg.data import read_image
 
             image = read_image(image, self._channels)
+        if isinstance(image, tuple):
+            raise ValueError(
+                f"{where} is a tuple of {len(image)}, not an image (H, W, C). Of a data set of "
+                "(image, label) give the images alone: dataset.map(lambda image, label: image)."
+            )
         image = np.asarray(image)
         if image.ndim == 2:
             image = image[..., None]
@@ -91,24 +101,17 @@ class Pictures:
         return pixels
 
 
-def labels_beside(images, labels):
-    """The label maps of a folder of images, from a folder of masks with the same file stems.
-
-    Returns:
-        A list of integer maps (h, w), in the order of the images.
-
-    Raises:
-        ValueError: if one of the folders holds none, or an image has no mask.
-    """
-    from keras_seg.data import read_mask
-
+def _masks_of(images, labels, what):
+    """The files in the folder `labels` with the stems of those in the folder `images`."""
+    if not isinstance(images, str | pathlib.Path):
+        raise ValueError(f"labels is the folder {labels}; then {what} must be a folder as well.")
     masks = {path.stem: path for path in _list_images(labels, "labels")}
-    paths = _list_images(images, "images")
+    paths = _list_images(images, what)
     missing = [path.name for path in paths if path.stem not in masks]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{labels} has no mask for {missing[0]}{more} of {images}.")
-    return [read_mask(masks[path.stem]) for path in paths]
+    return [masks[path.stem] for path in paths]
 
 
 def fit(pixels, size, *, nearest=False):
@@ -167,6 +170,10 @@ def _list_images(folder, what):
 
 
 def _checked_label(label, size, where):
+    if isinstance(label, str | pathlib.Path):
+        from keras_seg.data import read_mask
+
+        label = read_mask(label)
     label = np.asarray(label)
     if label.ndim == 3 and label.shape[2] == 1:
         label = label[..., 0]

@@ -27,7 +27,7 @@ import numpy as np
 
 from keras_seg.export import logits_range, onnx_quantize, targets, tflite
 from keras_seg.export.equalize import comparable, equalise, folded
-from keras_seg.export.parity import away_from_ties, centre
+from keras_seg.export.parity import away_from_ties, counted
 from keras_seg.inference import load_runner
 from keras_seg.metrics import confusion_matrix, scores
 
@@ -103,13 +103,10 @@ class Loss:
         for i in range(count):
             image, label = pictures[i * len(pictures) // count]
             logits = graph.runner.run(image)
-            if label is not None and graph.output != "logits_lowres":
-                label = centre(label, logits.shape[1:3])
-            else:
+            if graph.output == "logits_lowres":
                 label = None
-            clear = away_from_ties(logits, tie)[0]
-            self._cases.append((image, label, logits[0].argmax(-1), clear))
-        self._iou = self._mean_iou([labels for *_, labels, _ in self._cases])
+            self._cases.append((image, label, logits[0], away_from_ties(logits, tie)[0]))
+        self._iou = self._mean_iou([logits for *_, logits, _ in self._cases])
         self.measure = "labels" if self._iou is None else "mean_iou"
 
     def __call__(self, path):
@@ -117,10 +114,9 @@ class Loss:
         runner = load_runner(path)
         found, other, pixels = [], 0, 0
         for image, _, expected, clear in self._cases:
-            labels = runner.run(image)[0]
-            labels = labels if labels.ndim == 2 else labels.argmax(-1)
-            found.append(labels)
-            other += int(((labels != expected) & clear).sum())
+            found.append(runner.run(image)[0])
+            labels = found[-1] if found[-1].ndim == 2 else found[-1].argmax(-1)
+            other += int(((labels != expected.argmax(-1)) & clear).sum())
             pixels += int(clear.sum())
         if self._iou is None:
             return other / max(pixels, 1)
@@ -128,10 +124,10 @@ class Loss:
 
     def _mean_iou(self, predictions):
         matrix = 0
-        for (_, label, *_), labels in zip(self._cases, predictions, strict=True):
+        for (_, label, *_), found in zip(self._cases, predictions, strict=True):
             if label is not None:
-                counted = (label, labels.astype("int32"), self._num_classes, self._ignore_label)
-                matrix = matrix + confusion_matrix(*counted)
+                pair = counted(found, label, self._num_classes)
+                matrix = matrix + confusion_matrix(*pair, self._num_classes, self._ignore_label)
         return scores(matrix)["mean_iou"] if np.any(matrix) else None
 
 

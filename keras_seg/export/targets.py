@@ -107,19 +107,22 @@ def problems(path, target):
     return found + [pair for pair in reasons if pair[1]]
 
 
+def applied(target, precision):
+    """The target that a file of this precision is held to: "nnapi-int8" is for 8-bit files."""
+    return "cpu" if target == "nnapi-int8" and precision not in ("int8", "uint8") else target
+
+
 def check(path, target, precision, model=None):
     """Raise ValueError, with operators and layers, for a file that `target` cannot run as a whole.
 
     Args:
         path: the `.tflite` file.
         target: one of `TARGETS`.
-        precision: of the file; "nnapi-int8" is for "int8" and "uint8", other files then need to
-            run on the CPU only.
+        precision: of the file, see `applied`.
         model: the Keras model that it was made from, for the names of its layers, where it is
             at hand.
     """
-    if target == "nnapi-int8" and precision not in ("int8", "uint8"):
-        target = "cpu"
+    target = applied(target, precision)
     layers = set() if model is None else layer_names(model)
     found = []
     for operation, reason in problems(path, target):

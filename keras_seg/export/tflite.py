@@ -27,8 +27,8 @@ def write(graph, path, precision="float32", calibration=None):
             is no float16. "dynamic": weights in int8; activations are rounded as they come, by the
             range of each picture. "int8": weights and activations, by measured ranges. "int16x8":
             weights in int8, activations in int16. "uint8": as "int8", and no float is left: takes
-            uint8 pixels as they are (step 1, zero 0) and returns labels in uint8 (int32 with more
-            than 256 classes), and anything else in int8, with the step and the zero in the file.
+            uint8 pixels as they are (step 1, zero 0) and returns labels in uint8, and anything else
+            in int8, with the step and the zero in the file.
         calibration: for "int8", "int16x8" and "uint8", float32 images (1, H, W, C) from which the
             ranges are measured.
 
@@ -53,8 +53,7 @@ def converter_of(graph, precision="float32", calibration=None, changes=None):
     """TensorFlow's converter, set up for `write`; `changes`, if not those of the precision."""
     import tensorflow as tf
 
-    small = precision == "uint8" and graph.outputs[0] == "labels"
-    small = small and graph.network.output.shape[-1] <= 256
+    small = precision == "uint8" and graph.outputs[0] == "labels"  # of at most 255 classes
     editor = frozen(graph, _small_labels if small else None)
     for change in changes_for(precision) if changes is None else changes:
         editor.apply(change)

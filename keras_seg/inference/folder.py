@@ -8,7 +8,9 @@ from keras_seg.inference.overlay import save_label, save_overlay
 from keras_seg.utils import writable_folder
 
 
-def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True, **options):
+def predict_folder(
+    predictor, inputs, output_folder, *, alpha=0.5, white=None, progress=True, **options
+):
     """Write `NAME_label.png` (class ids with a palette) and `NAME_overlay.png` for each image.
 
     Each file is whole or not there. An image that cannot be read or predicted does not stop the
@@ -20,6 +22,7 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
             list of images.
         output_folder: made if needed.
         alpha: share of the colours in the overlay.
+        white: for 16-bit grey files, the value that is white, see `keras_seg.data.read_image`.
         progress: show a progress bar on standard error.
         **options: how to predict, see `Predictor`.
 
@@ -47,7 +50,7 @@ def predict_folder(predictor, inputs, output_folder, *, alpha=0.5, progress=True
     windows = None if progress and len(images) == 1 else False
     for path, (label_path, overlay_path) in zip(images, targets, strict=True):
         try:
-            image = read_image(path, channels=predictor.channels)
+            image = read_image(path, channels=predictor.channels, white=white)
             label = predictor.predict(image, progress=windows, **options)
         except ValueError as error:
             text = str(error)

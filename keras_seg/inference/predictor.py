@@ -10,6 +10,7 @@ from keras_seg.inference.resize import (
     block_rows,
     blocks,
     equal_blocks,
+    is_reduced,
     resize,
     resize_blocks,
     source_columns,
@@ -160,9 +161,9 @@ class Predictor:
             return self._predict_in_bands(image, options)
         return self._probabilities(image, options).argmax(axis=-1).astype("uint8")
 
-    def predict_file(self, path, **options):
+    def predict_file(self, path, *, white=None, **options):
         """`predict` for an image file, read as `keras_seg.data.read_image` reads it."""
-        return self.predict(read_image(path, channels=self.channels), **options)
+        return self.predict(read_image(path, channels=self.channels, white=white), **options)
 
     def check(self, **options):
         """Raise ValueError for prediction options that do not fit each other or the network."""
@@ -179,6 +180,8 @@ class Predictor:
                 f"{self.runner.name} takes an image (H, W, {self.channels}), got the shape "
                 f"{image.shape}. read_image(path, channels={self.channels}) reads one."
             )
+        if image.dtype == bool:
+            raise ValueError("An image has pixels 0..255, got bool. Multiply by 255.")
         if image.dtype != np.uint8:
             _check_range(image)
         return image
@@ -374,13 +377,11 @@ class Predictor:
 
     def _check_subsampled(self, output, size):
         """A map that is 2, 4, ... times smaller is resized; one with a lost border must not be."""
-        for stride in (2, 4, 8, 16, 32):
-            if all(abs(n - s / stride) <= 1 for n, s in zip(output, size, strict=True)):
-                return
-        raise ValueError(
-            f"{self.runner.name} returns a map of {output} for an image of {size}: valid "
-            "convolutions have cut the border off. Use mode='tile'."
-        )
+        if not is_reduced(output, size):
+            raise ValueError(
+                f"{self.runner.name} returns a map of {output} for an image of {size}: valid "
+                "convolutions have cut the border off. Use mode='tile'."
+            )
 
     def _window(self, mode, window):
         """The window (H, W) of mode "slide" or "tile"."""

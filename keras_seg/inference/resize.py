@@ -74,6 +74,17 @@ def taps(length, new, sampling):
     return Taps(index, np.stack([1 - share, share], axis=1).astype("float32"))
 
 
+def is_reduced(size, of):
+    """Whether a map of `size` is one of a whole image of size `of`, 2, 4, ... or 32 times smaller.
+
+    Another one has lost its border to valid convolutions.
+    """
+    return any(
+        all(abs(n - whole / stride) <= 1 for n, whole in zip(size, of, strict=True))
+        for stride in (2, 4, 8, 16, 32)
+    )
+
+
 def check_sampling(sampling):
     """Raise ValueError for the name of no sampling."""
     if sampling not in SAMPLINGS:

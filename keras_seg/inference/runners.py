@@ -228,20 +228,26 @@ class Runner(abc.ABC):
 
 
 class KerasRunner(Runner):
-    """A Keras model on any backend."""
+    """A Keras model on any backend.
+
+    Attributes:
+        model: the network from image to logits.
+        activation: "softmax" or "sigmoid" where the network ends in one, else None.
+    """
 
     kind = "keras"
 
     def __init__(self, model, path=None):
         name = path or f"The model {model.name!r}"
-        if not isinstance(getattr(model, "input", None), keras.KerasTensor):
-            raise ValueError(f"{name} must take one tensor of images (N, H, W, C).")
-        self.model = inference_model(model)
+        self.model = inference_model(_of_one_tensor(model, name))
         output = self.model.output
         output = output[0] if isinstance(output, list | tuple) else output
         self._lock = threading.Lock()
         self._graph = None
-        kind = "labels" if keras.backend.is_int_dtype(output.dtype) else "logits"
+        self.activation = _activation(output)
+        kind = "probabilities" if self.activation == "softmax" else "logits"
+        if keras.backend.is_int_dtype(output.dtype):
+            kind = "labels"
         super().__init__(name, path, self.model.input.shape, output.shape, output=kind)
 
     def _call(self, images):
@@ -269,6 +275,31 @@ class KerasRunner(Runner):
                 f"{self.name} cannot be run on an image of {height} x {width}: "
                 + (f"{rule[1]}." if rule else reason)
             ) from error
+
+
+def _of_one_tensor(model, name):
+    """`model` as one that takes a tensor, not a list or dict of one, as `Sequential` does."""
+    try:
+        inputs = model.inputs
+    except (AttributeError, ValueError):  # a subclass of Model, a Sequential that is not built
+        inputs = None
+    if not inputs or len(inputs) != 1:
+        raise ValueError(
+            f"{name} must take one tensor of images (N, H, W, C) and be functional: "
+            "keras.Model(image, logits), or a Sequential that begins with keras.Input."
+        )
+    if isinstance(getattr(model, "input", None), keras.KerasTensor):
+        return model
+    output = model.outputs[0] if len(model.outputs) == 1 else model.output
+    return keras.Model(inputs[0], output, name=model.name)
+
+
+def _activation(output):
+    """The name of the activation that makes a Keras tensor, where it is softmax or sigmoid."""
+    operation = output._keras_history.operation
+    made_by = getattr(operation, "activation", operation)
+    name = getattr(made_by, "__name__", type(made_by).__name__).lower()
+    return name if name in ("softmax", "sigmoid") else None
 
 
 class SavedModelRunner(Runner):

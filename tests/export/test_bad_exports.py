@@ -1,6 +1,8 @@
 """What an export cannot do is said before the work where it can be, and leaves nothing behind."""
 
+import os
 import resource
+import signal
 import sys
 
 import keras
@@ -11,7 +13,7 @@ from keras import layers
 
 from keras_seg.cli import main
 from keras_seg.data import LabelTable
-from keras_seg.export import export
+from keras_seg.export import export, saved_model
 from keras_seg.inference import load_runner
 
 SIZE = (16, 24)
@@ -31,6 +33,12 @@ def network(*more):
     for layer in more:
         x = layer(x)
     return keras.Model(image, layers.Conv2D(2, 1, name="logits_low")(x), name="net")
+
+
+def ending(layer):
+    """`network` with another last layer."""
+    image = network().input
+    return keras.Model(image, layer(image), name="net")
 
 
 def wide():
@@ -63,6 +71,23 @@ BAD = [
     (network, dict(images=IMAGES, labels=LABELS[:1]), "images has 2 images and 1 labels"),
     (network, dict(images=IMAGES, labels=LABELS + 1), r"labels\[0\] has the ids 2; .* 2 classes"),
     (network, dict(table=LabelTable.default(3)), "The table has 3 classes, .* has 2"),
+    (
+        network,
+        dict(images=IMAGES, labels=np.stack([LABELS[0], LABELS[1] + 1])),
+        r"labels\[1\] has the ids 2",
+    ),
+    (network, dict(images=IMAGES, labels="masks"), "labels is the folder masks; then images must"),
+    (
+        network,
+        dict(quantize="int8", calibration=[(IMAGES[0], LABELS[0])]),
+        r"calibration\[0\] is a tuple of 2, .* give the images alone",
+    ),
+    # what returns no logits of two classes
+    (lambda: ending(layers.Conv2D(1, 1)), {}, "returns one logit; export takes two or more"),
+    (lambda: ending(layers.Conv2D(2, 1, activation="softmax")), {}, "ends in a softmax"),
+    (lambda: keras.Sequential([network(), layers.Softmax()]), {}, "ends in a softmax"),
+    (lambda: ending(layers.Conv2D(2, 1, activation="sigmoid")), {}, "ends in a sigmoid"),
+    (lambda: network(layers.Rescaling(np.nan)), {}, "not finite numbers for the image 0"),
     # operators that a format does not have, with the layer
     (
         lambda: network(ArgmaxPool(name="pool")),
@@ -98,6 +123,18 @@ def test_a_full_disk_leaves_nothing(tmp_path, small_disk, name):
     with pytest.raises(OSError, match="the files do not fit in .* make room"):
         run(wide(), tmp_path / "files", formats=name)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_ends_the_process_leaves_nothing(tmp_path, monkeypatch, capsys):
+    """Ctrl-C, and SIGTERM as Docker and batch systems send it."""
+    network().save(tmp_path / "model.keras")
+    options = ["--size", "16", "24", "--output", str(tmp_path / "new" / "files")]
+    before = signal.getsignal(signal.SIGTERM)
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        monkeypatch.setattr(saved_model, "write", lambda *_, n=number: os.kill(os.getpid(), n))
+        assert main(["export", str(tmp_path / "model.keras"), *options]) == status
+        assert not list((tmp_path / "new").iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_target_is_tried_before_the_work(tmp_path, capsys):

@@ -98,6 +98,12 @@ def test_operators_that_a_target_lacks(exported, tmp_path):
     assert "ARG_MAX" in str(report) and not report.ok
 
 
+def test_a_float_file_is_not_held_to_eight_bits(exported):
+    report = check(exported / "files" / "model.tflite", target="nnapi-int8")
+    assert report.ok and "float32, which nnapi-int8 does not run: held to cpu" in str(report)
+    assert "for target cpu (CONV_2D 1)" in str(report)
+
+
 def test_bad_arguments(exported):
     for options, message in (
         (dict(target="npu"), "Unknown target 'npu'"),
@@ -126,6 +132,12 @@ def test_the_command_takes_every_argument(exported, tmp_path, capsys):
     assert found["data"] == {"name": "Roads", "licence": "CC0"}
     bounds = Bounds(tie=0.02, difference=2e-3)
     assert found["parity"]["bounds"] == dataclasses.asdict(bounds)
+    assert found["classes"]["names"][0] == "background"
+    (tmp_path / "names.txt").write_text("road\nsky\ntree\n")
+    again = [*command, "--size", "8", "12", "--formats", "tflite", "--quantize"]
+    assert main([*again, "--classes", str(tmp_path / "names.txt")]) == 0
+    named = read_json(tmp_path / "files" / "manifest.json")
+    assert named["classes"]["names"] == ["road", "sky", "tree"]
     assert found["parity"]["images"] == 3 and found["parity"]["rows"][0]["mean_iou"] is not None
 
 
@@ -142,7 +154,11 @@ def test_the_script(exported, monkeypatch, capsys):
         (wrong + ("--bounds", "agrement=1"), "Did you mean 'agreement'"),
         (("--against", exported / "model.keras", "--labels", exported / "masks"), "without images"),
         (pictures, "give the Keras model as against"),
-        (("--images", exported / "masks", "--labels", exported / "images"), "RGB"),
+        (
+            ("--against", exported / "model.keras")
+            + ("--images", exported / "masks", "--labels", exported / "images"),
+            "RGB",
+        ),
     ):
         assert run_script(monkeypatch, "check.py", exported / "files", *arguments) == 2
         assert message in capsys.readouterr().err
