@@ -36,11 +36,27 @@ def class_weights_of(class_weights, train_data, table):
         pixels, in_images = pixel_counts(train_data)
         images = {"image_pixels": in_images} if class_weights == "median_frequency" else {}
         return losses.class_weights(pixels, class_weights, **images).tolist()
-    weights = [float(weight) for weight in class_weights]
+    if isinstance(class_weights, dict):
+        ids = range(table.num_classes)
+        if set(class_weights) != set(ids):
+            raise ValueError(
+                f"class_weights as a dict needs a weight for every id from 0 to {ids[-1]}, and no "
+                f"other; got the keys {list(class_weights)}."
+            )
+        class_weights = [class_weights[number] for number in ids]
+    try:
+        weights = [float(weight) for weight in class_weights]
+    except (TypeError, ValueError):
+        raise ValueError(
+            "class_weights must be a list of numbers, one for each class, {id: number}, or the "
+            f"name of a scheme; got {class_weights!r}."
+        ) from None
     if len(weights) != table.num_classes:
         raise ValueError(
             f"class_weights has {len(weights)} values for {table.num_classes} classes."
         )
+    if not any(weights):
+        raise ValueError("class_weights are all 0, which trains nothing; give one above 0.")
     return weights
 
 

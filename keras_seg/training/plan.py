@@ -101,6 +101,30 @@ def check_statistics(model, train_data):
         raise ValueError(f"measure_statistics: {model.name} has no batch normalisation.")
 
 
+def check_replicas(model, replicas):
+    """ValueError where the weights would depend on how many devices share a batch.
+
+    On TensorFlow alone: a batch that JAX shares is one array, and is normalised as one.
+    """
+    if replicas == 1 or keras.backend.backend() != "tensorflow":
+        return
+    apart = [
+        layer.name
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and not layer.synchronized
+    ]
+    if apart:
+        raise ValueError(
+            f"{model.name} normalises on each of the {replicas} devices by the statistics of its "
+            f"own images: {', '.join(apart[:3])} ({len(apart)} in all) would give weights that "
+            "depend on the number of devices. Build these layers with synchronized=True, or return "
+            "keras_seg.layers.replace_batch_norm(model, "
+            "keras_seg.layers.BatchNormalization.from_config)."
+        )
+
+
 def _check_fit(model, train_data, val_data, table):
     """The class table; ValueError where network, data and table do not belong together."""
     outputs = model.output

@@ -56,7 +56,7 @@ from keras_seg.training.optimizers import (
     exchange_averages,
     keep_averages,
 )
-from keras_seg.training.plan import check_name, check_statistics, make_plan
+from keras_seg.training.plan import check_name, check_replicas, check_statistics, make_plan
 from keras_seg.training.profile import check_profile, profile_steps
 from keras_seg.training.semi_supervised import follow
 from keras_seg.utils import read_json, sha256, unknown_name, write_json
@@ -201,9 +201,9 @@ def train(
             `{"logits_low": CrossEntropy(label_stride=8)}` trains on scores at 1/8 of the size (see
             `keras_seg.training.with_outputs`) while "logits" are what is validated and kept.
         aux_weight: weight of the loss of each auxiliary output, where `loss` is one for all.
-        class_weights: None, a list of K weights, or "median_frequency" or another scheme of
-            `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
-            further label map is not weighted.
+        class_weights: None, a list of K weights, {id: weight} with every id, or "median_frequency"
+            or another scheme of `keras_seg.losses.class_weights`, from a count of the training
+            labels. The loss of a further label map is not weighted.
         adversary: None, or a `keras_seg.training.Adversary`, against which the network is trained
             and which no file that is exported or opened as a model has. On TensorFlow. Such a run
             is repeated and resumed up to rounding, not bit by bit.
@@ -295,6 +295,7 @@ def train(
             val_size=val_size,
             steps_per_epoch=steps_per_epoch,
         )
+        check_replicas(model, replicas)
         if measure_statistics:
             check_statistics(model, train_data)
         outputs = model.output if isinstance(model.output, dict) else ()
@@ -460,7 +461,8 @@ def train(
                 )
                 keep_averages(model)
             best = progress["best_epoch"]
-            if best is not None and (measure_statistics or best != progress["epoch"]):
+            # A callback may leave weights of another epoch: EarlyStopping restores some.
+            if best is not None and (measure_statistics or callbacks or best != progress["epoch"]):
                 team.from_chief(lambda: load_checkpoint(model, folder / BEST, rival))
                 team.share(model)
             elif finished:

@@ -266,6 +266,28 @@ def test_averaged_weights_are_validated_kept_and_resumed(tmp_path):
     assert same(again.model, parts.model)
 
 
+class LeaveTheFirst(keras.callbacks.Callback):
+    """At the end the weights of the first epoch stand in the model, as after EarlyStopping."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.kept = self.model.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.kept)
+
+
+@pytest.mark.parametrize("ema_momentum", [None, 0.6])
+def test_the_result_is_the_best_epoch_whatever_a_callback_leaves(tmp_path, ema_momentum):
+    options = {"monitor": "loss", "callbacks": [LeaveTheFirst()], "ema_momentum": ema_momentum}
+    result = run(tmp_path, epochs=3, **options)
+    assert result.best_epoch == 3
+    best = keras.models.load_model(tmp_path / BEST)
+    assert same(result.model, best)
+    scores = mean_iou(tmp_path / BEST, data.shapes(5, size=SIZE, seed=1))
+    assert result.scores["mean_iou"] == pytest.approx(scores, abs=1e-6)
+
+
 def test_auxiliary_outputs_weigh_their_part(tmp_path):
     result = run(
         tmp_path, lambda: network(aux=True), epochs=1, aux_weight=0.25, precision="mixed_float16"
@@ -332,6 +354,12 @@ def test_class_weights_reach_the_terms_of_a_sum(tmp_path):
         ("Dice", 0.5),
     ]
     assert terms[0][0].class_weights == [1, 2, 3, 4]
+
+
+def test_class_weights_by_id(tmp_path):
+    options = {"epochs": 1, "steps_per_epoch": 1}
+    run(tmp_path, class_weights={3: 4, 1: 2, 2: 3, 0: 1}, **options)
+    assert keras.models.load_model(tmp_path / LAST).loss.class_weights == [1, 2, 3, 4]
 
 
 class Batches(keras.utils.PyDataset):
@@ -565,6 +593,10 @@ def frozen():
         ),
         ({"build": frozen}, "small has no variable that is trained"),
         ({"class_weights": [1, 2]}, "class_weights has 2 values for 4 classes"),
+        ({"class_weights": {1: 1, 2: 1, 3: 1, 4: 1}}, r"every id from 0 to 3.* \[1, 2, 3, 4\]"),
+        ({"class_weights": {0: 1, 1: 2}}, r"every id from 0 to 3, and no other; got .* \[0, 1\]"),
+        ({"class_weights": 3}, "class_weights must be a list of numbers, .* got 3"),
+        ({"class_weights": [0, 0, 0, 0]}, "class_weights are all 0"),
         ({"learning_rate": -1}, "learning_rate must be above 0"),
         ({"build": lambda: network(classes=7)}, "has 7 classes but the data 4.*num_classes=4"),
         ({"build": lambda: network(input_shape=(None, None, 1))}, "takes images of 1 channels"),
