@@ -75,7 +75,9 @@ class ChosenOptimizer:
         """What of it must be the same on resume."""
         if self.given is not None:
             return {"optimizer": self.given}
-        return {"optimizer": self.name, **self.options}
+        # No warm-up can be said in two ways.
+        warmup = self.options["warmup_steps"] or None
+        return {"optimizer": self.name, **self.options, "warmup_steps": warmup}
 
     def build(self, model, total_steps):
         """A new optimizer for `model`, in the current strategy's scope, not yet built."""

@@ -322,7 +322,8 @@ def _steps(train_data, batch_size, steps_per_epoch):
         if len(train_data) < batch_size:
             raise ValueError(
                 f"{len(train_data)} images do not fill one batch of {batch_size}: lower "
-                "batch_size, or say steps_per_epoch to use images more than once an epoch."
+                "batch_size (--batch-size), or from Python say steps_per_epoch to use images more "
+                "than once an epoch."
             )
         return len(train_data) // batch_size
     length = None
