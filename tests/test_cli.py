@@ -532,7 +532,7 @@ def file_in_the_way(tmp_path):
         (["--model", "UNet", "--set", "filters"], "NAME=VALUE"),
         (["--model", "UNet", "--set", "num_classes=7"], "--classes"),
         (["--model", "UNet", "--crop", "8", "8"], "crops of 8 x 8"),
-        (["--model", "UNet", "--crop", "0", "8"], "at least 1 x 1"),
+        (["--model", "UNet", "--crop", "0", "8"], "of at least 1, got (0, 8)"),
         (["--model", "UNet", "--devices", "TPU:0"], "Unknown device 'TPU:0'"),
     ],
 )
