@@ -795,6 +795,8 @@ def _train_and_val(options, split=None):
     what `train` has held out.
     """
     if split or not _has_val(options):
+        if not 0 < options.held_out < 1:
+            raise ValueError(f"--held-out must be between 0 and 1, got {options.held_out}.")
         return _open(options, split).split(options.held_out)
     return _open(options, "train"), _open(options, "val")
 
@@ -925,7 +927,8 @@ def _train(options):
         schedule=options.schedule,
         warmup_steps=options.warmup_steps,
         head_multiplier=options.head_multiplier,
-        gradient_accumulation_steps=options.accumulate,
+        # 1 is what the help calls the default; `train` says None for an update after each batch.
+        gradient_accumulation_steps=None if options.accumulate == 1 else options.accumulate,
         global_clipnorm=options.clip_norm,
         ema_momentum=options.ema,
         profile=options.profile,

@@ -114,6 +114,32 @@ def test_train_hands_the_options_of_the_update_on(photos, tmp_path, monkeypatch)
     assert {name: seen[name] for name in expected} == expected
 
 
+def test_what_the_help_calls_the_default_can_be_said(tmp_path, capsys):
+    """Neither refused, nor another setting when the run goes on."""
+    data.write_shapes(tmp_path / "photos", 5, size=SIZE)
+    command = ["train", "--model", "UNet", *UNET, "--batch-size", "2"]
+    command += ["--data", str(tmp_path / "photos"), "--folder", str(tmp_path / "run")]
+    assert main([*command, "--epochs", "1"]) == 0
+    assert main([*command, "--epochs", "1", "--accumulate", "1", "--warmup-steps", "0"]) == 0
+    assert "is finished (1 epochs)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--held-out", "0"], "--held-out must be between 0 and 1, got 0.0"),
+        (["--batch-size", "50"], "lower batch_size (--batch-size), or from Python say steps_per"),
+        (["--head-multiplier", "10"], "leave out --head-multiplier"),
+    ],
+)
+def test_messages_of_train_fit_the_command_line(tmp_path, capsys, options, words):
+    data.write_shapes(tmp_path / "photos", 5, size=SIZE)
+    command = ["train", "--model", "UNet", *UNET, "--batch-size", "2", "--epochs"]
+    command += ["1", "--data", str(tmp_path / "photos"), "--folder", str(tmp_path / "run")]
+    assert main([*command, *options]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_predict_writes_labels_and_overlays(run, photos, tmp_path, capsys):
     images = photos / "val" / "images"
     assert main(["predict", str(run), str(images), "--output", str(tmp_path / "out")]) == 0
@@ -436,7 +462,7 @@ def test_black_and_white_masks_need_one_option(tmp_path, capsys):
         Image.fromarray(white).save(root / "masks" / f"{i}.png")
         Image.fromarray(np.stack([white] * 3, -1)).save(root / "images" / f"{i}.png")
     assert main(["check-data", str(root)]) != 0
-    capsys.readouterr()
+    assert "--mask-values 0=0 255=1" in capsys.readouterr().out
     assert main(["check-data", str(root), "--mask-values", "0=0", "255=1"]) == 0
     assert "class 1" in capsys.readouterr().out
     assert main(["check-data", str(root), "--mask-values", "white"]) == 2
@@ -521,7 +547,7 @@ def file_in_the_way(tmp_path):
         (["--model", "UNet", "--set", "filters"], "NAME=VALUE"),
         (["--model", "UNet", "--set", "num_classes=7"], "--classes"),
         (["--model", "UNet", "--crop", "8", "8"], "crops of 8 x 8"),
-        (["--model", "UNet", "--crop", "0", "8"], "at least 1 x 1"),
+        (["--model", "UNet", "--crop", "0", "8"], "of at least 1, got (0, 8)"),
         (["--model", "UNet", "--devices", "TPU:0"], "Unknown device 'TPU:0'"),
     ],
 )

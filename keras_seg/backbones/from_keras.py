@@ -24,7 +24,7 @@ from keras_seg.backbones.dilation import (
     Standardize,
     Subsample2D,
 )
-from keras_seg.layers import LocalResponseNormalization
+from keras_seg.layers import BatchNormalization, LocalResponseNormalization
 from keras_seg.utils import unknown_name
 
 OUTPUT_STRIDES = (8, 16, 32)
@@ -106,7 +106,8 @@ def from_keras(model, output_stride=32, *, exact=True, taps=None, weights=None, 
         pool). Feature `ci` is 2**i / output_stride times finer than the original's where that is
         above 1. Sizes are rounded as in the original: resize to the other tensor, not by a factor.
         Weights are copies. The model is named after the original; its first layers are the
-        original's too, so that one with a Rescaling front takes pixels 0..255.
+        original's too, so that one with a Rescaling front takes pixels 0..255. Batch normalisation
+        is `keras_seg.layers.BatchNormalization`, the same layer but synchronised over devices.
 
     Raises:
         ValueError: for an unknown name, an output stride other than these, an operation whose
@@ -417,11 +418,16 @@ class _Walk:
         if earlier and getattr(operation, "weights", None):
             raise self._refusal(operation, "it is shared by maps of different strides")
         config = {**operation.get_config(), **changes}
+        kind = type(operation)
+        if kind is layers.BatchNormalization:
+            # Keras' own is not synchronised: weights would depend on the number of devices.
+            kind = BatchNormalization
+            del config["synchronized"]
         if isinstance(operation, layers.Layer):
             config["name"] = self._name(operation.name)
-            new = type(operation).from_config(config)
+            new = kind.from_config(config)
         else:
-            new = type(operation).from_config(config)
+            new = kind.from_config(config)
             new.name = self._name(operation.name)
         earlier.append((operation, changes, new))
         return new

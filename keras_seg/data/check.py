@@ -369,7 +369,7 @@ def _judge(report):
         texts.append(
             f"only {only!r} is ever seen, and {100 * share:.1f} % of the pixels are {label}, which "
             f"is ignored. If {label} is a class here, read it as id 1: mask_values={{0: 0, "
-            f"{label}: 1}}"
+            f"{label}: 1}} (--mask-values 0=0 {label}=1)"
         )
     elif share > _MANY_IGNORED:
         texts.append(f"{100 * share:.1f} % of all pixels are ignored")

@@ -330,5 +330,6 @@ def _outside(path, bad, high, table):
         )
     return (
         f"{path}: ids {listed} are outside the table: expected 0..{high}, or {table.ignore_label} "
-        "for ignored pixels. Correct the table of classes, or map the values with mask_values=."
+        "for ignored pixels. Correct the table of classes, or map the values with mask_values= "
+        "(--mask-values)."
     )

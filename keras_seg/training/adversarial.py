@@ -390,5 +390,6 @@ def _batch_mean(values):
 
 def _ratio(one, other):
     """Norm of `one` by that of `other`, over all replicas."""
-    squares = replica_sum(ops.stack([ops.sum(ops.square(one)), ops.sum(ops.square(other))]))
+    both = [ops.cast(gradient, "float32") for gradient in (one, other)]  # float16 has no squares
+    squares = replica_sum(ops.stack([ops.sum(ops.square(gradient)) for gradient in both]))
     return ops.sqrt(squares[0] / ops.maximum(squares[1], 1e-30))

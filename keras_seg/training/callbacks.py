@@ -29,7 +29,8 @@ class FiniteGuard(keras.callbacks.Callback):
         every: steps between two looks; there is one more at the end of each epoch.
 
     Raises (from `fit`):
-        ValueError: naming the epoch, the step, and the first tensor that is not finite.
+        ValueError: naming the epoch, the step, and the first tensor that is not finite; or for an
+            epoch in which no pixel counted, whose loss 0 is finite and means nothing.
     """
 
     def __init__(self, every=100):
@@ -51,6 +52,13 @@ class FiniteGuard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         losses = {name: value for name, value in logs.items() if name.endswith("loss")}
         self._check(f"the end of epoch {epoch + 1}", losses)
+        # The mean is over the classes that were seen or predicted, and of none NaN.
+        if np.isnan(logs.get("mean_iou", 0)):
+            raise ValueError(
+                f"Training stopped at the end of epoch {epoch + 1}: none of its pixels counted, "
+                "since every label is the table's ignore_label. Nothing of this epoch was saved. "
+                "See what the masks hold with keras_seg.data.check_data (keras-seg check-data)."
+            )
 
     def _check(self, where, losses):
         bad = first_not_finite(self.model)
@@ -274,6 +282,28 @@ def check_monitors(callbacks, outputs, validated):
         # ModelCheckpoint has a monitor that it only looks at with save_best_only.
         if watched and getattr(callback, "save_best_only", True) and watched not in known:
             raise unknown_name(f"monitor of {type(callback).__name__}", watched, known)
+
+
+def check_callbacks(callbacks):
+    """ValueError for anything but a list of Keras callbacks."""
+    listed = isinstance(callbacks, list | tuple)
+    if not listed or not all(isinstance(each, keras.callbacks.Callback) for each in callbacks):
+        raise ValueError(f"callbacks must be a list of Keras callbacks, got {callbacks!r}.")
+
+
+def check_rates(callbacks, scheduled):
+    """ValueError for a callback that sets the learning rate where a schedule does so already.
+
+    Keras raises TypeError when the callback first sets it, which may be after days.
+    """
+    setters = keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler
+    for callback in callbacks:
+        if scheduled and isinstance(callback, setters):
+            raise ValueError(
+                f"{type(callback).__name__} sets the learning rate, and so does the schedule: give "
+                "schedule='constant' without warmup_steps, or, if you give an optimizer, a number "
+                "as its learning_rate."
+            )
 
 
 def new_progress():

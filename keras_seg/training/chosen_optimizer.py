@@ -1,6 +1,9 @@
 """The optimizer that the arguments of `train` describe."""
 
+import numbers
+
 import keras
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_seg.training.optimizers import SGD, Adam, head_variables
 from keras_seg.training.schedules import Cosine, Poly
@@ -32,19 +35,23 @@ class ChosenOptimizer:
             return
         if optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+        schedule = options["schedule"]
+        if isinstance(schedule, LearningRateSchedule):
+            for name in ("learning_rate", "warmup_steps"):
+                if options[name] is not None:
+                    raise ValueError(
+                        f"{name} is for the schedules {', '.join(SCHEDULES)}; set it in the "
+                        f"{type(schedule).__name__} that you give."
+                    )
+        elif schedule not in SCHEDULES:
+            raise unknown_name("schedule", schedule, SCHEDULES)
         if options["learning_rate"] is None:
             options["learning_rate"] = OPTIMIZERS[optimizer]
-        if not options["learning_rate"] > 0:
-            raise ValueError(f"learning_rate must be above 0, got {options['learning_rate']}.")
-        schedule = options["schedule"]
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            if schedule not in SCHEDULES:
-                raise unknown_name("schedule", schedule, SCHEDULES)
-        elif options["warmup_steps"] is not None:
-            raise ValueError(
-                f"warmup_steps is for the schedules {', '.join(SCHEDULES)}; set it in the "
-                f"{type(schedule).__name__} that you give."
-            )
+        rate = options["learning_rate"]
+        if isinstance(rate, LearningRateSchedule):
+            raise ValueError(f"learning_rate is a {type(rate).__name__}: give it as schedule=.")
+        if not isinstance(rate, numbers.Real) or not rate > 0:
+            raise ValueError(f"learning_rate must be above 0, a number; got {rate!r}.")
         batches, norm, momentum = (options[name] for name in SHARED)
         if batches is not None and not is_count(batches, 2):
             raise ValueError(
@@ -56,11 +63,21 @@ class ChosenOptimizer:
         if momentum is not None and not 0 < momentum < 1:
             raise ValueError(f"ema_momentum must lie between 0 and 1, got {momentum!r}.")
 
+    @property
+    def scheduled(self):
+        """Whether the learning rate follows a schedule, and so cannot be set."""
+        if self.given is None:
+            return self.options["schedule"] != "constant" or bool(self.options["warmup_steps"])
+        inner = getattr(self.given, "inner_optimizer", self.given)
+        return not isinstance(inner.get_config()["learning_rate"], numbers.Real)
+
     def settings(self):
         """What of it must be the same on resume."""
         if self.given is not None:
             return {"optimizer": self.given}
-        return {"optimizer": self.name, **self.options}
+        # No warm-up can be said in two ways.
+        warmup = self.options["warmup_steps"] or None
+        return {"optimizer": self.name, **self.options, "warmup_steps": warmup}
 
     def build(self, model, total_steps):
         """A new optimizer for `model`, in the current strategy's scope, not yet built."""

@@ -13,6 +13,14 @@ def loss_of(loss, model, table):
     """The default loss, or the one given; ValueError for losses of outputs that there are not."""
     if loss is None:
         return losses.CrossEntropy(table.ignore_label)
+    for part in loss.values() if isinstance(loss, dict) else [loss]:
+        if isinstance(part, type):
+            raise ValueError(f"loss={part.__name__} is a class: give an object, {part.__name__}().")
+        if not isinstance(part, str) and not callable(part):
+            raise ValueError(
+                f"loss must be a loss, such as keras_seg.losses.CrossEntropy(), or a dict of them "
+                f"by output; got {loss!r}."
+            )
     if isinstance(loss, dict):
         outputs = list(model.output) if isinstance(model.output, dict) else []
         for name in loss:
@@ -36,11 +44,27 @@ def class_weights_of(class_weights, train_data, table):
         pixels, in_images = pixel_counts(train_data)
         images = {"image_pixels": in_images} if class_weights == "median_frequency" else {}
         return losses.class_weights(pixels, class_weights, **images).tolist()
-    weights = [float(weight) for weight in class_weights]
+    if isinstance(class_weights, dict):
+        ids = range(table.num_classes)
+        if set(class_weights) != set(ids):
+            raise ValueError(
+                f"class_weights as a dict needs a weight for every id from 0 to {ids[-1]}, and no "
+                f"other; got the keys {list(class_weights)}."
+            )
+        class_weights = [class_weights[number] for number in ids]
+    try:
+        weights = [float(weight) for weight in class_weights]
+    except (TypeError, ValueError):
+        raise ValueError(
+            "class_weights must be a list of numbers, one for each class, {id: number}, or the "
+            f"name of a scheme; got {class_weights!r}."
+        ) from None
     if len(weights) != table.num_classes:
         raise ValueError(
             f"class_weights has {len(weights)} values for {table.num_classes} classes."
         )
+    if not any(weights):
+        raise ValueError("class_weights are all 0, which trains nothing; give one above 0.")
     return weights
 
 
@@ -89,9 +113,10 @@ def _weighted(loss, weights):
         return losses.WeightedSum(
             [_weighted(part, weights) for part, _ in parts], [factor for _, factor in parts]
         )
-    config = loss.get_config()
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     if "class_weights" not in config:
-        raise ValueError(f"{type(loss).__name__} takes no class weights; use CrossEntropy.")
+        name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+        raise ValueError(f"{name} takes no class weights; use keras_seg.losses.CrossEntropy().")
     return type(loss).from_config({**config, "class_weights": weights})
 
 

@@ -312,7 +312,7 @@ def head_variables(model, head=None):
             raise ValueError(
                 f"{model.name} has no layer named 'features' that ends its backbone: say which "
                 "layers learn faster, head_layers=[prefixes of layer names] or a function from a "
-                "layer's name to True or False."
+                "layer's name to True or False (on the command line leave out --head-multiplier)."
             )
         trunk = keras.Model(model.inputs, model.get_layer("features").output)
         backbone = {layer.name for layer in trunk.layers}

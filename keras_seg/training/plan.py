@@ -1,6 +1,7 @@
 """The plan of a run: what follows from its network, its data and the arguments of `train`."""
 
 import dataclasses
+import os
 import re
 
 import keras
@@ -8,7 +9,7 @@ import keras
 from keras_seg.data import Augment, LabelTable
 from keras_seg.inference import Predictor
 from keras_seg.training.batches import Targets, is_dataset
-from keras_seg.utils import unknown_name
+from keras_seg.utils import check_counts, counts, unknown_name
 
 LARGEST_CROP = 512  # by default: photos of 12 megapixels fill the memory
 
@@ -57,7 +58,14 @@ def make_plan(
     Raises:
         ValueError: where network, data and arguments do not belong together.
     """
+    _check_data("train_data", train_data)
+    if val_data is not None:
+        _check_data("val_data", val_data)
     table = _check_fit(model, train_data, val_data, table)
+    if crop_size is not None:
+        crop_size = counts("crop_size", crop_size, 2)
+    if val_size is not None:
+        val_size = counts("val_size", val_size, 2)
     crop = _crop_size(model, train_data, crop_size, augment)
     spaces = _label_spaces(model, train_data)
     targets = _targets(model, crop, spaces)
@@ -72,6 +80,52 @@ def make_plan(
     # Valid convolutions take few sizes, and lose a border that differs between them.
     val_size = val_size or _fixed_size(model) or (crop if any(targets.lost) else None)
     return Plan(table, crop, spaces, targets, augment, steps, val_size, procedure)
+
+
+def build_network(build_model):
+    """The network that `build_model` returns, functional; a Sequential is unrolled.
+
+    Raises:
+        ValueError: where it is no functional model from one image to what `train` takes.
+    """
+    if isinstance(build_model, keras.Model) or not callable(build_model):
+        raise ValueError(
+            "build_model must be a function that builds the network, such as lambda: "
+            f"models.UNet(3), so that it is made for this run; got {build_model!r}."
+        )
+    model = build_model()
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not _is_functional(model):
+        raise ValueError(
+            "build_model must return a functional keras.Model (or a Sequential that begins with "
+            "keras.Input) of one image (N, H, W, C) with one output, or a dict of outputs; got "
+            f"{_described(model)}."
+        )
+    return model
+
+
+def _is_functional(model):
+    """Whether it is a functional model of one image, with one output or a dict of outputs."""
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return False
+    outputs = model.output
+    outputs = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    tensors = [model.input, *outputs]
+    return all(isinstance(t, keras.KerasTensor) for t in tensors) and len(model.input.shape) == 4
+
+
+def _described(model):
+    """What was built in place of a network, in a few words."""
+    if not isinstance(model, keras.Model):
+        return repr(model)
+    if not getattr(model, "inputs", None):
+        return f"{model.name}, a {type(model).__name__} that is not functional"
+    return f"{model.name} from {_shapes(model.input)} to {_shapes(model.output)}"
+
+
+def _shapes(tensors):
+    return keras.tree.map_structure(lambda tensor: tensor.shape, tensors)
 
 
 def check_name(folder, before, model):
@@ -99,6 +153,41 @@ def check_statistics(model, train_data):
     kind = keras.layers.BatchNormalization
     if not any(isinstance(layer, kind) for layer in model._flatten_layers()):
         raise ValueError(f"measure_statistics: {model.name} has no batch normalisation.")
+
+
+def check_replicas(model, replicas):
+    """ValueError where the weights would depend on how many devices share a batch.
+
+    On TensorFlow alone: a batch that JAX shares is one array, and is normalised as one.
+    """
+    if replicas == 1 or keras.backend.backend() != "tensorflow":
+        return
+    apart = [
+        layer.name
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and not layer.synchronized
+    ]
+    if apart:
+        raise ValueError(
+            f"{model.name} normalises on each of the {replicas} devices by the statistics of its "
+            f"own images: {', '.join(apart[:3])} ({len(apart)} in all) would give weights that "
+            "depend on the number of devices. Build these layers with synchronized=True, or return "
+            "keras_seg.layers.replace_batch_norm(model, "
+            "keras_seg.layers.BatchNormalization.from_config)."
+        )
+
+
+def _check_data(name, data):
+    """ValueError for paths and arrays, which `train` does not make batches of."""
+    paths_or_arrays = str | os.PathLike | tuple | list | dict | None
+    if isinstance(data, paths_or_arrays) or hasattr(data, "shape"):
+        raise ValueError(
+            f"{name} must be a SegmentationDataset (keras_seg.data.open_dataset(path) opens one), "
+            "or batches (images, labels) as a tf.data.Dataset or keras.utils.PyDataset; got "
+            f"{data if isinstance(data, str | os.PathLike) else type(data).__name__!r}."
+        )
 
 
 def _check_fit(model, train_data, val_data, table):
@@ -182,8 +271,6 @@ def _label_spaces(model, train_data):
 
 def _targets(model, size, spaces):
     """`Targets`; ValueError where the network cannot take images of `size`."""
-    if size is not None and min(size) < 1:
-        raise ValueError(f"Crops must have at least 1 x 1 pixel, got crop_size={size}.")
     try:
         return Targets(model, size, spaces)
     except ValueError as error:
@@ -229,14 +316,14 @@ def _augmentation(augment, size, crop_size):
 def _steps(train_data, batch_size, steps_per_epoch):
     """Steps of an epoch."""
     if steps_per_epoch is not None:
-        if steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}.")
+        check_counts(steps_per_epoch=steps_per_epoch)
         return int(steps_per_epoch)
     if is_dataset(train_data):
         if len(train_data) < batch_size:
             raise ValueError(
                 f"{len(train_data)} images do not fill one batch of {batch_size}: lower "
-                "batch_size, or say steps_per_epoch to use images more than once an epoch."
+                "batch_size (--batch-size), or from Python say steps_per_epoch to use images more "
+                "than once an epoch."
             )
         return len(train_data) // batch_size
     length = None

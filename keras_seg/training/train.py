@@ -32,7 +32,9 @@ from keras_seg.training.callbacks import (
     Recorder,
     StopOnSignal,
     best_entry,
+    check_callbacks,
     check_monitors,
+    check_rates,
     new_progress,
     write_history,
 )
@@ -56,10 +58,16 @@ from keras_seg.training.optimizers import (
     exchange_averages,
     keep_averages,
 )
-from keras_seg.training.plan import check_name, check_statistics, make_plan
+from keras_seg.training.plan import (
+    build_network,
+    check_name,
+    check_replicas,
+    check_statistics,
+    make_plan,
+)
 from keras_seg.training.profile import check_profile, profile_steps
 from keras_seg.training.semi_supervised import follow
-from keras_seg.utils import read_json, sha256, unknown_name, write_json
+from keras_seg.utils import is_count, read_json, sha256, unknown_name, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +157,13 @@ def train(
     step is finished and `SystemExit(143)` raised.
 
     Args:
-        build_model: function without arguments that returns the network: variables must be made
-            under this run's precision and devices. Pixels 0..255 -> logits (N, H, W, K), or a dict
-            of such logits of which "logits" counts and the others are auxiliary. Auxiliary logits
-            (N, K), of a whole image, learn which classes it holds (EncNet's "se"). An output with
-            the name of a further label map of the data (`train_data.extra_tables`, such as SIFT
-            Flow's "geometry") learns that one, its loss counts 1, and "logits" are what is
-            scored.
+        build_model: function without arguments that returns the network, functional or Sequential:
+            variables must be made under this run's precision and devices. Pixels 0..255 -> logits
+            (N, H, W, K), or a dict of such logits of which "logits" counts and the others are
+            auxiliary. Auxiliary logits (N, K), of a whole image, learn which classes it holds
+            (EncNet's "se"). An output with the name of a further label map of the data
+            (`train_data.extra_tables`, such as SIFT Flow's "geometry") learns that one, its loss
+            counts 1, and "logits" are what is scored.
         train_data: `keras_seg.data.SegmentationDataset`, whose weights of pixels, if it has them
             (`weighted`), go to the loss; or batches (images, labels[, sample weights]) that are
             ready for `fit` (`tf.data.Dataset` or `keras.utils.PyDataset`), whose order is then
@@ -201,9 +209,9 @@ def train(
             `{"logits_low": CrossEntropy(label_stride=8)}` trains on scores at 1/8 of the size (see
             `keras_seg.training.with_outputs`) while "logits" are what is validated and kept.
         aux_weight: weight of the loss of each auxiliary output, where `loss` is one for all.
-        class_weights: None, a list of K weights, or "median_frequency" or another scheme of
-            `keras_seg.losses.class_weights`, from a count of the training labels. The loss of a
-            further label map is not weighted.
+        class_weights: None, a list of K weights, {id: weight} with every id, or "median_frequency"
+            or another scheme of `keras_seg.losses.class_weights`, from a count of the training
+            labels. The loss of a further label map is not weighted.
         adversary: None, or a `keras_seg.training.Adversary`, against which the network is trained
             and which no file that is exported or opened as a model has. On TensorFlow. Such a run
             is repeated and resumed up to rounding, not bit by bit.
@@ -228,8 +236,9 @@ def train(
             into `logs/profile`. The weights are put back. On TensorFlow or JAX, on one machine.
         previews: number of validation images in the pictures; 0 for none.
         tensorboard: write `logs/`.
-        callbacks: further Keras callbacks; their state is not restored on resume. A Keras callback
-            must watch ("monitor") a score that there is.
+        callbacks: list of further Keras callbacks; their state is not restored on resume. A Keras
+            callback must watch ("monitor") a score that there is. Those that set the learning rate
+            need `schedule="constant"`.
         table: `LabelTable`; default: of the training data.
         resume: False: refuse a folder that holds a run.
         overwrite: delete a run that the folder holds.
@@ -256,8 +265,9 @@ def train(
         ("previews", previews, 0),
         ("measure_statistics", measure_statistics, 0),
     ):
-        if not isinstance(value, int | np.integer) or value < least:
+        if not is_count(value, least):
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    check_callbacks(callbacks)
     monitor = monitor or ("mean_iou" if val_data is None else "val_mean_iou")
     known = ["loss", "mean_iou"] + (["val_loss", "val_mean_iou"] if val_data is not None else [])
     if monitor not in known:
@@ -282,7 +292,7 @@ def train(
     with team.held(folder) as folder, StopOnSignal(team.any) as stop, running:
         devices_.make_reproducible(seed, deterministic)
         with devices_.precision_policy(precision), devices_.scope(strategy):
-            model = build_model()
+            model = build_network(build_model)
         plan = make_plan(
             model,
             train_data,
@@ -295,6 +305,7 @@ def train(
             val_size=val_size,
             steps_per_epoch=steps_per_epoch,
         )
+        check_replicas(model, replicas)
         if measure_statistics:
             check_statistics(model, train_data)
         outputs = model.output if isinstance(model.output, dict) else ()
@@ -323,6 +334,7 @@ def train(
             global_clipnorm=global_clipnorm,
             ema_momentum=ema_momentum,
         )
+        check_rates(callbacks, optimizer.scheduled)
         settings = _settings(
             parameters=model.count_params(),
             num_classes=plan.table.num_classes,
@@ -460,7 +472,8 @@ def train(
                 )
                 keep_averages(model)
             best = progress["best_epoch"]
-            if best is not None and (measure_statistics or best != progress["epoch"]):
+            # A callback may leave weights of another epoch: EarlyStopping restores some.
+            if best is not None and (measure_statistics or callbacks or best != progress["epoch"]):
                 team.from_chief(lambda: load_checkpoint(model, folder / BEST, rival))
                 team.share(model)
             elif finished:
@@ -678,6 +691,8 @@ def _final_scores(model, val_data, plan, folder, progress, known, verbose, predi
         for images, labels in (batch[:2] for batch in val_data):
             logits = keras.ops.convert_to_numpy(network(images, training=False))
             labels = keras.ops.convert_to_numpy(plan.targets.crop(labels))
+            if labels.ndim == 4:  # (N, H, W, 1), which losses and metrics take as well
+                labels = labels[..., 0]
             matrix += confusion_matrix(labels, logits.argmax(-1), classes, plan.table.ignore_label)
         result = scores(matrix) | {"confusion_matrix": matrix, "classes": list(plan.table.names)}
     result = {**result, "epoch": progress["best_epoch"] or progress["epoch"]}

@@ -155,6 +155,17 @@ def test_frozen_layers_stay_frozen():
     assert len(dilated.trainable_weights) == len(model.trainable_weights)
 
 
+def test_normalisation_is_synchronised_over_devices():
+    """Keras' own is not, and weights then depend on the number of devices."""
+    trunk = from_keras("MobileNetV2", 8, alpha=0.35)
+    norms = [v for v in trunk.layers if isinstance(v, layers.BatchNormalization)]
+    assert len(norms) == 52
+    assert all(norm.synchronized for norm in norms)
+    assert {norm.epsilon for norm in norms} == {1e-3} and {norm.momentum for norm in norms} == {
+        0.999
+    }
+
+
 def test_nothing_is_downloaded_unless_asked(monkeypatch):
     asked = []
 

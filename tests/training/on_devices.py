@@ -14,6 +14,7 @@ from one_worker import samples
 from small_run import network, run
 
 from keras_seg import losses
+from keras_seg.layers import BatchNormalization, replace_batch_norm
 from keras_seg.training import choose_strategy
 from keras_seg.training.callbacks import EpochSeeds
 
@@ -125,6 +126,18 @@ def trained(folder, devices):
     return run(folder, build, epochs=2, **options, **training_data())
 
 
+def normalised():
+    """A network with Keras' own batch normalisation."""
+    image = keras.Input((None, None, 3))
+    x = keras.layers.BatchNormalization(name="own")(image)
+    return keras.Model(image, keras.layers.Conv2D(4, 1)(x), name="plain")
+
+
+def synchronised():
+    """The same with this library's."""
+    return replace_batch_norm(normalised(), BatchNormalization.from_config)
+
+
 def refusal(function):
     """The message of the ValueError that `function()` raises."""
     try:
@@ -159,6 +172,9 @@ if __name__ == "__main__":
         report["kept"] = choose_strategy() is strategy
     report["default"] = choose_strategy() is None and choose_strategy(TWO[:1]) is None
     report["odd"] = refusal(lambda: run(f"{folder}/odd", devices=TWO, batch_size=3))
+    options = {"train_data": samples(4), "epochs": 1, "devices": TWO}
+    report["apart"] = refusal(lambda: run(f"{folder}/apart", normalised, **options))
+    report["together"] = refusal(lambda: run(f"{folder}/together", synchronised, **options))
     report["unknown"] = refusal(lambda: choose_strategy(["CPU:0", "CPU:7"]))
     report["twice"] = refusal(lambda: choose_strategy(["CPU:0", "cpu:0"]))
     report["none"] = refusal(lambda: choose_strategy([]))

@@ -8,7 +8,7 @@ import pytest
 from small_run import CLASSES, network, run
 
 from keras_seg import data, inference, models, training
-from keras_seg.training.adversarial import Game
+from keras_seg.training.adversarial import Game, _ratio
 from keras_seg.training.checkpoint import BEST, LAST, read_progress
 
 TABLE = data.LabelTable.default(3)
@@ -129,6 +129,13 @@ def test_float16_takes_the_same_steps():
     np.testing.assert_allclose(values(model)[1], bias, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(values(found.network)[0][:, 0], w, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(values(found.network)[1], b, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [1e-4, 300.0])
+def test_gradients_in_float16_are_compared(size):
+    """Their squares are 0 or infinite in float16."""
+    one, other = (keras.ops.full((2, 3), n * size, "float16") for n in (1, 2))
+    assert float(_ratio(one, other)) == pytest.approx(0.5, rel=1e-3)
 
 
 def test_while_one_learns_the_other_stays():

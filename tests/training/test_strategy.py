@@ -129,6 +129,18 @@ def test_replicas_drop_different_features(report):
 
 
 @pytest.mark.slow
+def test_batch_normalisation_on_each_device_by_itself_is_refused(report):
+    """On JAX a shared batch is one array, which is normalised as one."""
+    if report["backend"] == "tensorflow":
+        assert "plain normalises on each of the 2 devices" in report["apart"]
+        assert "own (1 in all)" in report["apart"]
+        assert "synchronized=True, or return keras_seg.layers.replace_batch_norm" in report["apart"]
+    else:
+        assert not report["apart"]
+    assert not report["together"]
+
+
+@pytest.mark.slow
 def test_one_device_that_is_not_the_default(report):
     assert "CPU:1" in report["other"].upper() or "ID=1" in report["other"].upper()
 

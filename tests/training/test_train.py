@@ -266,6 +266,28 @@ def test_averaged_weights_are_validated_kept_and_resumed(tmp_path):
     assert same(again.model, parts.model)
 
 
+class LeaveTheFirst(keras.callbacks.Callback):
+    """At the end the weights of the first epoch stand in the model, as after EarlyStopping."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.kept = self.model.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.kept)
+
+
+@pytest.mark.parametrize("ema_momentum", [None, 0.6])
+def test_the_result_is_the_best_epoch_whatever_a_callback_leaves(tmp_path, ema_momentum):
+    options = {"monitor": "loss", "callbacks": [LeaveTheFirst()], "ema_momentum": ema_momentum}
+    result = run(tmp_path, epochs=3, **options)
+    assert result.best_epoch == 3
+    best = keras.models.load_model(tmp_path / BEST)
+    assert same(result.model, best)
+    scores = mean_iou(tmp_path / BEST, data.shapes(5, size=SIZE, seed=1))
+    assert result.scores["mean_iou"] == pytest.approx(scores, abs=1e-6)
+
+
 def test_auxiliary_outputs_weigh_their_part(tmp_path):
     result = run(
         tmp_path, lambda: network(aux=True), epochs=1, aux_weight=0.25, precision="mixed_float16"
@@ -332,6 +354,12 @@ def test_class_weights_reach_the_terms_of_a_sum(tmp_path):
         ("Dice", 0.5),
     ]
     assert terms[0][0].class_weights == [1, 2, 3, 4]
+
+
+def test_class_weights_by_id(tmp_path):
+    options = {"epochs": 1, "steps_per_epoch": 1}
+    run(tmp_path, class_weights={3: 4, 1: 2, 2: 3, 0: 1}, **options)
+    assert keras.models.load_model(tmp_path / LAST).loss.class_weights == [1, 2, 3, 4]
 
 
 class Batches(keras.utils.PyDataset):
@@ -532,6 +560,26 @@ def test_statistics_that_cannot_be_measured(tmp_path):
         run(tmp_path, network, batches, measure_statistics=2)
 
 
+IMAGES, LABELS = np.zeros((8, *SIZE, 3), "float32"), np.zeros((8, *SIZE), "int32")
+COSINE = keras.optimizers.schedules.CosineDecay(0.1, 9)
+PLATEAU = keras.callbacks.ReduceLROnPlateau("loss")
+
+
+class Subclassed(keras.Model):
+    def call(self, image):
+        return image
+
+
+def two_inputs():
+    images = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    return keras.Model(images, keras.layers.Add()(images), name="joined")
+
+
+def listed():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, [keras.layers.Conv2D(4, 1)(image) for _ in range(2)], name="listed")
+
+
 def frozen():
     model = network()
     model.trainable = False
@@ -556,15 +604,67 @@ def frozen():
         ({"global_clipnorm": 0}, "global_clipnorm must be above 0, got 0"),
         ({"warmup_steps": 6}, r"warmup_steps must lie in 0\.\.5"),
         (
-            {"schedule": keras.optimizers.schedules.CosineDecay(0.1, 9), "warmup_steps": 3},
+            {"schedule": COSINE, "learning_rate": None, "warmup_steps": 3},
             "warmup_steps is for the schedules poly, cosine, constant; set it in the CosineDecay",
         ),
+        ({"schedule": COSINE}, "learning_rate is for the schedules .*; set it in the CosineDecay"),
+        ({"learning_rate": COSINE}, "learning_rate is a CosineDecay: give it as schedule="),
+        ({"learning_rate": "1e-3"}, "learning_rate must be above 0, a number; got '1e-3'"),
+        ({"epochs": True}, "epochs must be an integer of at least 1, got True"),
+        ({"steps_per_epoch": "2"}, "steps_per_epoch must be a whole number of at least 1, got '2'"),
+        ({"steps_per_epoch": 2.5}, "steps_per_epoch must be a whole number of at least 1, got 2.5"),
+        ({"crop_size": 32}, "crop_size must be a list or tuple of 2 whole numbers .* got 32"),
+        ({"crop_size": (32.5, 32)}, r"crop_size must be .* 2 whole numbers .* got \(32.5, 32\)"),
+        ({"crop_size": (32, 32, 3)}, "crop_size must be a list or tuple of 2 whole numbers"),
+        ({"crop_size": (0, 8)}, r"crop_size must be .* of at least 1, got \(0, 8\)"),
+        ({"val_size": 32}, "val_size must be a list or tuple of 2 whole numbers .* got 32"),
+        ({"loss": losses.Dice}, r"loss=Dice is a class: give an object, Dice\(\)"),
+        ({"loss": 3}, "loss must be a loss, .* got 3"),
+        (
+            {"loss": "sparse_categorical_crossentropy", "class_weights": [1, 2, 3, 4]},
+            "sparse_categorical_crossentropy takes no class weights; use .*CrossEntropy",
+        ),
+        (
+            {"loss": keras.losses.categorical_hinge, "class_weights": [1, 2, 3, 4]},
+            "categorical_hinge takes no class weights",
+        ),
+        ({"callbacks": keras.callbacks.TerminateOnNaN()}, "callbacks must be a list of Keras"),
+        ({"callbacks": [print]}, "callbacks must be a list of Keras callbacks, got .*print"),
+        ({"callbacks": [PLATEAU]}, "ReduceLROnPlateau sets the learning rate, and so does the"),
+        (
+            {"callbacks": [PLATEAU], "schedule": "constant", "warmup_steps": 2},
+            "schedule='constant' without warmup_steps",
+        ),
+        (
+            {
+                "callbacks": [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate)],
+                "optimizer": keras.optimizers.SGD(COSINE),
+                "learning_rate": None,
+            },
+            "LearningRateScheduler sets the learning rate, .* a number as its learning_rate",
+        ),
+        ({"train_data": (IMAGES, LABELS)}, "train_data must be a SegmentationDataset .*'tuple'"),
+        ({"train_data": IMAGES, "steps_per_epoch": 1}, "train_data must be a .* got 'ndarray'"),
+        ({"train_data": "photos"}, r"open_dataset\(path\) opens one.* got 'photos'"),
+        (
+            {"train_data": data.shapes(8, size=SIZE), "val_data": (IMAGES, LABELS)},
+            "val_data must be a SegmentationDataset",
+        ),
+        ({"build": network()}, "build_model must be a function .* got <Functional name=small"),
+        ({"build": lambda: None}, "must return a functional keras.Model .* got None"),
+        ({"build": lambda: Subclassed(name="own")}, "got own, a Subclassed that is not functional"),
+        ({"build": two_inputs}, r"of one image .* got joined from \[\(None, 8, 8, 3\), \(None"),
+        ({"build": listed}, r"a dict of outputs; got listed from .* to \[\(None, 8, 8, 4\), \(N"),
         (
             {"callbacks": [keras.callbacks.EarlyStopping("val_miou")]},
             "Unknown monitor of EarlyStopping 'val_miou'. Did you mean 'val_mean_iou'",
         ),
         ({"build": frozen}, "small has no variable that is trained"),
         ({"class_weights": [1, 2]}, "class_weights has 2 values for 4 classes"),
+        ({"class_weights": {1: 1, 2: 1, 3: 1, 4: 1}}, r"every id from 0 to 3.* \[1, 2, 3, 4\]"),
+        ({"class_weights": {0: 1, 1: 2}}, r"every id from 0 to 3, and no other; got .* \[0, 1\]"),
+        ({"class_weights": 3}, "class_weights must be a list of numbers, .* got 3"),
+        ({"class_weights": [0, 0, 0, 0]}, "class_weights are all 0"),
         ({"learning_rate": -1}, "learning_rate must be above 0"),
         ({"build": lambda: network(classes=7)}, "has 7 classes but the data 4.*num_classes=4"),
         ({"build": lambda: network(input_shape=(None, None, 1))}, "takes images of 1 channels"),
@@ -602,6 +702,43 @@ def test_a_keras_optimizer_and_schedule_are_taken(tmp_path):
         run(tmp_path, optimizer=keras.optimizers.RMSprop(schedule, rho=0.5), **options)
 
 
+def test_a_callback_may_set_a_constant_rate(tmp_path):
+    halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 * rate)
+    result = run(tmp_path, epochs=2, schedule="constant", callbacks=[halve])
+    rates = [row["learning_rate"] for row in result.history]
+    assert rates == pytest.approx([0.005, 0.0025])
+
+
+def test_a_sequential_network(tmp_path):
+    def build():
+        parts = [keras.Input((None, None, 3)), keras.layers.Conv2D(CLASSES, 1)]
+        return keras.Sequential(parts, name="row")
+
+    result = run(tmp_path, build, epochs=1)
+    assert result.scores["mean_iou"] == pytest.approx(result.best_score, abs=1e-6)
+    assert same(result.model, keras.models.load_model(tmp_path / BEST))
+    assert [row["epoch"] for row in run(tmp_path, build, epochs=2).history] == [1, 2]
+
+
+def test_an_epoch_without_a_pixel_that_counts_stops_the_run(tmp_path):
+    """Its loss of 0 looks like success."""
+    ignored = Batches(IMAGES, np.full_like(LABELS, 255))
+    with pytest.raises(ValueError, match="end of epoch 1: none of its pixels counted"):
+        run(tmp_path, network, ignored, epochs=2)
+    assert not (tmp_path / LAST).exists()
+
+
+def test_ready_labels_with_an_axis_for_the_channel(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(4, *SIZE, 3)).astype("float32")
+    labels = rng.integers(CLASSES, size=(4, *SIZE)).astype("int32")
+    plain = run(tmp_path / "plain", network, Batches(images, labels), Batches(images, labels))
+    with_axis = Batches(images, labels[..., None])
+    result = run(tmp_path / "axis", network, with_axis, with_axis)
+    assert np.sum(result.scores["confusion_matrix"]) == labels.size
+    assert result.scores["mean_iou"] == pytest.approx(plain.scores["mean_iou"], abs=1e-6)
+
+
 def test_a_single_class_is_refused(tmp_path):
     table = data.LabelTable(["only"])
     samples = Samples(data.shapes(4, size=SIZE), table)
@@ -618,8 +755,6 @@ def test_crops_that_a_network_cannot_take(tmp_path):
 
     with pytest.raises(ValueError, match="pooled cannot be trained on crops of 8 x 8"):
         run(tmp_path / "run", pooled, crop_size=(8, 8))
-    with pytest.raises(ValueError, match="at least 1 x 1 pixel"):
-        run(tmp_path / "run", pooled, crop_size=(0, 8))
     assert not (tmp_path / "run").exists()
 
 

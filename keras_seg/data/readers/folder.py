@@ -109,13 +109,14 @@ def _scan(masks, color_table, mask_values, ignore_label, errors):
     if found == {0, 255} or len(ids) < 2:
         raise ValueError(
             f"The masks hold only {_listed(found)}. {advice}; if {max(found)} is a class and not "
-            f"ignored, read it as class 1: mask_values={{0: 0, {max(found)}: 1}}, or "
+            f"ignored, read it as class 1: mask_values={{0: 0, {max(found)}: 1}} "
+            f"(--mask-values 0=0 {max(found)}=1), or "
             f'"mask_values": {{"{max(found)}": 1}} in classes.json.'
         )
     if len(ids) * _MAX_SCANNED_GAP < ids[-1] + 1:
         raise ValueError(
             f"The masks hold {_listed(ids)}: too few of 0..{ids[-1]} to be ids in order. {advice}, "
-            "or map the values to 0..K-1 with mask_values=."
+            "or map the values to 0..K-1 with mask_values= (--mask-values)."
         )
     return LabelTable.default(ids[-1] + 1, ignore_label)
 
