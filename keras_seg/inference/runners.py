@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from keras_seg.inference.manifest import checked_manifest
-from keras_seg.layers import inference_model
+from keras_seg.layers import inference_model, of_one_image
 from keras_seg.utils import unknown_name
 
 _SUFFIXES = (".keras", ".tflite", ".onnx")
@@ -239,7 +239,13 @@ class KerasRunner(Runner):
 
     def __init__(self, model, path=None):
         name = path or f"The model {model.name!r}"
-        self.model = inference_model(_of_one_tensor(model, name))
+        model = of_one_image(model)
+        if model is None:
+            raise ValueError(
+                f"{name} must take one tensor of images (N, H, W, C) and be functional: "
+                "keras.Model(image, logits), or a Sequential that begins with keras.Input."
+            )
+        self.model = inference_model(model)
         output = self.model.output
         output = output[0] if isinstance(output, list | tuple) else output
         self._lock = threading.Lock()
@@ -275,23 +281,6 @@ class KerasRunner(Runner):
                 f"{self.name} cannot be run on an image of {height} x {width}: "
                 + (f"{rule[1]}." if rule else reason)
             ) from error
-
-
-def _of_one_tensor(model, name):
-    """`model` as one that takes a tensor, not a list or dict of one, as `Sequential` does."""
-    try:
-        inputs = model.inputs
-    except (AttributeError, ValueError):  # a subclass of Model, a Sequential that is not built
-        inputs = None
-    if not inputs or len(inputs) != 1:
-        raise ValueError(
-            f"{name} must take one tensor of images (N, H, W, C) and be functional: "
-            "keras.Model(image, logits), or a Sequential that begins with keras.Input."
-        )
-    if isinstance(getattr(model, "input", None), keras.KerasTensor):
-        return model
-    output = model.outputs[0] if len(model.outputs) == 1 else model.output
-    return keras.Model(inputs[0], output, name=model.name)
 
 
 def _activation(output):

@@ -14,7 +14,7 @@ from keras_seg.layers.convolution import GroupedConv2D
 from keras_seg.layers.dense_evaluation import DilatedPooling2D, SharedConv2D
 from keras_seg.layers.dropout import MonteCarloDropout
 from keras_seg.layers.encoding import Encoding
-from keras_seg.layers.heads import classify, fcn_head, inference_model, resize_logits
+from keras_seg.layers.heads import classify, fcn_head, inference_model, of_one_image, resize_logits
 from keras_seg.layers.image import CheckSize, ReflectMargin, check_size, image_input
 from keras_seg.layers.l2_normalization import L2Normalization
 from keras_seg.layers.lcn import LocalContrastNormalization
@@ -81,6 +81,7 @@ __all__ = [
     "he_fan_out",
     "image_input",
     "inference_model",
+    "of_one_image",
     "large_fov",
     "max_pool_ceil",
     "normal_002",

@@ -67,6 +67,23 @@ def fcn_head(
     return resize_logits(x, image, align_corners=align_corners, name=name)
 
 
+def of_one_image(model):
+    """`model` as a functional model of one tensor; a Sequential, a list or dict of one is unpacked.
+
+    None where it is not functional, or takes more than one tensor.
+    """
+    try:
+        inputs = model.inputs
+    except (AttributeError, ValueError):  # a subclass of Model, a Sequential that is not built
+        return None
+    if not inputs or len(inputs) != 1:
+        return None
+    if isinstance(getattr(model, "input", None), keras.KerasTensor):
+        return model
+    output = model.outputs[0] if len(model.outputs) == 1 else model.output
+    return keras.Model(inputs[0], output, name=model.name)
+
+
 def inference_model(model):
     """The network from image to logits, without auxiliary training outputs, sharing the weights.
 

@@ -8,6 +8,7 @@ import keras
 
 from keras_seg.data import Augment, LabelTable
 from keras_seg.inference import Predictor
+from keras_seg.layers import of_one_image
 from keras_seg.training.batches import Targets, is_dataset
 from keras_seg.utils import check_counts, counts, unknown_name
 
@@ -93,26 +94,22 @@ def build_network(build_model):
             "build_model must be a function that builds the network, such as lambda: "
             f"models.UNet(3), so that it is made for this run; got {build_model!r}."
         )
-    model = build_model()
-    if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not _is_functional(model):
+    built = build_model()
+    model = of_one_image(built) if isinstance(built, keras.Model) else None
+    if model is None or not _is_network(model):
         raise ValueError(
             "build_model must return a functional keras.Model (or a Sequential that begins with "
             "keras.Input) of one image (N, H, W, C) with one output, or a dict of outputs; got "
-            f"{_described(model)}."
+            f"{_described(built)}."
         )
     return model
 
 
-def _is_functional(model):
-    """Whether it is a functional model of one image, with one output or a dict of outputs."""
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        return False
+def _is_network(model):
+    """Whether a functional model takes an image and has one output or a dict of outputs."""
     outputs = model.output
     outputs = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-    tensors = [model.input, *outputs]
-    return all(isinstance(t, keras.KerasTensor) for t in tensors) and len(model.input.shape) == 4
+    return all(isinstance(t, keras.KerasTensor) for t in outputs) and len(model.input.shape) == 4
 
 
 def _described(model):

@@ -709,10 +709,13 @@ def test_a_callback_may_set_a_constant_rate(tmp_path):
     assert rates == pytest.approx([0.005, 0.0025])
 
 
-def test_a_sequential_network(tmp_path):
+@pytest.mark.parametrize("form", ["sequential", "list"])
+def test_other_forms_of_a_network_of_one_image(tmp_path, form):
     def build():
-        parts = [keras.Input((None, None, 3)), keras.layers.Conv2D(CLASSES, 1)]
-        return keras.Sequential(parts, name="row")
+        image, convolution = keras.Input((None, None, 3)), keras.layers.Conv2D(CLASSES, 1)
+        if form == "sequential":
+            return keras.Sequential([image, convolution], name="row")
+        return keras.Model([image], convolution(image), name="row")
 
     result = run(tmp_path, build, epochs=1)
     assert result.scores["mean_iou"] == pytest.approx(result.best_score, abs=1e-6)
