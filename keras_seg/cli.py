@@ -396,7 +396,6 @@ def _add_export(sub, formats=FORMATS):
     _add_held_out(sub)
     sub.add_argument(
         "--images",
-        default="16",
         metavar="N|FOLDER",
         help="images to compare on: so many of --data (16), or those in a folder",
     )
@@ -1121,15 +1120,20 @@ def _export_images(options, runner):
     from keras_seg.export.manifest import class_table
 
     found = {}
-    count = int(options.images) if options.images.isdigit() else 0
-    if count < 1 and not pathlib.Path(options.images).is_dir():
-        raise ValueError(f"--images takes a number of images or a folder, got {options.images!r}.")
+    wanted = options.images or "16"
+    count = int(wanted) if wanted.isdigit() else 0
+    if count < 1 and not pathlib.Path(wanted).is_dir():
+        raise ValueError(f"--images takes a number of images or a folder, got {wanted!r}.")
+    if options.images and count and not options.data:
+        raise ValueError(f"--images {count} takes images of --data: give it as well, or a folder.")
     if options.labels and count:
         raise ValueError("--labels are masks of images in a folder: give --images FOLDER as well.")
     own = runner.path is not None and class_table(runner.path) is not None
     if options.data:
         train_data, val_data = _train_and_val(options, options.split)
-        if options.classes or not own:
+        # Where no file names them, the classes are counted from the masks, and may be too few.
+        fits = train_data.table.num_classes == runner.num_classes
+        if options.classes or (fits and not own):
             found["table"] = train_data.table
         found["calibration"] = [train_data[i].image for i in _spread(len(train_data), 64)]
         samples = [val_data[i] for i in _spread(len(val_data), count)] if count else []

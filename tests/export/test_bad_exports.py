@@ -162,6 +162,7 @@ def test_options_of_the_command_that_do_not_fit(tmp_path, capsys):
     command = ["export", str(tmp_path / "model.keras"), "--output", str(tmp_path / "files")]
     for arguments, message in (
         (["--images", "none"], "--images takes a number of images or a folder"),
+        (["--images", "3"], "--images 3 takes images of --data"),
         (["--labels", str(tmp_path)], "give --images FOLDER as well"),
         (["--quantize", "int8", "--size", "16", "24"], "int8 needs images"),
     ):
