@@ -91,44 +91,49 @@ class Loss:
         num_classes, ignore_label, tie: as in `parity.compare`.
 
     Attributes:
-        measure: "mean_iou": by how much the mean IoU is lower, where the pictures have labels of
-            the size of what the file returns; else "labels": the share of pixels away from ties
-            with another label than the Keras network's.
+        measure: "mean_iou": by how much the mean IoU is lower, where the pictures have labels and
+            the file does not return logits at low resolution; else "labels": the share of pixels
+            away from ties with another label than the Keras network's.
     """
 
     def __init__(self, graph, pictures, *, num_classes, ignore_label, tie):
         self._num_classes, self._ignore_label = num_classes, ignore_label
         count = min(_MEASURED, len(pictures))
-        self._cases = []
+        self._cases, matrix = [], 0
         for i in range(count):
             image, label = pictures[i * len(pictures) // count]
             logits = graph.runner.run(image)
             if graph.output == "logits_lowres":
                 label = None
-            self._cases.append((image, label, logits[0], away_from_ties(logits, tie)[0]))
-        self._iou = self._mean_iou([logits for *_, logits, _ in self._cases])
+            clear = away_from_ties(logits, tie)[0]
+            self._cases.append((image, label, logits[0].argmax(-1), clear))
+            matrix = matrix + self._matrix(label, logits[0])
+        self._iou = _mean_iou(matrix)
         self.measure = "labels" if self._iou is None else "mean_iou"
 
     def __call__(self, path):
         """The loss of a file by the measure."""
         runner = load_runner(path)
-        found, other, pixels = [], 0, 0
-        for image, _, expected, clear in self._cases:
-            found.append(runner.run(image)[0])
-            labels = found[-1] if found[-1].ndim == 2 else found[-1].argmax(-1)
-            other += int(((labels != expected.argmax(-1)) & clear).sum())
+        matrix, other, pixels = 0, 0, 0
+        for image, label, expected, clear in self._cases:
+            found = runner.run(image)[0]
+            matrix = matrix + self._matrix(label, found)
+            labels = found if found.ndim == 2 else found.argmax(-1)
+            other += int(((labels != expected) & clear).sum())
             pixels += int(clear.sum())
         if self._iou is None:
             return other / max(pixels, 1)
-        return float(self._iou - self._mean_iou(found))
+        return float(self._iou - _mean_iou(matrix))
 
-    def _mean_iou(self, predictions):
-        matrix = 0
-        for (_, label, *_), found in zip(self._cases, predictions, strict=True):
-            if label is not None:
-                pair = counted(found, label, self._num_classes)
-                matrix = matrix + confusion_matrix(*pair, self._num_classes, self._ignore_label)
-        return scores(matrix)["mean_iou"] if np.any(matrix) else None
+    def _matrix(self, label, found):
+        if label is None:
+            return 0
+        pair = counted(found, label, self._num_classes)
+        return confusion_matrix(*pair, self._num_classes, self._ignore_label)
+
+
+def _mean_iou(matrix):
+    return scores(matrix)["mean_iou"] if np.any(matrix) else None
 
 
 def with_fallback(graph, path, precision, calibration, loss, bound, most=_MOST_GROUPS):
