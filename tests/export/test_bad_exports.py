@@ -130,8 +130,15 @@ def test_what_ends_the_process_leaves_nothing(tmp_path, monkeypatch, capsys):
     network().save(tmp_path / "model.keras")
     options = ["--size", "16", "24", "--output", str(tmp_path / "new" / "files")]
     before = signal.getsignal(signal.SIGTERM)
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        monkeypatch.setattr(saved_model, "write", lambda *_, n=number: os.kill(os.getpid(), n))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt  # not by SIGINT, which a shell's background jobs ignore
+
+    def terminate(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for end, status in ((interrupt, 130), (terminate, 143)):
+        monkeypatch.setattr(saved_model, "write", end)
         assert main(["export", str(tmp_path / "model.keras"), *options]) == status
         assert not list((tmp_path / "new").iterdir())
     assert signal.getsignal(signal.SIGTERM) == before
