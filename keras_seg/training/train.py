@@ -1,20 +1,15 @@
 """`train`: one call from data to a folder with the best network, its scores and its history."""
 
-import collections.abc
+import contextlib
 import dataclasses
 import json
 import pathlib
-import re
 import sys
-import traceback
 
 import keras
 import numpy as np
 
 from keras_seg.data import list_datasets
-from keras_seg.inference import Predictor, evaluate
-from keras_seg.layers import inference_model
-from keras_seg.metrics import confusion_matrix, scores
 from keras_seg.training import strategy as devices_
 from keras_seg.training.adversarial import Game
 from keras_seg.training.batches import (
@@ -35,29 +30,13 @@ from keras_seg.training.callbacks import (
     check_callbacks,
     check_monitors,
     check_rates,
-    new_progress,
     write_history,
 )
-from keras_seg.training.checkpoint import (
-    BEST,
-    LAST,
-    is_measured,
-    load_checkpoint,
-    newest_checkpoint,
-    read_progress,
-    resume_from,
-    save_best,
-    save_measured,
-)
 from keras_seg.training.chosen_optimizer import ChosenOptimizer
-from keras_seg.training.folder import HISTORY, METRICS, Manifest, start
-from keras_seg.training.models import estimate_statistics
+from keras_seg.training.folder import Manifest, start
 from keras_seg.training.multi_worker import Team
 from keras_seg.training.objective import class_weights_of, compile_for, loss_of
-from keras_seg.training.optimizers import (
-    exchange_averages,
-    keep_averages,
-)
+from keras_seg.training.optimizers import exchange_averages, keep_averages
 from keras_seg.training.plan import (
     build_network,
     check_name,
@@ -66,8 +45,9 @@ from keras_seg.training.plan import (
     make_plan,
 )
 from keras_seg.training.profile import check_profile, profile_steps
+from keras_seg.training.run import Run
 from keras_seg.training.semi_supervised import follow
-from keras_seg.utils import is_count, read_json, sha256, unknown_name, write_json
+from keras_seg.utils import is_count, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +266,6 @@ def train(
         )
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    say = print if verbose else (lambda *_: None)
 
     running = devices_.running(strategy)
     with team.held(folder) as folder, StopOnSignal(team.any) as stop, running:
@@ -312,10 +291,7 @@ def train(
         check_monitors(callbacks, outputs, val_data is not None)
         game, updates = None, epochs * plan.steps
         if adversary is not None:
-            if getattr(train_data, "multilabel", False):
-                raise ValueError("An adversary needs classes that exclude each other.")
-            if team.strategy is not None:
-                raise ValueError("Adversarial training runs on one machine: unset TF_CONFIG.")
+            _check_adversarial(train_data, team)
             with devices_.precision_policy(precision), devices_.scope(strategy):
                 game = Game(adversary, model, plan.table, steps=plan.steps, seed=seed)
             updates = adversary.updates(updates)
@@ -372,8 +348,8 @@ def train(
                 game.compile()
         follow(loss, model.optimizer, updates)
         rival = game.network if game else None
-        progress = team.from_chief(lambda: _restore(model, folder, say, rival))
-        team.share(model)
+        run = Run(model, plan, folder, team, rival, verbose)
+        progress = run.progress
         first = progress["epoch"]
         manifest = Manifest(
             folder,
@@ -385,13 +361,7 @@ def train(
             classes=plan.table.to_json(),
             data=_origin(train_data),
             class_weights=weights,
-            input={
-                "height": model.input.shape[1],
-                "width": model.input.shape[2],
-                "channels": model.input.shape[3],
-                "range": [0, 255],
-                "order": "RGB",
-            },
+            input=_input(model),
             devices=replicas,
             epochs=epochs,
             epoch=first,
@@ -403,6 +373,7 @@ def train(
             before.get("state") == "finished" and before.get("epochs") == epochs
         )
         val_data = _validation(val_data, plan, batch_size, replicas, team)
+        saved = _every(save_every, epochs)
         recorder = Recorder(
             folder,
             manifest,
@@ -410,43 +381,36 @@ def train(
             monitor=monitor,
             larger_is_better=not monitor.endswith("loss"),
             tensorboard=tensorboard,
-            saved=_every(save_every, epochs),
+            saved=saved,
             checkpoints=team.chief,
             adversary=rival,
         )
-        pictures = []
-        try:
+        pictures = None
+        with run.watched(manifest), contextlib.closing(recorder):
             if finished:
-                say(f"The run in {folder} is finished ({first} epochs). More epochs continue it.")
-            else:
-                batches = team.distribute(
-                    _training(
-                        train_data,
-                        plan,
-                        replicas,
-                        batch_size=batch_size,
-                        mix=mix,
-                        seed=seed,
-                        epoch=first,
-                        shard=team.shard,
-                        cache=cache,
-                        workers=workers,
-                    ),
-                    whole=not is_dataset(train_data),
+                run.say(
+                    f"The run in {folder} is finished ({first} epochs). More epochs continue it."
                 )
+            else:
+                batches = _training(
+                    train_data,
+                    plan,
+                    replicas,
+                    batch_size=batch_size,
+                    mix=mix,
+                    seed=seed,
+                    epoch=first,
+                    shard=team.shard,
+                    cache=cache,
+                    workers=workers,
+                )
+                batches = team.distribute(batches, whole=not is_dataset(train_data))
                 if profile:
                     print(profile_steps(model, batches, folder), flush=True)
                 if previews and team.chief and isinstance(val_data, EvaluationBatches):
-                    pictures = [
-                        Previews(
-                            folder,
-                            val_data.dataset,
-                            previews,
-                            plan.table,
-                            plan.procedure,
-                            drawn=_every(save_every, epochs),
-                        )
-                    ]
+                    pictures = Previews(
+                        folder, val_data.dataset, previews, plan.table, plan.procedure, drawn=saved
+                    )
                 model.fit(
                     batches,
                     epochs=epochs,
@@ -464,7 +428,7 @@ def train(
                         AveragedWeights(),
                         *callbacks,
                         recorder,
-                        *pictures,
+                        *([pictures] if pictures else []),
                         stop,
                     ],
                     shuffle=False,
@@ -474,35 +438,15 @@ def train(
             best = progress["best_epoch"]
             # A callback may leave weights of another epoch: EarlyStopping restores some.
             if best is not None and (measure_statistics or callbacks or best != progress["epoch"]):
-                team.from_chief(lambda: load_checkpoint(model, folder / BEST, rival))
-                team.share(model)
+                run.load_best()
             elif finished:
                 exchange_averages(model)
             measured = False
             if measure_statistics and best is not None:
-                images = _Pictures(train_data, measure_statistics, plan)
-                measured = team.from_chief(lambda: _measure(model, images, folder, rival, verbose))
-                team.share(model)
-            known = folder / METRICS if finished and not measured else None
-            predictor = pictures[0].predictor if pictures else None
-            final = team.from_chief(
-                lambda: _final_scores(
-                    model, val_data, plan, folder, progress, known, verbose, predictor
-                )
-            )
-            manifest.update(state="finished", files=_files(folder))
-        except (KeyboardInterrupt, SystemExit):
-            manifest.update(state="interrupted")
-            raise
-        except BaseException as error:
-            reason = _reading_error(error) or _size_error(error, model, plan)
-            reason = reason or team.lost_worker(error)
-            manifest.update(state="failed", error=str(reason or error))
-            if reason is not None:
-                raise reason from error
-            raise
-        finally:
-            recorder.close()
+                measured = run.measure(train_data, measure_statistics)
+            predictor = pictures.predictor if pictures else None
+            final = run.final_scores(val_data, predictor, again=measured or not finished)
+            manifest.update(state="finished", files=run.files())
     return TrainResult(
         model,
         progress["history"],
@@ -511,6 +455,13 @@ def train(
         progress["best_epoch"],
         final,
     )
+
+
+def _check_adversarial(train_data, team):
+    if getattr(train_data, "multilabel", False):
+        raise ValueError("An adversary needs classes that exclude each other.")
+    if team.strategy is not None:
+        raise ValueError("Adversarial training runs on one machine: unset TF_CONFIG.")
 
 
 def _training(train_data, plan, replicas, *, batch_size, **options):
@@ -567,33 +518,6 @@ def _for_fit(val_data, targets):
     return with_targets(val_data, targets)
 
 
-class _Pictures(collections.abc.Sequence):
-    """`count` images of a data set, evenly chosen, each a batch (1, H, W, C)."""
-
-    def __init__(self, dataset, count, plan):
-        self.batches = EvaluationBatches(dataset, 1, plan.targets, plan.val_size)
-        self.count = min(count, len(dataset))
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        if index >= self.count:
-            raise IndexError(index)
-        return self.batches.arrays(index * len(self.batches.dataset) // self.count)[0]
-
-
-def _measure(model, images, folder, adversary, verbose):
-    """Measure the statistics of the best network once; returns whether that was now."""
-    if is_measured(folder / BEST):
-        return False
-    if verbose:
-        print(f"Measuring the statistics of batch normalisation on {len(images)} images:")
-    estimate_statistics(model, images, verbose=verbose == 1)
-    save_measured(model, folder, adversary)
-    return True
-
-
 def _every(count, epochs):
     """Each `count`-th of the epochs 1 to `epochs`, and the last."""
     return {*range(count, epochs + 1, count), epochs}
@@ -615,89 +539,16 @@ def _describe(value):
     return getattr(value, "__qualname__", type(value).__name__)
 
 
-def _restore(model, folder, say, adversary=None):
-    """Load the furthest whole checkpoint of `folder` and return its progress."""
-    name, _, problems = newest_checkpoint(folder)
-    for problem in problems:
-        say(problem)
-    if name is None:
-        if problems:
-            raise ValueError(
-                f"No checkpoint in {folder} can be read ({'; '.join(problems)}). Use "
-                "overwrite=True to start again."
-            )
-        return new_progress()
-    progress = resume_from(model, folder / name, adversary)
-    say(f"Going on from {folder / name} after {progress['epoch']} epochs.")
-    if progress["best_epoch"] is not None and not _has_best(folder, progress["best_epoch"]):
-        if progress["best_epoch"] == progress["epoch"]:
-            save_best(model, folder, progress, name, adversary)
-        else:
-            say(f"{folder / BEST} is lost; the best epoch is chosen anew from here on.")
-            progress |= {"best_score": None, "best_epoch": None}
-    return progress
-
-
-def _has_best(folder, epoch):
-    """Whether `best.keras` is whole and from this epoch."""
-    try:
-        return read_progress(folder / BEST)["epoch"] == epoch
-    except ValueError:
-        return False
-
-
-def _reading_error(error):
-    """The ValueError that a data set raised inside a tf.data pipeline, or None for other errors."""
-    found = re.search(r"ValueError: (.+)", str(error))
-    if found is None or type(error).__name__ != "InvalidArgumentError":
-        return None
-    return ValueError(found[1])
-
-
-def _size_error(error, model, plan):
-    """The ValueError for a layer that asks for the size of images of which a graph knows none."""
-    if type(error).__name__ != "OperatorNotAllowedInGraphError" or plan.val_size:
-        return None
-    # Keras names the layer, unless it was told to leave tracebacks as they are (as keras-seg does).
-    reason = str(error).splitlines()[0]
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.Layer) and not isinstance(owner, keras.Model):
-            reason = f"{type(owner).__name__} {owner.name!r} asks for it."
-    return ValueError(
-        f"{model.name} takes no images whose size is unknown when it is traced, as that of whole "
-        f"validation images is. {reason} Give val_size=(H, W), or take another layer "
-        "(keras_seg.layers.Resize for a bilinear UpSampling2D)."
-    )
-
-
-def _final_scores(model, val_data, plan, folder, progress, known, verbose, predictor):
-    """Score the best network on the validation data and write `metrics.json`.
-
-    known: the file of scores that still hold, if it is there, or None.
-    predictor: the model's where there is one already, which saves to trace it again, or None.
-    """
-    if val_data is None:
-        return None
-    if known is not None and known.exists():
-        return read_json(known)
-    if isinstance(val_data, EvaluationBatches):
-        predictor = predictor or Predictor(model, table=plan.table)
-        result = evaluate(predictor, val_data.dataset, progress=bool(verbose), **plan.procedure)
-    else:
-        classes = plan.table.num_classes
-        matrix = np.zeros((classes, classes), "int64")
-        network = inference_model(model)
-        for images, labels in (batch[:2] for batch in val_data):
-            logits = keras.ops.convert_to_numpy(network(images, training=False))
-            labels = keras.ops.convert_to_numpy(plan.targets.crop(labels))
-            if labels.ndim == 4:  # (N, H, W, 1), which losses and metrics take as well
-                labels = labels[..., 0]
-            matrix += confusion_matrix(labels, logits.argmax(-1), classes, plan.table.ignore_label)
-        result = scores(matrix) | {"confusion_matrix": matrix, "classes": list(plan.table.names)}
-    result = {**result, "epoch": progress["best_epoch"] or progress["epoch"]}
-    write_json(folder / METRICS, result)
-    return result
+def _input(model):
+    """What the manifest says of the images that `model` takes."""
+    _, height, width, channels = model.input.shape
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "range": [0, 255],
+        "order": "RGB",
+    }
 
 
 def _origin(train_data):
@@ -707,13 +558,3 @@ def _origin(train_data):
         if layout.name == name and layout.licence:
             return {"name": layout.title, "licence": layout.licence}
     return {"name": None, "licence": None}
-
-
-def _files(folder):
-    """{name: {"sha256", "bytes"}} of the files that a finished run keeps."""
-    paths = [folder / name for name in (LAST, BEST, HISTORY, METRICS)]
-    return {
-        path.name: {"sha256": sha256(path), "bytes": path.stat().st_size}
-        for path in paths
-        if path.exists()
-    }
