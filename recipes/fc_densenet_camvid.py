@@ -11,9 +11,10 @@ with learning rate 1e-3 times 0.995 an epoch. Stage 2, runs/fc_densenet_camvid: 
 step, learning rate 1e-4. Dropout 0.2, He's uniform weights, a penalty of 1e-4 times the sum of
 squares of kernels and of BN's scale, void pixels left out. The epoch with the best validation IoU
 is kept. Published code: at most 750 epochs, stopped after 100 (stage 2: 50) without a better one;
-here --epochs and --fine-tune-epochs say how many; in a shorter run let the rate fall more quickly
-(--decay). On a GPU an epoch of stage 1 takes seconds: --validate-every 10 then scores, and writes
-the checkpoint, after every tenth of its epochs. It needs no TensorFlow (KERAS_BACKEND=jax).
+here --epochs and --fine-tune-epochs say how many. In a shorter run let the rate fall more quickly
+(--decay), and average the weights over the steps of stage 2, each of which saw one image (--ema
+0.99). On a GPU an epoch of stage 1 takes seconds: --validate-every 10 then scores, and writes the
+checkpoint, after every tenth of its epochs. It needs no TensorFlow (KERAS_BACKEND=jax).
 Test: whole images, one scale. The published scores normalise each test image by its own
 statistics; files that are exported need fixed ones, which are measured on the training images at
 the end, since the moving ones of stage 2 are those of a few images. The recipe scores both ways.
@@ -39,14 +40,16 @@ EPOCHS = 750
 FINE_TUNE_EPOCHS, FINE_TUNE_RATE = 100, 1e-4
 
 
-def optimizer(learning_rate, steps, decay):
+def optimizer(learning_rate, steps, decay, ema=0.0):
     """Lasagne's RMSprop; the derivative of the penalty is 2 * PENALTY * w."""
+    averages = {"use_ema": True, "ema_momentum": ema} if ema else {}
     return training.RMSprop(
         keras.optimizers.schedules.ExponentialDecay(learning_rate, steps, decay, staircase=True),
         rho=0.9,
         epsilon=1e-6,
         l2=2 * PENALTY,
         groups=[("(bias|beta)$", 1, 0)],
+        **averages,
     )
 
 
@@ -61,6 +64,7 @@ def main(arguments=None):
             "--layers": (56, "56, 67 or 103"),
             "--validate-every": (1, "epochs of stage 1 from one validation to the next"),
             "--decay": (DECAY, "of the learning rate, from one epoch to the next"),
+            "--ema": (0.0, "momentum of moving averages of the weights in stage 2; 0: none"),
         },
         texts={"--start": (None, "a .keras file whose weights stage 1 starts from")},
         choices={
@@ -82,14 +86,14 @@ def main(arguments=None):
         classes = train_data.table.num_classes
         return models.build(name, classes, weights=options.start, **slim)
 
-    def stage(name, epochs, crop, batch, learning_rate, every, **more):
+    def stage(name, epochs, crop, batch, learning_rate, every, ema=0.0, **more):
         return training.Stage(
             name=name,
             epochs=epochs,
             options={
                 "batch_size": batch,
                 "augment": data.Augment(crop=crop, scale=(1.0, 1.0), flip=True),
-                "optimizer": optimizer(learning_rate, len(train_data) // batch, options.decay),
+                "optimizer": optimizer(learning_rate, len(train_data) // batch, options.decay, ema),
                 "validate_every": every,
                 "save_every": every,
                 **more,
@@ -106,6 +110,7 @@ def main(arguments=None):
                 1,
                 FINE_TUNE_RATE,
                 1,
+                ema=options.ema,
                 measure_statistics=len(train_data),
             ),
         ],
