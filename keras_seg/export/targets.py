@@ -46,6 +46,7 @@ NNAPI_INT8 = frozenset(
 INTEGERS = ("int8", "uint8", "int16x8")
 _COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 _MOST_NAMED = 6
+_WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _NO_STEP = 1e-30  # of zeros it is the smallest float32 number or less
 
 
@@ -169,12 +170,12 @@ def _compared_steps(operation):
 
 def _zeros_alone(operation):
     """In 16 bits the bias behind them, which is counted in their step, overflows."""
-    steps = [t.step for t in operation.outputs if t.dtype == "INT16" and t.step is not None]
-    if min(steps, default=1) > _NO_STEP:
+    read = operation.inputs[0] if operation.inputs else None
+    if operation.name not in _WITH_BIAS or read.dtype != "INT16" or (read.step or 1) > _NO_STEP:
         return None
     return (
-        "of the calibration images it returns zeros alone, of which 16 bits have no step; give "
-        "other images, take the dead layer out, or leave out 'int16x8'"
+        "what it reads is zeros alone on the calibration images, of which 16 bits have no step; "
+        "give other images, take the dead layer out, or leave out 'int16x8'"
     )
 
 

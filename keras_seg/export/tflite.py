@@ -12,6 +12,7 @@ from keras_seg.export.signature import add_signature
 from keras_seg.export.tflite_rewrite import (
     choices_as_sums,
     frozen,
+    larger_as_sums,
     norms_bounded_below,
     squares_as_products,
     sums_as_means,
@@ -53,10 +54,11 @@ def changes_for(precision):
         return split_long_sums, tflite_forms.phases
     if precision == "dynamic":
         return (tflite_forms.phases,)
+    right = norms_bounded_below, choices_as_sums
     if precision in ("int8", "uint8"):
-        return norms_bounded_below, choices_as_sums, tflite_forms.phases, tflite_forms.eight_bits
+        return *right, larger_as_sums, tflite_forms.phases, tflite_forms.eight_bits
     # No `phases`: DEPTH_TO_SPACE would compute in float.
-    return norms_bounded_below, choices_as_sums, squares_as_products, sums_as_means
+    return *right, squares_as_products, sums_as_means
 
 
 def converter_of(graph, precision="float32", calibration=None, changes=None):

@@ -13,6 +13,7 @@ import numpy as np
 
 # Constants of more values than this are kept beside the GraphDef.
 LARGE = 4096
+_COMPARING = """Equal Greater GreaterEqual Less LessEqual Maximum Minimum NotEqual""".split()
 # selu(x) is the sum of these times elu(x) and relu(x): 1.0507 x above 0, 1.7581 (exp(x) - 1) below.
 _SELU = {"Elu": 1.7580993408473766, "Relu": 1.0507009873554805 - 1.7580993408473766}
 
@@ -140,6 +141,36 @@ def choices_as_sums(editor):
             parts.append(editor.add("Mul", f"{made}/product", [made, factor]))
         editor.put_in_place(node, editor.add("AddV2", f"{node.name}/sum", parts))
     return bool(found + units)
+
+
+def larger_as_sums(editor):
+    """`maximum(a, b)` as `relu(a - b) + b`, and a minimum likewise, where a or b is read elsewhere;
+    whether there were any.
+
+    As in `choices_as_sums` one range, that of the result, would be of a and b too:
+    `maximum(x, x / 4)` cut the x that is divided. What only compares them may see them cut, and
+    max-unpooling has to find its maxima again.
+    """
+    found = [
+        node
+        for node in editor.of_type("Maximum", "Minimum")
+        if node.attr["T"].type == editor.float32
+        and not editor.is_fixed(node.name)
+        and any(
+            reader.op not in _COMPARING
+            for name in node.input
+            if not editor.is_fixed(name)
+            for reader in editor.readers(editor.node(name))
+        )
+    ]
+    for node in found:
+        one, other = node.input
+        name, sign = node.name, ("AddV2" if node.op == "Maximum" else "Sub")
+        pair = [one, other] if node.op == "Maximum" else [other, one]
+        beyond = editor.add("Sub", f"{name}/difference", pair)
+        beyond = editor.add("Relu", f"{name}/beyond", [beyond])
+        editor.put_in_place(node, editor.add(sign, f"{name}/sum", [other, beyond]))
+    return bool(found)
 
 
 def _is_of_norm(editor, node):

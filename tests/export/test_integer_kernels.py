@@ -39,6 +39,15 @@ def choice(x):
     return ops.where(x > 0, x, 0.25 * x)
 
 
+def larger(x):
+    """A leaky ReLU by hand."""
+    return ops.maximum(x, 0.25 * x)
+
+
+def smaller(x):
+    return ops.minimum(x, -0.25 * x)
+
+
 def total(x):
     return ops.sum(x, axis=-1, keepdims=True)
 
@@ -52,11 +61,13 @@ def total_of_the_map(x):
     [
         (choice, ("int8", "int16x8")),
         (layers.Activation("selu"), ("int8", "int16x8")),
+        (larger, ("int8", "uint8")),
+        (smaller, ("int8",)),
         (total, ("int16x8",)),
         (total_of_the_map, ("int16x8",)),
         (layers.UnitNormalization(), ("int8", "int16x8")),
     ],
-    ids=["where", "selu", "sum", "sum-of-the-map", "unit-normalization"],
+    ids=["where", "selu", "maximum", "minimum", "sum", "sum-of-the-map", "unit-normalization"],
 )
 def test_integer_files_compute_the_same(tmp_path, between, quantize):
     """To what rounding explains; where they do not, it is by a deviation and more."""
@@ -85,6 +96,6 @@ def gated(x):
 
 def test_a_layer_that_returns_zeros_alone(tmp_path):
     assert max(differences(tmp_path, network(gated), "int8", "uint8")) < 0.3
-    message = "FULLY_CONNECTED of the layer 'dead': of the calibration images it returns zeros"
+    message = "FULLY_CONNECTED of the layer 'gate': what it reads is zeros alone"
     with pytest.raises(ValueError, match=f"model_int16x8.tflite .*{message}"):
         differences(tmp_path, network(gated), "int16x8")
