@@ -77,7 +77,8 @@ def folded(model):
             before = graph.maker(node.input_tensors[0])
             convolution = None if before is None else before.operation
             if (
-                _type(convolution) in _CONVOLUTIONS
+                convolution is not None
+                and _type(convolution) in _CONVOLUTIONS
                 and convolution.activation is keras.activations.linear
                 and graph.once(convolution)
                 and len(graph.readers(node.input_tensors[0])) == 1

@@ -46,6 +46,8 @@ NNAPI_INT8 = frozenset(
 INTEGERS = ("int8", "uint8", "int16x8")
 _COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 _MOST_NAMED = 6
+_WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_NO_STEP = 1e-30  # of zeros it is the smallest float32 number or less
 
 
 class Tensor(NamedTuple):
@@ -103,7 +105,10 @@ def problems(path, target):
             shape = list(tensor.shape)
             reason = f"the input is {tensor.dtype.lower()} {shape}, not one image of float32"
             found.append((None, reason))
-    reasons = ((operation, rule(operation) or _overflow(operation)) for operation in operations)
+    reasons = (
+        (operation, rule(operation) or _overflow(operation) or _zeros_alone(operation))
+        for operation in operations
+    )
     return found + [pair for pair in reasons if pair[1]]
 
 
@@ -161,6 +166,17 @@ def _compared_steps(operation):
     if operation.name not in _COMPARISONS or operation.inputs[0].dtype not in ("INT8", "UINT8"):
         return []
     return [tensor.step for tensor in operation.inputs if tensor.step is not None]
+
+
+def _zeros_alone(operation):
+    """In 16 bits the bias behind them, which is counted in their step, overflows."""
+    read = operation.inputs[0] if operation.inputs else None
+    if operation.name not in _WITH_BIAS or read.dtype != "INT16" or (read.step or 1) > _NO_STEP:
+        return None
+    return (
+        "what it reads is zeros alone on the calibration images, of which 16 bits have no step; "
+        "give other images, take the dead layer out, or leave out 'int16x8'"
+    )
 
 
 def _overflow(operation):

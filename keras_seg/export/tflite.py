@@ -9,8 +9,18 @@ from keras_seg.export import logits_range, tflite_forms
 from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
-from keras_seg.export.tflite_rewrite import frozen, squares_as_products
+from keras_seg.export.tflite_rewrite import (
+    choices_as_sums,
+    frozen,
+    larger_as_sums,
+    norms_bounded_below,
+    squares_as_products,
+    sums_as_means,
+)
 from keras_seg.export.tflite_split import split_long_sums
+
+# The range of a tensor of zeros goes to the smallest float32 number.
+_NOTHING = 1e-30
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8", "uint8")
 
@@ -44,9 +54,11 @@ def changes_for(precision):
         return split_long_sums, tflite_forms.phases
     if precision == "dynamic":
         return (tflite_forms.phases,)
+    right = norms_bounded_below, choices_as_sums
     if precision in ("int8", "uint8"):
-        return tflite_forms.phases, tflite_forms.eight_bits
-    return (squares_as_products,)  # DEPTH_TO_SPACE would compute in float
+        return *right, larger_as_sums, tflite_forms.phases, tflite_forms.eight_bits
+    # No `phases`: DEPTH_TO_SPACE would compute in float.
+    return *right, squares_as_products, sums_as_means
 
 
 def converter_of(graph, precision="float32", calibration=None, changes=None):
@@ -57,8 +69,7 @@ def converter_of(graph, precision="float32", calibration=None, changes=None):
     editor = frozen(graph, _small_labels if small else None)
     for change in changes_for(precision) if changes is None else changes:
         editor.apply(change)
-    limits = graph.logits_range if precision in ("int8", "uint8") else None
-    converter = _converter(graph, *editor.whole(), limits)
+    converter = _converter(graph, *editor.whole(), eight_bits=precision in ("int8", "uint8"))
     builtins = tf.lite.OpsSet.TFLITE_BUILTINS
     converter.target_spec.supported_ops = [builtins]
     if precision != "float32":
@@ -88,11 +99,8 @@ def _small_labels(found):
     return {**found, "labels": tf.cast(found["labels"], tf.uint8)}
 
 
-def _converter(graph, definition, image, outputs, limits):
-    """A `tf.lite.TFLiteConverter` of a GraphDef of constants, made from a `StaticGraph`.
-
-    limits: None, or the range of the logits in 8 bits, see `keras_seg.export.logits_range`.
-    """
+def _converter(graph, definition, image, outputs, eight_bits):
+    """A `tf.lite.TFLiteConverter` of a GraphDef of constants, made from a `StaticGraph`."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
@@ -103,13 +111,13 @@ def _converter(graph, definition, image, outputs, limits):
             return definition, [image], outputs, None
 
         def _quantize(self, content, input_type, output_type, *rest):
-            if limits is None:
+            if not eight_bits:
                 return super()._quantize(content, input_type, output_type, *rest)
             stop_there = self._experimental_calibrate_only
             self._experimental_calibrate_only = True
             measured = super()._quantize(content, input_type, output_type, *rest)
             self._experimental_calibrate_only = stop_there
-            measured = _cut_logits(measured, graph.outputs, limits)
+            measured = _with_better_ranges(measured, graph.outputs, graph.logits_range)
             if stop_there:
                 return measured
             types = {"input_data_type": input_type, "output_data_type": output_type}
@@ -121,17 +129,41 @@ def _converter(graph, definition, image, outputs, limits):
     return converter
 
 
-def _cut_logits(content, outputs, limits):
-    """A file with measured ranges, before it is quantised, in which those of the logits are cut.
+def _with_better_ranges(content, outputs, limits):
+    """A file with measured ranges, before it is quantised, in which those of the logits are cut,
+    and none is of zeros alone, as behind a layer whose every ReLU is dead: LiteRT refuses its step.
 
     Args:
         content: the file, bytes.
         outputs: names of its outputs, in any order.
-        limits: (lowest, highest), see `keras_seg.export.logits_range`.
+        limits: (lowest, highest), see `keras_seg.export.logits_range`, or None.
     """
     from tensorflow.lite.tools import flatbuffer_utils
 
+    if limits is None and not _has_only_zeros(content):
+        return content  # to read all of it takes its size several times
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        found = tensor.quantization
+        if found is not None and found.max is not None and found.max[0] - found.min[0] < _NOTHING:
+            found.max = [1.0]
+    if limits is not None:
+        _cut_logits(model, outputs, limits)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _has_only_zeros(content):
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    found = (graph.Tensors(i).Quantization() for i in range(graph.TensorsLength()))
+    return any(q is not None and q.MaxLength() and q.Max(0) - q.Min(0) < _NOTHING for q in found)
+
+
+def _cut_logits(model, outputs, limits):
+    from tensorflow.lite.tools import flatbuffer_utils
+
     graph = model.subgraphs[0]
     operators = [
         (flatbuffer_utils.opcode_to_name(model, op.opcodeIndex), list(op.inputs), list(op.outputs))
@@ -142,7 +174,6 @@ def _cut_logits(content, outputs, limits):
         found = graph.tensors[index].quantization
         low, high = logits_range.cut(found.min[0], found.max[0], limits)
         found.min, found.max = [low], [high]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _convert(graph, precision, calibration):

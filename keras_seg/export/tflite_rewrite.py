@@ -9,9 +9,13 @@ graph, and become constants at the end.
 import math
 
 import keras
+import numpy as np
 
 # Constants of more values than this are kept beside the GraphDef.
 LARGE = 4096
+_COMPARING = """Equal Greater GreaterEqual Less LessEqual Maximum Minimum NotEqual""".split()
+# selu(x) is the sum of these times elu(x) and relu(x): 1.0507 x above 0, 1.7581 (exp(x) - 1) below.
+_SELU = {"Elu": 1.7580993408473766, "Relu": 1.0507009873554805 - 1.7580993408473766}
 
 
 def frozen(graph, finish=None):
@@ -57,6 +61,115 @@ def squares_as_products(editor):
         node.op = "Mul"
         del node.input[:]
         node.input.extend([factor, factor])
+    return bool(found)
+
+
+def norms_bounded_below(editor):
+    """`minimum(rsqrt(x), c)`, as `keras.ops.normalize` has it, as `rsqrt(maximum(x, 1 / c**2))`;
+    whether there were any.
+
+    Its c is 1e12, which the quantiser in 16 bits makes the smallest number that there is. The
+    converter makes one operator of the other form.
+    """
+    found = []
+    for node in editor.of_type("Minimum"):
+        for root, bound in (node.input, node.input[::-1]):
+            value = editor.constant(bound)
+            if editor.node(root).op == "Rsqrt" and value is not None and (value > 0).all():
+                found.append((node, editor.node(root).input[0], value))
+    for node, source, value in found:
+        least = editor.add_constant(
+            f"{node.name}/least", np.float32(1 / np.square(value, dtype=float))
+        )
+        bounded = editor.add("Maximum", f"{node.name}/bounded", [source, least])
+        editor.put_in_place(node, editor.add("Rsqrt", f"{node.name}/root", [bounded]))
+    return bool(found)
+
+
+def sums_as_means(editor):
+    """Sums over axes as means times the number of values; whether there were any.
+
+    The quantiser gives a sum in 16 bits the step of what is summed, by which it is cut off. Those
+    of squares stay: after `squares_as_products` they are those of an L2 normalisation.
+    """
+    found = []
+    for node in editor.of_type("Sum"):
+        before, after = (editor.shape(name) for name in (node.input[0], node.name))
+        of_norm = editor.node(node.input[0]).op == "Square"
+        if None not in before + after and not of_norm and not editor.is_fixed(node.name):
+            found.append((node, math.prod(before) / math.prod(after)))
+    for node, count in found:
+        mean = editor.copy(node, f"{node.name}/mean", node.input)
+        editor.node(mean).op = "Mean"
+        count = editor.add_constant(f"{node.name}/count", np.float32(count))
+        editor.put_in_place(node, editor.add("Mul", f"{node.name}/product", [mean, count]))
+    return bool(found)
+
+
+def choices_as_sums(editor):
+    """`where(condition, a, b)` as a sum of products with 0 and 1, and SELU, which the converter
+    makes such a choice, as one of ELU and ReLU; whether there were any.
+
+    The quantiser gives a choice in 8 bits one range with all that it chooses of, that of the
+    result: `where(x > 0, x, x / 4)` cut the x that is divided off as well. In 16 bits `b` keeps a
+    step of its own and is taken for one of the step of `a`. One of values and zeros is right.
+    """
+    found = [
+        node
+        for node in editor.of_type("SelectV2")
+        if node.attr["T"].type == editor.float32
+        and not editor.is_fixed(node.name)
+        and not any(editor.is_zero(name) for name in node.input[1:])
+    ]
+    for node in found:
+        condition, one, other = node.input
+        name = node.name
+        here = editor.add_mask(f"{name}/here", condition)
+        whole = editor.add_constant(f"{name}/one", np.float32(1))
+        there = editor.add("Sub", f"{name}/there", [whole, here])
+        parts = [
+            editor.add("Mul", f"{name}/first", [here, one]),
+            editor.add("Mul", f"{name}/second", [there, other]),
+        ]
+        editor.put_in_place(node, editor.add("AddV2", f"{name}/sum", parts))
+    units = editor.of_type("Selu")
+    for node in units:
+        parts = []
+        for kind, factor in _SELU.items():
+            made = editor.add(kind, f"{node.name}/{kind}", node.input)
+            factor = editor.add_constant(f"{made}/factor", np.float32(factor))
+            parts.append(editor.add("Mul", f"{made}/product", [made, factor]))
+        editor.put_in_place(node, editor.add("AddV2", f"{node.name}/sum", parts))
+    return bool(found + units)
+
+
+def larger_as_sums(editor):
+    """`maximum(a, b)` as `relu(a - b) + b`, and a minimum likewise, where a or b is read elsewhere;
+    whether there were any.
+
+    As in `choices_as_sums` one range, that of the result, would be of a and b too:
+    `maximum(x, x / 4)` cut the x that is divided. What only compares them may see them cut, and
+    max-unpooling has to find its maxima again.
+    """
+    found = [
+        node
+        for node in editor.of_type("Maximum", "Minimum")
+        if node.attr["T"].type == editor.float32
+        and not editor.is_fixed(node.name)
+        and any(
+            reader.op not in _COMPARING
+            for name in node.input
+            if not editor.is_fixed(name)
+            for reader in editor.readers(editor.node(name))
+        )
+    ]
+    for node in found:
+        one, other = node.input
+        name, sign = node.name, ("AddV2" if node.op == "Maximum" else "Sub")
+        pair = [one, other] if node.op == "Maximum" else [other, one]
+        beyond = editor.add("Sub", f"{name}/difference", pair)
+        beyond = editor.add("Relu", f"{name}/beyond", [beyond])
+        editor.put_in_place(node, editor.add(sign, f"{name}/sum", [other, beyond]))
     return bool(found)
 
 
@@ -188,6 +301,11 @@ class Editor:
         readers = self.readers(node)
         return readers[0] if len(readers) == 1 else None
 
+    def is_zero(self, name):
+        """Whether a tensor is a constant of zeros."""
+        found = self.constant(name)
+        return found is not None and not found.any()
+
     def channel_constant(self, reader, node, operators, channels):
         """The other input of a reader of `node` if it is one of the operators, and that input is
         one fixed number for each channel; or None."""
@@ -214,6 +332,16 @@ class Editor:
         self._nodes[name] = node
         return name
 
+    def add_mask(self, name, condition):
+        """Add 1 where a tensor of bool is true, 0 elsewhere; its name."""
+        import tensorflow as tf
+
+        node = self.definition.node.add(name=name, op="Cast", input=[condition])
+        node.attr["SrcT"].type = tf.bool.as_datatype_enum
+        node.attr["DstT"].type = self.float32
+        self._nodes[name] = node
+        return name
+
     def add_constant(self, name, array):
         """Add an array; its name."""
         node = self.definition.node.add(name=name)
@@ -226,7 +354,6 @@ class Editor:
     def add_with(self, operator, name, source, second, kind):
         """Add an operator whose second input is a list of int32, of which attribute `kind` speaks;
         its name. (Pad, Reshape, Tile)"""
-        import numpy as np
         import tensorflow as tf
 
         numbers = self.add_constant(f"{name}/{kind}", np.array(second, "int32"))
@@ -234,7 +361,6 @@ class Editor:
 
     def add_slice(self, name, source, begin, size):
         """Add the part of a tensor from `begin` on; its name."""
-        import numpy as np
         import tensorflow as tf
 
         begin = self.add_constant(f"{name}/begin", np.array(begin, "int32"))
@@ -272,11 +398,18 @@ class Editor:
         self._nodes = {node.name: node for node in self.definition.node}
 
     @property
+    def float32(self):
+        """What stands for float32 in an attribute."""
+        import tensorflow as tf
+
+        return tf.float32.as_datatype_enum
+
+    @property
     def _type(self):
         """The attribute that says float32."""
         import tensorflow as tf
 
-        return tf.compat.v1.AttrValue(type=tf.float32.as_datatype_enum)
+        return tf.compat.v1.AttrValue(type=self.float32)
 
 
 def _count(node):

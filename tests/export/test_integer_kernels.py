@@ -1,0 +1,101 @@
+"""What LiteRT and its quantisers get wrong in integers, unless the export sees to it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_seg.export import export
+
+SIZE = (16, 24)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3)).astype("uint8")
+
+
+def network(between):
+    """A convolution, what is tested, and logits."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((*SIZE, 3), name="image")
+    x = layers.Rescaling(1 / 64, -2, name="scale")(image)
+    x = layers.Conv2D(8, 3, padding="same", kernel_initializer="he_normal", name="before")(x)
+    return keras.Model(image, layers.Conv2D(4, 1, name="logits")(between(x)), name="net")
+
+
+def differences(tmp_path, model, *quantize):
+    """The largest difference of each file's logits, in standard deviations."""
+    report = export(
+        model,
+        tmp_path / "out",
+        formats=("tflite",),
+        quantize=quantize,
+        calibration=IMAGES,
+        bounds=None,
+        benchmark=False,
+        progress=False,
+    )
+    return [row["difference"] for row in report.rows[2:]]
+
+
+def choice(x):
+    return ops.where(x > 0, x, 0.25 * x)
+
+
+def larger(x):
+    """A leaky ReLU by hand."""
+    return ops.maximum(x, 0.25 * x)
+
+
+def smaller(x):
+    return ops.minimum(x, -0.25 * x)
+
+
+def total(x):
+    return ops.sum(x, axis=-1, keepdims=True)
+
+
+def total_of_the_map(x):
+    return ops.sum(x, axis=(1, 2))[:, None, None] * 0.1 + x
+
+
+@pytest.mark.parametrize(
+    ("between", "quantize"),
+    [
+        (choice, ("int8", "int16x8")),
+        (layers.Activation("selu"), ("int8", "int16x8")),
+        (larger, ("int8", "uint8")),
+        (smaller, ("int8",)),
+        (total, ("int16x8",)),
+        (total_of_the_map, ("int16x8",)),
+        (layers.UnitNormalization(), ("int8", "int16x8")),
+    ],
+    ids=["where", "selu", "maximum", "minimum", "sum", "sum-of-the-map", "unit-normalization"],
+)
+def test_integer_files_compute_the_same(tmp_path, between, quantize):
+    """To what rounding explains; where they do not, it is by a deviation and more."""
+    found = differences(tmp_path, network(between), *quantize)
+    assert len(found) == len(quantize) and max(found) < 0.3
+
+
+def test_a_normalisation_of_the_image_itself(tmp_path):
+    image = keras.Input((*SIZE, 3), name="image")
+    x = layers.BatchNormalization(name="first")(image)
+    model = keras.Model(image, layers.Conv2D(4, 3, padding="same")(x))
+    model.get_layer("first").set_weights(
+        [np.full(3, 2.0), np.ones(3), np.full(3, 120.0), np.full(3, 5e3)]
+    )
+    assert max(differences(tmp_path, model, "int8", "int16x8")) < 0.3
+
+
+def gated(x):
+    """Channels by a gate whose inner layer is dead."""
+    gate = layers.GlobalAveragePooling2D()(x)
+    dead = keras.initializers.Constant(-100)
+    gate = layers.Dense(4, activation="relu", bias_initializer=dead, name="dead")(gate)
+    gate = layers.Dense(8, activation="sigmoid", name="gate")(gate)
+    return layers.Multiply()([x, layers.Reshape((1, 1, 8))(gate)])
+
+
+def test_a_layer_that_returns_zeros_alone(tmp_path):
+    assert max(differences(tmp_path, network(gated), "int8", "uint8")) < 0.3
+    message = "FULLY_CONNECTED of the layer 'gate': what it reads is zeros alone"
+    with pytest.raises(ValueError, match=f"model_int16x8.tflite .*{message}"):
+        differences(tmp_path, network(gated), "int16x8")
