@@ -147,7 +147,12 @@ def _run(options):
     _import_quietly()
     try:
         with _terminable():
-            return options.run(options) or 0
+            status = options.run(options) or 0
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # the reader has seen enough: keras-seg models | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
     except (ValueError, OSError) as error:
         print(f"keras-seg {options.command}: {error}", file=sys.stderr)
         return 2

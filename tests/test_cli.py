@@ -3,6 +3,8 @@
 import json
 import pathlib
 import shlex
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -36,6 +38,14 @@ def run(photos, tmp_path_factory):
     )
     assert status == 0
     return folder
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """keras-seg datasets | head -1"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-m", "keras_seg", "datasets"], **pipes) as process:
+        process.stdout.close()
+        assert b"pipe" not in process.stderr.read().lower()
 
 
 @pytest.mark.parametrize(

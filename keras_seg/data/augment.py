@@ -162,12 +162,13 @@ class Augment:
             raise ValueError(f"margin must be at least 0 and less than crop; got {self.margin}.")
         if not 0 < self.cat_max_ratio <= 1:
             raise ValueError(f"cat_max_ratio must be a share, 0..1; got {self.cat_max_ratio}.")
-        swapped = [label for pair in self.swap for label in pair]
-        if any(len(pair) != 2 for pair in self.swap) or len(set(swapped)) < len(swapped):
+        pairs = [tuple(p) if isinstance(p, list | tuple) else (p,) for p in self.swap]
+        swapped = [label for pair in pairs for label in pair]
+        if any(len(pair) != 2 for pair in pairs) or len(set(swapped)) < len(swapped):
             raise ValueError(f"swap must be pairs of different ids, got {self.swap!r}.")
         object.__setattr__(self, "crop", None if crop is None else tuple(crop))
         object.__setattr__(self, "color", tuple(color))
-        object.__setattr__(self, "swap", tuple(map(tuple, self.swap)))
+        object.__setattr__(self, "swap", tuple(pairs))
 
     def _check_resize(self):
         names = ("resize", "short_side", "long_side", "bound")

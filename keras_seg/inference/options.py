@@ -226,7 +226,7 @@ def _size_divisor(value):
 
 def _swapped(pairs, flip, predictor):
     """Where each class's score lies in the scores of the mirror image; None: in its own place."""
-    pairs = tuple(map(tuple, pairs))
+    pairs = tuple(tuple(p) if isinstance(p, list | tuple) else (p,) for p in pairs)
     if not pairs:
         return None
     if not flip:

@@ -4,6 +4,7 @@ import math
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_seg.layers.labels import (
@@ -220,13 +221,18 @@ class SegmentationLoss(keras.losses.Loss):
 
 
 def standardize_class_weights(class_weights, what="class_weights"):
-    """A list of floats, or None. Raises ValueError for negative or non-finite weights."""
+    """A list of floats, or None. Raises ValueError for what is no list of finite numbers >= 0."""
     if class_weights is None:
         return None
-    weights = [float(w) for w in class_weights]
-    if not all(math.isfinite(w) and w >= 0 for w in weights):
-        raise ValueError(f"{what} must be finite and >= 0, got {weights}.")
-    return weights
+    weights = np.asarray(class_weights)
+    numeric = weights.ndim == 1 and weights.dtype.kind in "iuf"
+    if not numeric or not np.all(np.isfinite(weights) & (weights >= 0)):
+        # Of a dict the ids would be taken for the weights.
+        raise ValueError(
+            f"{what} must be a list of finite numbers >= 0, one for each class in their order, got "
+            f"{class_weights!r}."
+        )
+    return [float(w) for w in weights]
 
 
 @keras.saving.register_keras_serializable("keras_seg")

@@ -6,6 +6,7 @@ I = sum p q, Q = sum q (or sum q^2), P = sum p for each class.
 
 import abc
 import numbers
+from collections.abc import Iterable
 
 import keras
 from keras import ops
@@ -60,12 +61,12 @@ class ClassLoss(SegmentationLoss):
             if classes not in ("present", "all"):
                 raise unknown_name("classes", classes, ["present", "all"])
         else:
-            classes = list(classes)
-            if not classes or not all(isinstance(c, numbers.Integral) and c >= 0 for c in classes):
+            ids = list(classes) if isinstance(classes, Iterable) else []
+            if not ids or not all(isinstance(c, numbers.Integral) and c >= 0 for c in ids):
                 raise ValueError(
-                    f'classes must be "present", "all" or a list of class ids, got {classes}.'
+                    f'classes must be "present", "all" or a list of class ids, got {classes!r}.'
                 )
-            classes = sorted({int(c) for c in classes})
+            classes = sorted({int(c) for c in ids})
         if over not in ("batch", "image"):
             raise unknown_name("over", over, ["batch", "image"])
         self.classes = classes

@@ -32,6 +32,7 @@ up: sum their matrices before `scores`, or give the results of `keras-seg evalua
 
 import math
 import numbers
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -198,10 +199,13 @@ def included_classes(classes, num_classes, absent):
         raise unknown_name("absent", absent, ABSENT)
     if classes is None:
         return np.ones(num_classes, bool)
-    ids = list(classes)
+    ids = list(classes) if isinstance(classes, Iterable) else []
     known = all(isinstance(c, numbers.Integral) and 0 <= c < num_classes for c in ids)
     if not ids or not known:
-        raise ValueError(f"classes must be ids from 0 to {num_classes - 1}, got {ids}.")
+        raise ValueError(
+            f"classes must be None for all or a list of ids from 0 to {num_classes - 1}, got "
+            f"{classes!r}."
+        )
     return np.isin(np.arange(num_classes), ids)
 
 
@@ -259,8 +263,8 @@ class PixelMetric(keras.metrics.Metric):
         self.num_classes = check_classes(num_classes, ignore_label)
         self.ignore_label = ignore_label
         self.absent = absent
-        self.classes = None if classes is None else [int(c) for c in classes]
-        self._mask = included_classes(self.classes, self.num_classes, absent).astype("float32")
+        self._mask = included_classes(classes, self.num_classes, absent).astype("float32")
+        self.classes = None if classes is None else np.flatnonzero(self._mask).tolist()
         _check_void_predictions(void_predictions)
         self.void_predictions = void_predictions
         self._columns = self.num_classes + (void_predictions == "miss")

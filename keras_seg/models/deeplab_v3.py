@@ -47,6 +47,7 @@ import keras
 from keras import layers
 
 from keras_seg.backbones import backbone_preprocessing, build_features
+from keras_seg.backbones.resnet import BLOCKS
 from keras_seg.layers import (
     aspp_v3,
     conv_bn_relu,
@@ -61,12 +62,13 @@ from keras_seg.utils import counts, unknown_name
 from keras_seg.weights import load_own
 
 MOBILENET = "mobilenet-v3-large"
+# Residual trunks whose stage 5 has not the three blocks that the paper has factors for.
+OTHER_BLOCKS = tuple(f"resnet{depth}" for depth, blocks in BLOCKS.items() if blocks[-1] != 3)
 
 # What a form says about the arguments that are not given.
 FORMS = {
     "paper": {
         "output_stride": 16,
-        "multi_grid": (1, 2, 4),
         "stem_pool": "ceil",
         "stride_in": "1x1",
         "dropout": 0.1,
@@ -74,7 +76,6 @@ FORMS = {
     },
     "torchvision": {
         "output_stride": 8,
-        "multi_grid": (1, 1, 1),
         "stem_pool": "floor",
         "stride_in": "3x3",
         "dropout": 0.5,
@@ -119,7 +120,8 @@ def DeepLabV3(
         rates: dilations of the pyramid. Default (6, 12, 18) at output stride 16, in proportion at
             another one; torchvision's MobileNetV3 has (12, 24, 36) at any.
         multi_grid: factors on the dilation of the blocks of stage 5 of a residual trunk, one a
-            block, or all 1.
+            block, or all 1. Default (1, 2, 4) for the paper, all 1 for torchvision and for trunks
+            of other than three such blocks ("resnet18", "resnet269").
         stem, stem_pool, stride_in: of a residual trunk, see `keras_seg.backbones.resnet`. Default
             of the last two: "ceil" and "1x1" for the paper (see the top of this file), "floor" and
             "3x3" for torchvision.
@@ -153,12 +155,13 @@ def DeepLabV3(
         output_stride = 16 if output_stride is None else output_stride
         rates = (12, 24, 36) if rates is None else rates
     output_stride = defaults["output_stride"] if output_stride is None else output_stride
-    multi_grid = defaults["multi_grid"] if multi_grid is None else multi_grid
     stem_pool = defaults["stem_pool"] if stem_pool is None else stem_pool
     stride_in = defaults["stride_in"] if stride_in is None else stride_in
     dropout = defaults["dropout"] if dropout is None else dropout
     bn_momentum = defaults["bn_momentum"] if bn_momentum is None else bn_momentum
     torchvision = form == "torchvision"
+    if multi_grid is None:
+        multi_grid = (1, 1, 1) if torchvision else paper_multi_grid(backbone)
     normalisation = {"momentum": bn_momentum, "epsilon": bn_epsilon}
 
     image = image_input(input_shape, num_classes, filters=filters)
@@ -213,6 +216,11 @@ def DeepLabV3(
     if weights is not None:
         load_own(model, weights)
     return model
+
+
+def paper_multi_grid(backbone):
+    """The paper's factors for the three blocks of stage 5; all 1 where there are not three."""
+    return (1, 1, 1) if backbone in OTHER_BLOCKS else (1, 2, 4)
 
 
 def aspp_rates(rates, output_stride):

@@ -41,7 +41,7 @@ from keras_seg.layers import (
     resize_logits,
     separable_conv_bn_relu,
 )
-from keras_seg.models.deeplab_v3 import aspp_rates, logits_initializer
+from keras_seg.models.deeplab_v3 import aspp_rates, logits_initializer, paper_multi_grid
 from keras_seg.utils import check_counts
 from keras_seg.weights import load_own
 
@@ -53,7 +53,7 @@ def DeepLabV3Plus(
     backbone="resnet50",
     output_stride=16,
     rates=None,
-    multi_grid=(1, 2, 4),
+    multi_grid=None,
     separable=False,
     stem="7x7",
     stem_pool="ceil",
@@ -80,7 +80,7 @@ def DeepLabV3Plus(
         rates: dilations of the pyramid. Default (6, 12, 18) at output stride 16, in proportion at
             another one.
         multi_grid: factors on the dilation of the blocks of stage 5 of a residual trunk, one a
-            block, or all 1.
+            block, or all 1. Default as in `DeepLabV3(form="paper")`.
         separable: depthwise separable 3x3 convolutions in pyramid and decoder.
         stem, stem_pool, stride_in: of a residual trunk, see `DeepLabV3`.
         filters: width of the trunk's first stage. Pyramid and decoder have 4 times as many.
@@ -110,6 +110,8 @@ def DeepLabV3Plus(
     if low_level_filters is None:
         low_level_filters = max(1, 3 * filters // 4)
     check_counts(low_level_filters=low_level_filters)
+    if multi_grid is None:
+        multi_grid = paper_multi_grid(backbone)
     if preprocessing is None:
         preprocessing = backbone_preprocessing(backbone, image.shape[-1])
     features = build_features(

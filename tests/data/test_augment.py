@@ -491,6 +491,7 @@ def test_extras_move_with_the_label():
         ({"cat_max_ratio": 0}, "cat_max_ratio"),
         ({"swap": ((1, 2), (2, 3))}, "swap"),
         ({"swap": ((1, 2, 3),)}, "swap"),
+        ({"swap": (14, 15)}, r"swap must be pairs of different ids, got \(14, 15\)"),
     ],
 )
 def test_bad_arguments(arguments, words):

@@ -251,6 +251,7 @@ def test_sizes_of_scaled_pictures(procedure, base_size, size, scale, expected):
         ({"flip_pairs": ((0, 3),), "flip": True}, r"in 0\.\.2"),
         ({"flip_pairs": ((0, 1), (1, 2)), "flip": True}, "at most once"),
         ({"flip_pairs": ((0, 1, 2),), "flip": True}, "pairs of different"),
+        ({"flip_pairs": (0, 1), "flip": True}, "pairs of different"),
     ],
 )
 def test_bad_options_are_refused(fake_runner, options, message):

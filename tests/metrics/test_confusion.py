@@ -421,6 +421,15 @@ def test_bad_options():
             MeanIoU(**{"num_classes": 5, **options})
 
 
+@pytest.mark.parametrize("classes", [3, "present", [1.7], []])
+def test_classes_that_are_no_list_of_ids(classes):
+    text = "classes must be None for all or a list of ids from 0 to 4, got"
+    with pytest.raises(ValueError, match=text):
+        MeanIoU(5, classes=classes)
+    with pytest.raises(ValueError, match=text):
+        scores(np.eye(5, dtype=int), classes=classes)
+
+
 def test_in_fit():
     """`evaluate` scores what NumPy does; float16 models; labels of the type that files have."""
     keras.config.set_dtype_policy("mixed_float16")

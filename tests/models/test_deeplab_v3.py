@@ -57,6 +57,17 @@ def test_dilation(options, stage4, stage5, rates):
     assert f"aspp{len(rates) + 1}_conv" not in {layer.name for layer in model.layers}
 
 
+@pytest.mark.parametrize("builder", [models.DeepLabV3, models.DeepLabV3Plus])
+def test_trunks_of_other_than_three_last_blocks_have_no_multi_grid_by_default(builder):
+    def dilation(backbone, count):
+        model = builder(3, backbone=backbone, **SLIM)
+        names = [f"stage5_block{i}_conv2" for i in range(1, count + 1)]
+        return [model.get_layer(name).dilation_rate[0] for name in names]
+
+    assert dilation("resnet18", 2) == [2, 2]
+    assert dilation("resnet34", 3) == [2, 4, 8]
+
+
 def test_momentum_of_the_paper_and_of_torchvision():
     def momenta(**options):
         model = models.DeepLabV3(3, backbone="resnet18", multi_grid=(1, 2), **SLIM, **options)
