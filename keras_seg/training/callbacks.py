@@ -160,18 +160,23 @@ class StopOnSignal(keras.callbacks.Callback):
         self._asked = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _leave(self):
+    def leave(self):
+        """End the process if it was asked to.
+
+        Raises:
+            SystemExit: with the status 143.
+        """
         if self._agree(self._asked):
             raise SystemExit(TERMINATED)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._leave()
+        self.leave()
 
     def on_test_batch_end(self, batch, logs=None):
-        self._leave()
+        self.leave()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._leave()
+        self.leave()
 
 
 class Recorder(keras.callbacks.Callback):

@@ -154,7 +154,7 @@ def train(
     other setting must stay (with `schedule="poly"` the learning rate then follows the new length).
 
     Ctrl-C and SIGTERM leave the checkpoint of the last epoch that was saved. On SIGTERM the running
-    step is finished and `SystemExit(143)` raised.
+    step is finished and `SystemExit(143)` raised; after the last step, once the scores are written.
 
     Args:
         build_model: function without arguments that returns the network, functional or Sequential:
@@ -375,9 +375,12 @@ def train(
         progress = team.from_chief(lambda: _restore(model, folder, say, rival))
         team.share(model)
         first = progress["epoch"]
+        # A run that is only looked at stays finished, whatever ends the look.
+        ended = before.get("state") == "finished" and before.get("epochs") == epochs
+        finished = first >= epochs or ended
         manifest = Manifest(
             folder,
-            state="running",
+            state="finished" if ended else "running",
             command=sys.argv,
             model=model.name,
             settings=settings,
@@ -399,9 +402,6 @@ def train(
         )
         if progress["history"]:
             write_history(folder, progress["history"])
-        finished = first >= epochs or (
-            before.get("state") == "finished" and before.get("epochs") == epochs
-        )
         val_data = _validation(val_data, plan, batch_size, replicas, team)
         recorder = Recorder(
             folder,
@@ -492,17 +492,18 @@ def train(
             )
             manifest.update(state="finished", files=_files(folder))
         except (KeyboardInterrupt, SystemExit):
-            manifest.update(state="interrupted")
+            manifest.update(state="finished" if ended else "interrupted")
             raise
         except BaseException as error:
             reason = _reading_error(error) or _size_error(error, model, plan)
             reason = reason or team.lost_worker(error)
-            manifest.update(state="failed", error=str(reason or error))
+            manifest.update(state="finished" if ended else "failed", error=str(reason or error))
             if reason is not None:
                 raise reason from error
             raise
         finally:
             recorder.close()
+        stop.leave()
     return TrainResult(
         model,
         progress["history"],
