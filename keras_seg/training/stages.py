@@ -10,6 +10,7 @@ The folder of a stage is a whole run by itself, so resuming is that of `train`: 
 finds the finished stages finished, and goes on in the one that was interrupted.
 """
 
+import contextlib
 import csv
 import dataclasses
 import inspect
@@ -258,12 +259,12 @@ def _delete(folders):
     """Delete the runs of all stages.
 
     All at once: a later stage that was left for its turn would, after an interruption, be taken for
-    one that went on from the new weights.
+    one that went on from the new weights. None is deleted while one of them is in use.
     """
-    for path in folders:
-        if pathlib.Path(path).exists():
-            with held(path) as folder:
-                start(folder, {}, resume=True, overwrite=True)
+    with contextlib.ExitStack() as stack:
+        present = [path for path in folders if pathlib.Path(path).exists()]
+        for folder in [stack.enter_context(held(path)) for path in present]:
+            start(folder, {}, resume=True, overwrite=True)
 
 
 def _manifest(folder):
