@@ -33,9 +33,9 @@ from keras_seg.training.callbacks import (
     StopOnSignal,
     best_entry,
     check_callbacks,
-    check_monitors,
     check_rates,
     new_progress,
+    settle_monitors,
     write_history,
 )
 from keras_seg.training.checkpoint import (
@@ -237,8 +237,8 @@ def train(
         previews: number of validation images in the pictures; 0 for none.
         tensorboard: write `logs/`.
         callbacks: list of further Keras callbacks; their state is not restored on resume. A Keras
-            callback must watch ("monitor") a score that there is. Those that set the learning rate
-            need `schedule="constant"`.
+            callback must watch ("monitor") a score that there is, whose better direction it is told
+            (mode="auto"). Those that set the learning rate need `schedule="constant"`.
         table: `LabelTable`; default: of the training data.
         resume: False: refuse a folder that holds a run.
         overwrite: delete a run that the folder holds.
@@ -309,7 +309,7 @@ def train(
         if measure_statistics:
             check_statistics(model, train_data)
         outputs = model.output if isinstance(model.output, dict) else ()
-        check_monitors(callbacks, outputs, val_data is not None)
+        settle_monitors(callbacks, outputs, val_data is not None)
         game, updates = None, epochs * plan.steps
         if adversary is not None:
             if getattr(train_data, "multilabel", False):

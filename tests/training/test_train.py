@@ -986,3 +986,11 @@ def test_a_look_at_a_finished_run_may_be_interrupted(tmp_path, monkeypatch):
         patch.setattr(module, "load_checkpoint", interrupted)
         early()
     assert len(early().history) == 2
+
+
+@pytest.mark.parametrize("name", ["val_mean_iou", "val_aux_loss"])
+def test_callbacks_know_which_direction_of_a_score_is_better(tmp_path, name):
+    watch = keras.callbacks.EarlyStopping(name, patience=9)
+    result = run(tmp_path / "run", lambda: network(aux=True), epochs=3, callbacks=[watch])
+    values = [row[name] for row in result.history]
+    assert watch.best == (min if name.endswith("loss") else max)(values)
