@@ -941,7 +941,7 @@ def _train(options):
         measure_statistics=options.measure_statistics,
         cache=options.cache,
         workers=options.workers,
-        loss=getattr(losses, LOSSES[options.loss])(),
+        loss=getattr(losses, LOSSES[options.loss])(ignore_label=train_data.table.ignore_label),
         class_weights=options.class_weights,
         precision=options.precision,
         devices=options.devices,

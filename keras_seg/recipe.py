@@ -106,6 +106,7 @@ def options(
         chosen.data_dir, chosen.epochs, chosen.folder = None, 1, f"{chosen.folder}-smoke"
     elif not chosen.data_dir:
         parser.error(f"--data-dir is needed: {known.title}. Or --smoke for made-up pictures.")
+    training.choose_strategy()  # several machines meet before anything of TensorFlow is made
     return chosen
 
 
@@ -277,8 +278,13 @@ def score_ways(ways, dataset, folder):
         means = ("mean_iou", "pixel_accuracy", "mean_accuracy")
         shown = ", ".join(f"{mean.replace('_', ' ')} {found[name][mean]:.4f}" for mean in means)
         print(f"{name:24} {shown}", flush=True)
-    utils.write_json(pathlib.Path(folder) / "test_scores.json", found)
+    _write_scores(folder, "test_scores.json", found)
     return found
+
+
+def _write_scores(folder, file, found):
+    """Write `found` into a run's folder; of several machines `train` makes the chief's alone."""
+    utils.write_json(utils.writable_folder(folder) / file, found)
 
 
 def score(model, dataset, folder, *, file="test_scores.json", **procedure):
@@ -296,7 +302,7 @@ def score(model, dataset, folder, *, file="test_scores.json", **procedure):
     """
     predictor = inference.Predictor(model, table=dataset.table)
     found = inference.evaluate(predictor, dataset, **procedure)
-    utils.write_json(pathlib.Path(folder) / file, found)
+    _write_scores(folder, file, found)
     print(inference.format_scores(found), flush=True)
     return found
 
@@ -391,7 +397,7 @@ def score_objects(model, dataset, folder, **procedure):
         objects, _ = ndimage.label(found, np.ones((3, 3)))
         counts.append(metrics.instance_counts(dataset.read_extra(index, "instances"), objects))
     scores = metrics.instance_scores(counts)
-    utils.write_json(pathlib.Path(folder) / "object_scores.json", scores)
+    _write_scores(folder, "object_scores.json", scores)
     print(
         f"objects: score {scores['score']:.4f}, {scores['by_threshold'][0]:.4f} at IoU 0.5",
         flush=True,

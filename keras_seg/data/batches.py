@@ -256,6 +256,17 @@ def _check_shard(shard, samples, even):
     return int(index), int(count)
 
 
+def _check_padding(augment, table):
+    """ValueError where augmentation would pad labels with an id that the table does not have."""
+    padded = getattr(augment, "ignore_label", table.ignore_label)
+    if padded != table.ignore_label and padded >= table.num_classes:
+        raise ValueError(
+            f"The augmentation pads labels with {padded}, which is no class of the data; their "
+            f"ignored pixels are {table.ignore_label}: give "
+            f"Augment(..., ignore_label={table.ignore_label})."
+        )
+
+
 class _Plan:
     """What is in batch (epoch, step): a pure function."""
 
@@ -282,6 +293,7 @@ class _Plan:
             raise ValueError("drop_remainder and pad_batch exclude each other.")
         if size is not None and augment is not None and augment.crop is not None:
             raise ValueError("Give size= or augment.crop, not both: the crop already says a size.")
+        _check_padding(augment, dataset.table)
         self.shard = _check_shard(shard, len(dataset), drop_remainder or pad_batch)
         hosts = self.shard[1]
         mine = len(dataset) // hosts if drop_remainder else -(-len(dataset) // hosts)

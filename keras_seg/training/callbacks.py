@@ -160,18 +160,23 @@ class StopOnSignal(keras.callbacks.Callback):
         self._asked = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _leave(self):
+    def leave(self):
+        """End the process if it was asked to.
+
+        Raises:
+            SystemExit: with the status 143.
+        """
         if self._agree(self._asked):
             raise SystemExit(TERMINATED)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._leave()
+        self.leave()
 
     def on_test_batch_end(self, batch, logs=None):
-        self._leave()
+        self.leave()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._leave()
+        self.leave()
 
 
 class Recorder(keras.callbacks.Callback):
@@ -265,22 +270,30 @@ class Recorder(keras.callbacks.Callback):
             writer.close()
 
 
-def check_monitors(callbacks, outputs, validated):
-    """ValueError for a callback that watches a score which no epoch has; Keras only warns.
+def settle_monitors(callbacks, outputs, validated):
+    """Tell Keras' callbacks with mode="auto" whether more of what they watch is better.
+
+    Keras itself knows that of its own metrics alone, and says so after the first epoch.
 
     Args:
         callbacks: of the caller.
         outputs: names of the network's outputs; empty for one.
         validated: whether there is validation data.
+
+    Raises:
+        ValueError: for a callback that watches a score which no epoch has; Keras only warns.
     """
     known = ["loss", "mean_iou", *(f"{name}_loss" for name in outputs)]
     known += [f"val_{name}" for name in known] if validated else []
+    others = False  # a callback that is not Keras' may add scores, for itself and those after it
     for callback in callbacks:
-        if not type(callback).__module__.startswith("keras."):
-            return  # it may add scores of its own, for itself and those after it
+        others |= not type(callback).__module__.startswith("keras.")
         watched = getattr(callback, "monitor", None)
+        if watched in known:
+            if getattr(callback, "mode", None) == "auto":
+                callback.mode = "min" if watched.endswith("loss") else "max"
         # ModelCheckpoint has a monitor that it only looks at with save_best_only.
-        if watched and getattr(callback, "save_best_only", True) and watched not in known:
+        elif watched and not others and getattr(callback, "save_best_only", True):
             raise unknown_name(f"monitor of {type(callback).__name__}", watched, known)
 
 

@@ -94,6 +94,12 @@ def read_tf_config():
     return Cluster(len(everyone), rank)
 
 
+def is_chief():
+    """Whether this process writes what belongs to the whole training."""
+    cluster = read_tf_config() if keras.backend.backend() == "tensorflow" else None
+    return cluster is None or cluster.rank == 0
+
+
 def _malformed(what):
     """The ValueError for a TF_CONFIG that `what`."""
     return ValueError(
@@ -116,7 +122,8 @@ def multi_worker_strategy():
     Waits for the other workers. All GPUs of the machine take part, or its CPU.
 
     Raises:
-        ValueError: if TensorFlow was used before, so that it cannot join a cluster any more.
+        ValueError: if TensorFlow was used before, so that it cannot join a cluster any more, or
+            another process has this worker's port.
     """
     import tensorflow as tf
 
@@ -127,6 +134,12 @@ def multi_worker_strategy():
             "TF_CONFIG names several workers, but TensorFlow was used before it could join them "
             f"({error}). Call keras_seg.training.choose_strategy() first thing in the program, "
             "before any tensor, variable, model or Keras optimizer is made."
+        ) from error
+    except tf.errors.UnknownError as error:
+        raise ValueError(
+            "This worker cannot listen at its address in TF_CONFIG, most likely since another "
+            f"process has the port ({error.message}). End that one, or give another port in the "
+            "TF_CONFIG of every worker."
         ) from error
 
 

@@ -71,7 +71,7 @@ def make_plan(
     spaces = _label_spaces(model, train_data)
     targets = _targets(model, crop, spaces)
     procedure = _procedure(model, targets, crop)
-    augment = _augmentation(augment, crop, crop_size)
+    augment = _augmentation(augment, crop, crop_size, table.ignore_label)
     if mix is not None and not is_dataset(train_data):
         raise ValueError(
             f"{mix} mixes samples of a SegmentationDataset; ready batches are trained on as "
@@ -294,14 +294,16 @@ def _procedure(model, targets, size):
     return {"mode": "tile"}
 
 
-def _augmentation(augment, size, crop_size):
+def _augmentation(augment, size, crop_size, ignore_label):
     """The `Augment` (or None) that the arguments of `train` describe."""
     if isinstance(augment, str):
         if augment != "default":
             raise unknown_name("augment", augment, ["default"])
-        return Augment(crop=size)
+        return Augment(crop=size, ignore_label=ignore_label)
     if augment is None:
-        return None if crop_size is None else Augment(crop=size, scale=(1.0, 1.0), flip=False)
+        if crop_size is None:
+            return None
+        return Augment(crop=size, scale=(1.0, 1.0), flip=False, ignore_label=ignore_label)
     if crop_size is not None and tuple(augment.crop or ()) != tuple(crop_size):
         raise ValueError(
             f"crop_size={crop_size} but augment has crop={augment.crop}: say it once, in "

@@ -95,16 +95,20 @@ class Run:
 
     @contextlib.contextmanager
     def watched(self, manifest):
-        """Context whose end without success the manifest tells; errors in the caller's terms."""
+        """Context whose end without success the manifest tells; errors in the caller's terms.
+
+        A run that is only looked at stays finished, whatever ends the look.
+        """
+        finished = manifest.entries["state"] == "finished"
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            manifest.update(state="interrupted")
+            manifest.update(state="finished" if finished else "interrupted")
             raise
         except BaseException as error:
             reason = _reading_error(error) or _size_error(error, self.model, self.plan)
             reason = reason or self.team.lost_worker(error)
-            manifest.update(state="failed", error=str(reason or error))
+            manifest.update(state="finished" if finished else "failed", error=str(reason or error))
             if reason is not None:
                 raise reason from error
             raise

@@ -41,7 +41,7 @@ class WarmUp(SegmentationLoss):
         self._factor = None
 
     def follow(self, optimizer, steps):
-        """Take the factor from `optimizer`, which makes `steps` updates in all.
+        """Take the factor from `optimizer`, which is given the gradients of `steps` batches in all.
 
         Raises:
             ValueError: on JAX and torch.
@@ -51,7 +51,9 @@ class WarmUp(SegmentationLoss):
                 "WarmUp needs the TensorFlow backend: elsewhere a loss does not know the step. "
                 f"Without it, a constant weight, everything runs on {keras.backend.backend()} too."
             )
-        rising = self.share * steps
+        # Of several batches that make one update, `iterations` counts the updates.
+        batches = getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps or 1
+        rising = self.share * steps / batches
         # A function: Keras would save an optimizer that is an attribute with the loss.
         self._factor = lambda: ops.minimum(ops.cast(optimizer.iterations, self.dtype) / rising, 1.0)
 

@@ -10,6 +10,7 @@ The folder of a stage is a whole run by itself, so resuming is that of `train`: 
 finds the finished stages finished, and goes on in the one that was interrupted.
 """
 
+import contextlib
 import csv
 import dataclasses
 import inspect
@@ -20,8 +21,9 @@ import keras
 
 from keras_seg.training.batches import is_dataset
 from keras_seg.training.checkpoint import LAST
-from keras_seg.training.folder import MANIFEST
+from keras_seg.training.folder import MANIFEST, held, start
 from keras_seg.training.models import freeze_batch_norm
+from keras_seg.training.multi_worker import is_chief
 from keras_seg.training.train import train
 from keras_seg.utils import atomic_path, is_count, read_json, unknown_name, writable_folder
 from keras_seg.weights import transfer
@@ -205,12 +207,14 @@ def train_stages(
     folders = {n: str(folder) if n == main else f"{folder}-{n}" for n in names}
     if not options.get("overwrite"):
         _check_order(stages, folders)
+    elif is_chief():
+        _delete(folders.values())
 
     results, before = {}, None
     for stage in stages:
         chosen = options | stage.options
         before = results[stage.name] = train(
-            _builder(stage, build_model, before, chosen.get("verbose", "auto")),
+            _builder(stage, build_model, _source(stage, before), chosen.get("verbose", "auto")),
             _opened(train_data if stage.train_data is None else stage.train_data),
             _opened(val_data if stage.val_data is None else stage.val_data),
             folder=folders[stage.name],
@@ -218,7 +222,8 @@ def train_stages(
             **chosen,
         )
         found = StagesResult(dict(results), pathlib.Path(folder))
-        _write_history(found)
+        if is_chief():
+            _write_history(found)
         if stage.on_end:
             stage.on_end(before)
     return found
@@ -250,6 +255,18 @@ def _check_order(stages, folders):
                 )
 
 
+def _delete(folders):
+    """Delete the runs of all stages.
+
+    All at once: a later stage that was left for its turn would, after an interruption, be taken for
+    one that went on from the new weights. None is deleted while one of them is in use.
+    """
+    with contextlib.ExitStack() as stack:
+        present = [path for path in folders if pathlib.Path(path).exists()]
+        for folder in [stack.enter_context(held(path)) for path in present]:
+            start(folder, {}, resume=True, overwrite=True)
+
+
 def _manifest(folder):
     """The manifest of the run in `folder`; {} without one."""
     path = pathlib.Path(folder, MANIFEST)
@@ -261,15 +278,26 @@ def _opened(data):
     return data() if callable(data) and not is_dataset(data) else data
 
 
-def _builder(stage, build_model, before, verbose):
+def _source(stage, before):
+    """The network from whose weights a stage starts; None for the first one.
+
+    Of several workers the chief's counts, and the others may not see its folder. It is loaded
+    outside of the scope of a strategy: there every new variable is sent to all workers, which would
+    have to load it as well.
+    """
+    if before is None:
+        return None
+    if stage.start == "last" and is_chief():
+        return keras.saving.load_model(before.folder / LAST, compile=False)
+    return before.model
+
+
+def _builder(stage, build_model, source, verbose):
     """The function that builds a stage's network with its start weights, for `train`."""
 
     def build():
         model = (stage.build_model or build_model)()
-        if before is not None:
-            source = before.model
-            if stage.start == "last":
-                source = keras.saving.load_model(before.folder / LAST, compile=False)
+        if source is not None:
             if stage.transfer is None:
                 report = transfer(model, source, verbose=False)
                 if report.skipped and verbose:

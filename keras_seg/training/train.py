@@ -28,8 +28,8 @@ from keras_seg.training.callbacks import (
     StopOnSignal,
     best_entry,
     check_callbacks,
-    check_monitors,
     check_rates,
+    settle_monitors,
     write_history,
 )
 from keras_seg.training.chosen_optimizer import ChosenOptimizer
@@ -134,7 +134,7 @@ def train(
     other setting must stay (with `schedule="poly"` the learning rate then follows the new length).
 
     Ctrl-C and SIGTERM leave the checkpoint of the last epoch that was saved. On SIGTERM the running
-    step is finished and `SystemExit(143)` raised.
+    step is finished and `SystemExit(143)` raised; after the last step, once the scores are written.
 
     Args:
         build_model: function without arguments that returns the network, functional or Sequential:
@@ -217,8 +217,8 @@ def train(
         previews: number of validation images in the pictures; 0 for none.
         tensorboard: write `logs/`.
         callbacks: list of further Keras callbacks; their state is not restored on resume. A Keras
-            callback must watch ("monitor") a score that there is. Those that set the learning rate
-            need `schedule="constant"`.
+            callback must watch ("monitor") a score that there is, whose better direction it is told
+            (mode="auto"). Those that set the learning rate need `schedule="constant"`.
         table: `LabelTable`; default: of the training data.
         resume: False: refuse a folder that holds a run.
         overwrite: delete a run that the folder holds.
@@ -288,7 +288,7 @@ def train(
         if measure_statistics:
             check_statistics(model, train_data)
         outputs = model.output if isinstance(model.output, dict) else ()
-        check_monitors(callbacks, outputs, val_data is not None)
+        settle_monitors(callbacks, outputs, val_data is not None)
         game, updates = None, epochs * plan.steps
         if adversary is not None:
             _check_adversarial(train_data, team)
@@ -351,9 +351,11 @@ def train(
         run = Run(model, plan, folder, team, rival, verbose)
         progress = run.progress
         first = progress["epoch"]
+        ended = before.get("state") == "finished" and before.get("epochs") == epochs
+        finished = first >= epochs or ended
         manifest = Manifest(
             folder,
-            state="running",
+            state="finished" if ended else "running",
             command=sys.argv,
             model=model.name,
             settings=settings,
@@ -369,9 +371,6 @@ def train(
         )
         if progress["history"]:
             write_history(folder, progress["history"])
-        finished = first >= epochs or (
-            before.get("state") == "finished" and before.get("epochs") == epochs
-        )
         val_data = _validation(val_data, plan, batch_size, replicas, team)
         saved = _every(save_every, epochs)
         recorder = Recorder(
@@ -447,6 +446,7 @@ def train(
             predictor = pictures.predictor if pictures else None
             final = run.final_scores(val_data, predictor, again=measured or not finished)
             manifest.update(state="finished", files=run.files())
+        stop.leave()
     return TrainResult(
         model,
         progress["history"],

@@ -150,6 +150,65 @@ def test_the_chief_alone_writes(story):
     assert (manifest["state"], manifest["devices"]) == ("finished", 2)
 
 
+STAGES = """
+import sys
+from small_run import network
+from keras_seg import data, training
+
+stages = [
+    training.Stage(name="first", epochs=2),
+    training.Stage(name="second", epochs=1, start="last", trainable="logits"),
+]
+shapes = data.shapes(8, size=(32, 32))
+options = {"batch_size": 4, "previews": 0, "tensorboard": False, "verbose": 0}
+result = training.train_stages(stages, network, shapes, shapes, folder=sys.argv[1], **options)
+print([row["loss"] for row in result.history])
+"""
+
+
+@pytest.mark.slow
+def test_stages_need_no_shared_folder(tmp_path):
+    """Each worker has a folder of its own; both go on from the chief's last weights."""
+    cluster = {"worker": free_addresses(2)}
+    processes = []
+    for rank in (0, 1):
+        (tmp_path / str(rank)).mkdir()
+        config = {"cluster": cluster, "task": {"type": "worker", "index": rank}}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", STAGES, "run"],
+                cwd=tmp_path / str(rank),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ
+                | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "TF_CONFIG": json.dumps(config)},
+            )
+        )
+    try:
+        found = [process.communicate(timeout=LONGEST) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], found
+    assert found[0][0] == found[1][0]
+    assert (tmp_path / "0" / "run" / "stages.csv").exists()
+    assert not list((tmp_path / "1").iterdir())
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_said(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", *free_addresses(1)]
+        task = {"type": "worker", "index": 0}
+        config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        ((status, error),) = finish([start(tmp_path / "run", tmp_path / "out", TF_CONFIG=config)])
+    assert status == 1
+    assert "ValueError: This worker cannot listen at its address in TF_CONFIG" in error
+
+
 def test_workers_validate_their_parts():
     """9 images in batches of 4: the second worker's last part is padding alone."""
     dataset, targets = samples(), Targets(network())

@@ -32,6 +32,21 @@ def test_the_factor_rises_over_a_share_of_the_steps():
         assert float(loss(labels, logits)) == pytest.approx(factor * full, rel=1e-5)
 
 
+@pytest.mark.parametrize("wrap", [lambda one: one, training.LossScale])
+def test_accumulated_batches_count_as_steps(wrap):
+    """The first 4 of 20 batches, two to an update: half of it after the first, all after both."""
+    labels, logits = pair()
+    loss = training.WarmUp(losses.TotalVariation(), 0.2)
+    optimizer = wrap(training.SGD(0.1, gradient_accumulation_steps=2))
+    weight = keras.Variable(np.zeros(1, "float32"))
+    loss.follow(optimizer, 20)
+    factors = []
+    for _ in range(6):
+        factors.append(float(loss(labels, logits)) / variation(logits))
+        optimizer.apply([np.zeros(1, "float32")], [weight])
+    assert factors == pytest.approx([0, 0, 0.5, 0.5, 1, 1], rel=1e-5)
+
+
 def test_it_is_saved_without_the_step():
     labels, logits = pair()
     loss = losses.CrossEntropy() + training.WarmUp(0.5 * losses.TotalVariation(), 0.3)

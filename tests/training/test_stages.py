@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -193,3 +195,31 @@ def test_stages_that_cannot_be_trained(tmp_path, stages, options, text):
     with pytest.raises(ValueError, match=text):
         train(tmp_path / "run", *stages, **options)
     assert not list(tmp_path.iterdir())
+
+
+class Ask(keras.callbacks.Callback):
+    """SIGTERM behind the last step, as a preempted machine sends it while the scores are made."""
+
+    def on_train_end(self, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_behind_the_last_step_of_a_stage_keeps_the_next_from_beginning(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as left:
+        train(folder, coarse(epochs=1, options={"callbacks": [Ask()]}), fine(epochs=1))
+    assert left.value.code == 128 + signal.SIGTERM
+    first = json.loads((tmp_path / "run-coarse" / "manifest.json").read_text())
+    assert first["state"] == "finished" and (tmp_path / "run-coarse" / "metrics.json").exists()
+    assert not folder.exists()
+
+
+def test_overwrite_deletes_later_stages_too(tmp_path):
+    """Else they would be taken for having gone on from the new weights of the first."""
+    folder = tmp_path / "run"
+    old = train(folder, coarse(epochs=1), fine(epochs=1))
+    with pytest.raises(SystemExit):
+        ask = {"callbacks": [Ask()]}
+        train(folder, coarse(epochs=1, options=ask), fine(epochs=1), overwrite=True, seed=1)
+    new = train(folder, coarse(epochs=1), fine(epochs=1), seed=1)
+    assert new.last.history[0]["loss"] != old.last.history[0]["loss"]

@@ -1,4 +1,5 @@
 import csv
+import importlib
 import json
 import os
 import types
@@ -945,3 +946,51 @@ def test_ready_batches_are_scored_where_the_network_has_logits(tmp_path):
     result = run(tmp_path, valid, batches, batches, **options)
     rows = np.sum(result.scores["confusion_matrix"], 1)
     assert rows.tolist() == [0, 4 * 32 * 32, 0, 0]
+
+
+@pytest.mark.parametrize("options", [{}, {"augment": None, "crop_size": (40, 40)}])
+def test_ignored_pixels_may_have_another_id_than_255(tmp_path, options):
+    """What is padded has it too: images made smaller than the crops, or crops that are larger."""
+    shapes = data.shapes(4, size=SIZE, border=1)
+    table = data.LabelTable(shapes.table.names, ignore_label=200)
+    labels = [np.where(sample.label == 255, 200, sample.label) for sample in shapes]
+    changed = [s._replace(label=n.astype("uint8")) for s, n in zip(shapes, labels, strict=True)]
+    samples = Samples(changed, table)
+    result = run(tmp_path / "run", train_data=samples, val_data=samples, epochs=1, **options)
+    assert np.isfinite(result.history[0]["loss"])
+
+
+def test_padding_that_the_table_does_not_have_is_refused(tmp_path):
+    table = data.LabelTable(data.shapes(1).table.names, ignore_label=200)
+    samples = Samples([data.shapes(4, size=SIZE)[i] for i in range(4)], table)
+    with pytest.raises(
+        ValueError, match=r"pads labels with 255.*give Augment\(..., ignore_label=200"
+    ):
+        run(tmp_path / "run", train_data=samples, augment=data.Augment(crop=SIZE))
+
+
+def test_a_look_at_a_finished_run_may_be_interrupted(tmp_path, monkeypatch):
+    """One that a callback ended early would else be trained on by the next look."""
+
+    def early():
+        stop = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=100)
+        return run(tmp_path / "run", epochs=4, callbacks=[stop], previews=0)
+
+    assert len(early().history) == 2
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("keras_seg.training.train")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "load_checkpoint", interrupted)
+        early()
+    assert len(early().history) == 2
+
+
+@pytest.mark.parametrize("name", ["val_mean_iou", "val_aux_loss"])
+def test_callbacks_know_which_direction_of_a_score_is_better(tmp_path, name):
+    watch = keras.callbacks.EarlyStopping(name, patience=9)
+    result = run(tmp_path / "run", lambda: network(aux=True), epochs=3, callbacks=[watch])
+    values = [row[name] for row in result.history]
+    assert watch.best == (min if name.endswith("loss") else max)(values)
