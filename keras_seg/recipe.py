@@ -15,6 +15,7 @@ import numpy as np
 from keras_seg import backbones, data, inference, metrics, models, training, utils
 from keras_seg import weights as weight_files
 from keras_seg.export import Bounds, export
+from keras_seg.training.multi_worker import is_chief
 
 
 def options(
@@ -424,11 +425,14 @@ def export_and_score(result, train_data, val_data, size, *, calibration=64, **pr
         **procedure: of `inference.evaluate`, such as `mode="slide"`: the same for every file.
 
     Returns:
-        dict file name -> scores, the Keras model's under "keras".
+        dict file name -> scores, the Keras model's under "keras"; of several machines the chief
+        exports, and the others return {}.
 
     Raises:
         ExportError: if a float file does not compute what the Keras model computes.
     """
+    if not is_chief():
+        return {}
     folder = pathlib.Path(result.folder)
     count = min(calibration, len(train_data))
     samples = [val_data[i] for i in range(min(16, len(val_data)))]

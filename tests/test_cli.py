@@ -124,6 +124,23 @@ def test_train_hands_the_options_of_the_update_on(photos, tmp_path, monkeypatch)
     assert {name: seen[name] for name in expected} == expected
 
 
+def test_every_loss_of_train_ignores_what_the_data_ignore(tmp_path, monkeypatch):
+    data.write_shapes(tmp_path / "photos", 5, size=SIZE)
+    seen = []
+
+    def start(*_, loss, **options):
+        parts = [part for part, _ in loss.terms()] if hasattr(loss, "terms") else [loss]
+        seen.append({part.ignore_label for part in parts})
+        raise ValueError("enough")
+
+    monkeypatch.setattr("keras_seg.training.train", start)
+    arguments = ["train", "--model", "UNet", "--data", str(tmp_path / "photos")]
+    arguments += ["--folder", str(tmp_path / "run"), "--read", "ignore_label=200"]
+    for name in LOSSES:
+        main([*arguments, "--loss", name])
+    assert seen == [{200}] * len(LOSSES)
+
+
 def test_what_the_help_calls_the_default_can_be_said(tmp_path, capsys):
     """Neither refused, nor another setting when the run goes on."""
     data.write_shapes(tmp_path / "photos", 5, size=SIZE)

@@ -24,6 +24,7 @@ from keras_seg.training.checkpoint import LAST
 from keras_seg.training.folder import MANIFEST, held, start
 from keras_seg.training.models import freeze_batch_norm
 from keras_seg.training.multi_worker import is_chief
+from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import train
 from keras_seg.utils import atomic_path, is_count, read_json, unknown_name, writable_folder
 from keras_seg.weights import transfer
@@ -196,6 +197,7 @@ def train_stages(
     if main not in names:
         raise unknown_name("main stage", main, names)
     _check_options(options)
+    choose_strategy(options.get("devices"))  # workers meet before the first network is made
     for stage in stages:
         if (stage.build_model or build_model) is None:
             raise ValueError(f"The stage {stage.name!r} has no build_model, nor has train_stages.")

@@ -166,18 +166,17 @@ print([row["loss"] for row in result.history])
 """
 
 
-@pytest.mark.slow
-def test_stages_need_no_shared_folder(tmp_path):
-    """Each worker has a folder of its own; both go on from the chief's last weights."""
+def in_own_folders(folder, *command):
+    """What two workers print that run `command`, each in a folder of its own."""
     cluster = {"worker": free_addresses(2)}
     processes = []
     for rank in (0, 1):
-        (tmp_path / str(rank)).mkdir()
+        (folder / str(rank)).mkdir()
         config = {"cluster": cluster, "task": {"type": "worker", "index": rank}}
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-c", STAGES, "run"],
-                cwd=tmp_path / str(rank),
+                [sys.executable, *map(str, command)],
+                cwd=folder / str(rank),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -191,9 +190,24 @@ def test_stages_need_no_shared_folder(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], found
-    assert found[0][0] == found[1][0]
+    return [out for out, _ in found]
+
+
+@pytest.mark.slow
+def test_stages_need_no_shared_folder(tmp_path):
+    """Both workers go on from the chief's last weights."""
+    one, other = in_own_folders(tmp_path, "-c", STAGES, "run")
+    assert one == other
     assert (tmp_path / "0" / "run" / "stages.csv").exists()
     assert not list((tmp_path / "1").iterdir())
+
+
+@pytest.mark.slow
+def test_a_recipe_runs_on_several_workers(tmp_path):
+    """One that makes its optimizers itself, trains in stages and scores after each."""
+    in_own_folders(tmp_path, ROOT / "recipes" / "deeplab_v3_voc.py", "--smoke", "--folder", "run")
+    scores = [tmp_path / rank / "run-smoke" / "test_scores.json" for rank in "01"]
+    assert scores[0].read_text() == scores[1].read_text()
 
 
 @pytest.mark.slow
