@@ -64,7 +64,7 @@ from keras_seg.weights import load_own
 
 FORMS = ("pytorch", "torch7")
 # Pixels of the input that one score sees: number of strided convolutions.
-PATCHES = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
+PATCHES = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5, 574: 6}
 
 
 def Pix2PixGenerator(
@@ -185,7 +185,7 @@ def PatchGAN(
     Args:
         channels: of the input: the image's and the label map's together.
         receptive_field: pixels, height and width, that one score sees: 16, 34, 70 (the paper's),
-            142 or 286. For 1 pixel there is `PixelGAN`.
+            142, 286 or 574. For 1 pixel there is `PixelGAN`.
         form: "pytorch" or "torch7", see the top of this file.
         filters: channels of the first stage; the stages have 1, 2, 4, 8, 8, ... times as many.
         bn_momentum, bn_epsilon: of every batch normalisation.

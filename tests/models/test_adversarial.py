@@ -76,7 +76,7 @@ def seen(model, layer, size):
     return tuple(int(np.ptp(np.flatnonzero(gradient.sum(axis)))) + 1 for axis in (1, 0))
 
 
-@pytest.mark.parametrize("size", [16, 34, 70, 142])
+@pytest.mark.parametrize("size", [16, 34, 70, 142, 286, 574])
 def test_a_patch_has_the_size_of_its_name(size):
     model = models.PatchGAN(CHANNELS, receptive_field=size, filters=2)
     assert seen(model, "logits", 2 * size) == (size, size)
@@ -154,7 +154,7 @@ def test_mixed_precision_gives_float32_logits(name, options):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="one of 16, 34, 70, 142, 286 .*got 71"):
+    with pytest.raises(ValueError, match="one of 16, 34, 70, 142, 286, 574 .*got 71"):
         models.PatchGAN(6, receptive_field=71)
     with pytest.raises(ValueError, match="Unknown form of pix2pix 'torch'. Did you mean 'torch7'"):
         models.PixelGAN(6, form="torch")
