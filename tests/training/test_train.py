@@ -981,9 +981,8 @@ def test_a_look_at_a_finished_run_may_be_interrupted(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    module = importlib.import_module("keras_seg.training.train")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "load_checkpoint", interrupted)
+        patch.setattr("keras_seg.training.run.load_checkpoint", interrupted)
         early()
     assert len(early().history) == 2
 
