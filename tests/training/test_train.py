@@ -1,5 +1,4 @@
 import csv
-import importlib
 import json
 import os
 import types
