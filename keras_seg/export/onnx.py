@@ -65,6 +65,7 @@ def _write(graph, path, dynamic):
 
     proto, kernels = _convert(graph, open_shape(graph.input_shape, dynamic))
     _erfc_to_erf(proto)
+    _pads_to_output_padding(proto)
     _resize_to_sizes(proto)
     fold_shapes(proto)
     network = onnx_tidy.Network(proto, kernels)
@@ -163,6 +164,20 @@ def _erfc_to_erf(proto):
         del proto.graph.node[:]
         proto.graph.node.extend(nodes)
         proto.graph.initializer.append(one)
+
+
+def _pads_to_output_padding(proto):
+    """A transposed kernel smaller than its stride reaches no pixel at the end of its output, which
+    tf2onnx writes as negative pads, half of them at the beginning."""
+    import onnx
+
+    for node in proto.graph.node:
+        pads = next((a.ints for a in node.attribute if a.name == "pads"), ())
+        if node.op_type != "ConvTranspose" or min(pads, default=0) >= 0:
+            continue
+        more = [max(-before - after, 0) for before, after in zip(pads[:2], pads[2:], strict=True)]
+        pads[:] = [0 if beyond else pad for pad, beyond in zip(pads, more * 2, strict=True)]
+        node.attribute.append(onnx.helper.make_attribute("output_padding", more))
 
 
 def _resize_to_sizes(proto):
