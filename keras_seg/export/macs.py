@@ -14,6 +14,7 @@ import pathlib
 
 import keras
 
+from keras_seg.export.onnx import fold_shapes
 from keras_seg.inference import load_runner
 from keras_seg.layers import inference_model
 
@@ -167,9 +168,9 @@ def _of_onnx(path, size):
     if size is not None and not all(side.dim_value for side in sides):
         for side, value in zip(sides, (1, *size), strict=False):
             side.dim_value = value
-        del graph.value_info[:]
         for output in graph.output:
             output.type.tensor_type.ClearField("shape")
+        fold_shapes(proto)
     proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     graph = proto.graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}

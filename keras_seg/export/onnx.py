@@ -9,6 +9,7 @@ can still merge them and move the transposes out of the network.
 import collections
 import contextlib
 import importlib.util
+import math
 
 import keras
 import numpy as np
@@ -28,6 +29,8 @@ OPSET = 17
 
 # Bytes of weights in a file: those of a ProtoBuf message, less what the graph takes.
 LARGEST = 2**31 - 2**24
+# Values of what is computed of sizes.
+MOST_SIZES = 64
 
 
 def missing_packages():
@@ -62,8 +65,9 @@ def _write(graph, path, dynamic):
 
     proto, kernels = _convert(graph, open_shape(graph.input_shape, dynamic))
     _erfc_to_erf(proto)
+    _pads_to_output_padding(proto)
     _resize_to_sizes(proto)
-    _shapes_to_initializers(proto)
+    fold_shapes(proto)
     network = onnx_tidy.Network(proto, kernels)
     del kernels
     onnx_tidy.tidy(network)
@@ -162,6 +166,20 @@ def _erfc_to_erf(proto):
         proto.graph.initializer.append(one)
 
 
+def _pads_to_output_padding(proto):
+    """A transposed kernel smaller than its stride reaches no pixel at the end of its output, which
+    tf2onnx writes as negative pads, half of them at the beginning."""
+    import onnx
+
+    for node in proto.graph.node:
+        pads = next((a.ints for a in node.attribute if a.name == "pads"), ())
+        if node.op_type != "ConvTranspose" or min(pads, default=0) >= 0:
+            continue
+        more = [max(-before - after, 0) for before, after in zip(pads[:2], pads[2:], strict=True)]
+        pads[:] = [0 if beyond else pad for pad, beyond in zip(pads, more * 2, strict=True)]
+        node.attribute.append(onnx.helper.make_attribute("output_padding", more))
+
+
 def _resize_to_sizes(proto):
     """Give every Resize its output size instead of float factors.
 
@@ -218,18 +236,50 @@ def _constant(proto, name):
     )
 
 
-def _shapes_to_initializers(proto):
-    """Replace every Shape node: the sizes are fixed, so what it would return is known."""
+def fold_shapes(proto):
+    """Put numbers in place of all that a ModelProto computes of sizes that are known.
+
+    Round by round, because what is computed of a size may tell the next. What `onnx` itself infers
+    ends at the Max of an Einsum, or the Div of a transposed convolution that is cropped.
+
+    Args:
+        proto: changed in place. Initialisers of more than `MOST_SIZES` values are not read.
+    """
     import onnx
 
-    del proto.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    for node in [node for node in proto.graph.node if node.op_type == "Shape"]:
-        shape = _shape(inferred, node.input[0])
-        if shape is not None:
-            shape = np.array(shape, "int64")
-            proto.graph.initializer.append(onnx.numpy_helper.from_array(shape, node.output[0]))
-            proto.graph.node.remove(node)
+    graph = proto.graph
+    opsets = {opset.domain: opset.version for opset in proto.opset_import}
+    known = {t.name: t for t in graph.initializer if math.prod(t.dims) <= MOST_SIZES}
+    nodes = None
+    while nodes is None or len(graph.node) < len(nodes):
+        nodes = list(graph.node)
+        del graph.value_info[:]
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        for node in nodes:
+            if node.op_type == "Shape":
+                shape = _shape(inferred, node.input[0])
+                found = [] if shape is None else [np.array(shape, "int64")]
+            else:
+                found = _computed(node, known, opsets)
+            for name, value in zip(node.output, found, strict=False):
+                known[name] = onnx.numpy_helper.from_array(value, name)
+                graph.initializer.append(known[name])
+            if found:
+                graph.node.remove(node)
+
+
+def _computed(node, known, opsets):
+    """The arrays that a node returns where it reads small constants alone, else []."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    names = [name for name in node.input if name]
+    if node.domain or not names or not all(name in known for name in names):
+        return []
+    values = [onnx.ValueInfoProto(name=name) for name in node.output]
+    constants = [known[name] for name in dict.fromkeys(names)]
+    graph = onnx.helper.make_graph([node], "sizes", [], values, constants)
+    return ReferenceEvaluator(graph, opsets=opsets).run(None, {})
 
 
 def _without_weights(proto, network):

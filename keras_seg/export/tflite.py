@@ -10,7 +10,9 @@ from keras_seg.export.origin import name_operators
 from keras_seg.export.pictures import of_full_range
 from keras_seg.export.signature import add_signature
 from keras_seg.export.tflite_rewrite import (
+    bounds_compared_apart,
     choices_as_sums,
+    far_bounds_as_sums,
     frozen,
     larger_as_sums,
     norms_bounded_below,
@@ -58,7 +60,8 @@ def changes_for(precision):
     if precision in ("int8", "uint8"):
         return *right, larger_as_sums, tflite_forms.phases, tflite_forms.eight_bits
     # No `phases`: DEPTH_TO_SPACE would compute in float.
-    return *right, squares_as_products, sums_as_means
+    wide = far_bounds_as_sums, bounds_compared_apart
+    return *right, *wide, squares_as_products, sums_as_means
 
 
 def converter_of(graph, precision="float32", calibration=None, changes=None):

@@ -13,7 +13,17 @@ import numpy as np
 
 # Constants of more values than this are kept beside the GraphDef.
 LARGE = 4096
-_COMPARING = """Equal Greater GreaterEqual Less LessEqual Maximum Minimum NotEqual""".split()
+_COMPARING = """Equal Greater GreaterEqual Less LessEqual NotEqual""".split()
+_RESHAPING = """ExpandDims Identity Reshape Squeeze Transpose""".split()
+# `x > c` is `x >= d` for the next number d above c, and so on: (operator, which side d is on).
+_SAME = {
+    "Greater": ("GreaterEqual", np.float32(np.inf)),
+    "LessEqual": ("Less", np.float32(np.inf)),
+    "GreaterEqual": ("Greater", np.float32(-np.inf)),
+    "Less": ("LessEqual", np.float32(-np.inf)),
+}
+# From here on a bound in 16 bits may be more steps of what it bounds than 32 bits can count.
+_FAR = 100
 # selu(x) is the sum of these times elu(x) and relu(x): 1.0507 x above 0, 1.7581 (exp(x) - 1) below.
 _SELU = {"Elu": 1.7580993408473766, "Relu": 1.0507009873554805 - 1.7580993408473766}
 
@@ -112,14 +122,18 @@ def choices_as_sums(editor):
 
     The quantiser gives a choice in 8 bits one range with all that it chooses of, that of the
     result: `where(x > 0, x, x / 4)` cut the x that is divided off as well. In 16 bits `b` keeps a
-    step of its own and is taken for one of the step of `a`. One of values and zeros is right.
+    step of its own and is taken for one of the step of `a`. One of zeros and of values that nothing
+    else reads is right.
     """
     found = [
         node
         for node in editor.of_type("SelectV2")
         if node.attr["T"].type == editor.float32
         and not editor.is_fixed(node.name)
-        and not any(editor.is_zero(name) for name in node.input[1:])
+        and not (
+            any(editor.is_zero(name) for name in node.input[1:])
+            and not _read_elsewhere(editor, node, node.input[1:])
+        )
     ]
     for node in found:
         condition, one, other = node.input
@@ -128,10 +142,12 @@ def choices_as_sums(editor):
         whole = editor.add_constant(f"{name}/one", np.float32(1))
         there = editor.add("Sub", f"{name}/there", [whole, here])
         parts = [
-            editor.add("Mul", f"{name}/first", [here, one]),
-            editor.add("Mul", f"{name}/second", [there, other]),
+            editor.add("Mul", f"{name}/{part}", [mask, value])
+            for part, mask, value in (("first", here, one), ("second", there, other))
+            if not editor.is_zero(value)
         ]
-        editor.put_in_place(node, editor.add("AddV2", f"{name}/sum", parts))
+        made = parts[0] if len(parts) == 1 else editor.add("AddV2", f"{name}/sum", parts)
+        editor.put_in_place(node, made)
     units = editor.of_type("Selu")
     for node in units:
         parts = []
@@ -148,29 +164,90 @@ def larger_as_sums(editor):
     whether there were any.
 
     As in `choices_as_sums` one range, that of the result, would be of a and b too:
-    `maximum(x, x / 4)` cut the x that is divided. What only compares them may see them cut, and
+    `maximum(x, x / 4)` cut the x that is divided. What compares two of them may see them cut, and
     max-unpooling has to find its maxima again.
     """
+    return _as_sums(editor, lambda node: _read_elsewhere(editor, node, node.input))
+
+
+def far_bounds_as_sums(editor):
+    """`minimum(x, 1e12)` as `x - relu(x - 1e12)`, and a maximum likewise; whether there were any.
+
+    In 16 bits a bound has the step of what it bounds, and the quantiser lets the number of steps
+    overflow: the bound became a small number.
+    """
+
+    def is_far(node):
+        bounds = [editor.constant(name) for name in node.input]
+        return any(bound is not None and np.abs(bound).max() >= _FAR for bound in bounds)
+
+    return _as_sums(editor, is_far)
+
+
+def _as_sums(editor, chosen):
     found = [
         node
         for node in editor.of_type("Maximum", "Minimum")
-        if node.attr["T"].type == editor.float32
-        and not editor.is_fixed(node.name)
-        and any(
-            reader.op not in _COMPARING
-            for name in node.input
-            if not editor.is_fixed(name)
-            for reader in editor.readers(editor.node(name))
-        )
+        if node.attr["T"].type == editor.float32 and not editor.is_fixed(node.name) and chosen(node)
     ]
     for node in found:
-        one, other = node.input
+        # Added to is what varies: the sum with a bound far away would have its step.
+        one, other = sorted(node.input, key=lambda name: not editor.is_fixed(name))
+        if editor.is_zero(one):
+            one, other = other, one
         name, sign = node.name, ("AddV2" if node.op == "Maximum" else "Sub")
         pair = [one, other] if node.op == "Maximum" else [other, one]
         beyond = editor.add("Sub", f"{name}/difference", pair)
         beyond = editor.add("Relu", f"{name}/beyond", [beyond])
         editor.put_in_place(node, editor.add(sign, f"{name}/sum", [other, beyond]))
     return bool(found)
+
+
+def bounds_compared_apart(editor):
+    """Comparisons with a constant as those with the next number; whether there were any.
+
+    In 16 bits they are computed in float. A constant that something else computes with too would
+    be the same tensor, in 16 bits, and the file could not be loaded.
+    """
+    found = []
+    for node in editor.of_type(*_SAME):
+        value = editor.constant(node.input[1])
+        if value is not None and value.dtype == np.float32:
+            found.append((node, value))
+    for node, value in found:
+        node.op, side = _SAME[node.op]
+        # Next to 0 comes what a processor may take for 0.
+        least = np.copysign(np.finfo("float32").tiny, side)
+        value = np.where(value == 0, least, np.nextafter(value, side)).astype("float32")
+        node.input[1] = editor.add_constant(f"{node.name}/next", value)
+    return bool(found)
+
+
+def _read_elsewhere(editor, node, names):
+    """Whether something computes with one of the tensors besides `node`, or with what `node` reads
+    in another shape."""
+    for name in names:
+        if editor.is_fixed(name):
+            continue
+        reader, source = node, editor.node(name)
+        while True:
+            others = [other for other in editor.readers(source) if other is not reader]
+            if not all(_may_be_cut(editor, other, node) for other in others):
+                return True
+            if source.op not in _RESHAPING:
+                break
+            reader, source = source, editor.node(source.input[0])
+    return False
+
+
+def _may_be_cut(editor, reader, node):
+    """Whether `reader` may see what `node` reads in the range of what `node` returns: max-unpooling
+    compares with the largest value, and chooses the rest by the same condition."""
+    if node.op == "SelectV2" and reader.op == "SelectV2":
+        return reader.input[0] == node.input[0]
+    if reader.op not in _COMPARING:
+        return False
+    return node.op == "SelectV2" or not any(map(editor.is_fixed, reader.input))
 
 
 def _is_of_norm(editor, node):
@@ -261,12 +338,16 @@ class Editor:
         return [None] * 4 if shape.rank is None else shape.as_list()
 
     def constant(self, name):
-        """The array of a constant, behind any Identity, or None."""
+        """The array of a constant, behind any Identity and Cast, or None."""
         import tensorflow as tf
 
         node = self.node(name)
-        while node.op == "Identity":
-            node = self.node(node.input[0])
+        if node.op == "Identity":
+            return self.constant(node.input[0])
+        if node.op == "Cast":
+            value = self.constant(node.input[0])
+            kind = tf.as_dtype(node.attr["DstT"].type).as_numpy_dtype
+            return None if value is None else value.astype(kind)
         if node.name in self._arrays:
             return self._arrays[node.name]
         return tf.make_ndarray(node.attr["value"].tensor) if node.op == "Const" else None

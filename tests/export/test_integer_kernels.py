@@ -56,9 +56,42 @@ def total_of_the_map(x):
     return ops.sum(x, axis=(1, 2))[:, None, None] * 0.1 + x
 
 
+def far_bounds(x):
+    return ops.clip(x, -1e12, 1e12)
+
+
+def far_bound_read_elsewhere(x):
+    return ops.minimum(x, 1e12) + 0.5 * x
+
+
+def soft_shrink(x):
+    return ops.soft_shrink(x, 0.5)
+
+
+def both_sides(x):
+    return ops.maximum(x, 0.0) + 0.2 * ops.minimum(x, 0.0)
+
+
+def positive_and_all(x):
+    return ops.where(x > 0, x, 0.0) + 0.3 * x
+
+
+def negative_in_another_shape(x):
+    flat = ops.minimum(ops.reshape(x, (-1, SIZE[0] * SIZE[1], 8)), 0.0)
+    return ops.reshape(flat, (-1, *SIZE, 8)) + 0.4 * x
+
+
 @pytest.mark.parametrize(
     ("between", "quantize"),
     [
+        (far_bounds, ("int8", "int16x8")),
+        (far_bound_read_elsewhere, ("int8", "int16x8")),
+        (soft_shrink, ("int16x8",)),
+        (layers.ReLU(3.0, negative_slope=0.1, threshold=0.05), ("int8", "int16x8")),
+        (both_sides, ("int8", "int16x8")),
+        (ops.celu, ("int8",)),
+        (positive_and_all, ("int8", "int16x8")),
+        (negative_in_another_shape, ("int8",)),
         (choice, ("int8", "int16x8")),
         (layers.Activation("selu"), ("int8", "int16x8")),
         (larger, ("int8", "uint8")),
@@ -67,12 +100,33 @@ def total_of_the_map(x):
         (total_of_the_map, ("int16x8",)),
         (layers.UnitNormalization(), ("int8", "int16x8")),
     ],
-    ids=["where", "selu", "maximum", "minimum", "sum", "sum-of-the-map", "unit-normalization"],
+    ids=[
+        *"far far-elsewhere soft-shrink relu both-sides celu where-zero reshaped".split(),
+        *["where", "selu", "maximum", "minimum", "sum", "sum-of-the-map", "unit-normalization"],
+    ],
 )
 def test_integer_files_compute_the_same(tmp_path, between, quantize):
     """To what rounding explains; where they do not, it is by a deviation and more."""
     found = differences(tmp_path, network(between), *quantize)
     assert len(found) == len(quantize) and max(found) < 0.3
+
+
+def test_what_is_clipped_is_compared_whole(tmp_path):
+    """`x > 0` of an x that another layer clips at 0; a step is not there in its rounding."""
+    net = network(lambda x: ops.cast(x > 0, "float32") + 0.3 * ops.minimum(x, 0.0))
+    exporting = dict(formats=("tflite",), bounds=None, benchmark=False, progress=False)
+    quantize = ("int8", "int16x8")
+    report = export(net, tmp_path / "out", quantize=quantize, calibration=IMAGES, **exporting)
+    assert max(row["mean_difference"] for row in report.rows[2:]) < 0.1
+
+
+def test_a_constant_that_is_compared_and_computed_with(tmp_path):
+    def equal(x):
+        return ops.cast(ops.equal(x, 0.5), "float32") + 0.5 * x
+
+    message = "model_int16x8.tflite .*EQUAL of the layer 'act': it compares float32 with int16"
+    with pytest.raises(ValueError, match=message):
+        differences(tmp_path, network(layers.Lambda(equal, name="act")), "int16x8")
 
 
 def test_a_normalisation_of_the_image_itself(tmp_path):

@@ -89,6 +89,29 @@ def test_a_size_is_needed_where_any_will_do(tmp_path):
     assert count_macs(tmp_path / "any.onnx") is None
 
 
+def test_an_open_onnx_file_counts_at_the_size_of_the_export(tmp_path):
+    """The size behind a transposed convolution of "same" is computed in the file."""
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(4, 3, strides=2, padding="same")(image)
+    x = layers.Conv2DTranspose(5, 3, strides=2, padding="same")(x)
+    model = keras.Model(image, layers.Conv2D(2, 1)(x))
+    options = {"size": (16, 24), "dynamic": ("batch", "size"), "quantize": (), "progress": False}
+    report = export(model, tmp_path / "files", formats=("onnx",), **options)
+    by_hand = 8 * 12 * 4 * 27 + 8 * 12 * 5 * (9 * 4) + 16 * 24 * 2 * 5
+    assert report.manifest["files"]["model.onnx"]["macs"] == by_hand
+    assert count_macs(tmp_path / "files" / "model.onnx", (8, 12)) == by_hand / 4
+
+
+def test_attention_in_an_onnx_file(tmp_path):
+    image = keras.Input((4, 6, 5), name="image")
+    tokens = layers.Reshape((24, 5))(image)
+    tokens = layers.MultiHeadAttention(2, 3)(tokens, tokens)
+    model = keras.Model(image, layers.Reshape((4, 6, 5))(tokens))
+    report = export(model, tmp_path / "files", formats=("onnx",), quantize=(), progress=False)
+    by_hand = 4 * 24 * 5 * (2 * 3) + 2 * 2 * 24 * 24 * 3
+    assert count_macs(report.files[0]) == by_hand
+
+
 def test_a_loop_is_not_counted_once():
     @tf.function(input_signature=[tf.TensorSpec((4, 4))], autograph=False)
     def power(x):

@@ -96,6 +96,16 @@ def test_an_offset_before_a_convolution_that_does_not_pad_is_a_bias(tmp_path):
     assert count(nodes) == {"Transpose": 2, "Conv": 2, "Add": 1}
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 4), (2, 4), ((2, 3), (4, 2))])
+def test_a_transposed_kernel_smaller_than_its_stride(kernel, stride, padding, tmp_path):
+    image = keras.Input((6, 8, 3), name="image")
+    options = {"strides": stride, "padding": padding, "bias_initializer": "random_normal"}
+    model = keras.Model(image, layers.Conv2DTranspose(5, kernel, **options)(image))
+    nodes = written(model, tmp_path / "model.onnx")
+    assert count(nodes)["ConvTranspose"] == 1
+
+
 def test_paddings_that_count_stay(tmp_path):
     """Zeros are the largest of a window of negative values; a pool's own padding never is."""
     image = keras.Input((*SIZE, 3), name="image")
