@@ -187,6 +187,8 @@ if __name__ == "__main__":
     with strategy.scope():
         report["kept"] = choose_strategy() is strategy
     report["default"] = choose_strategy() is None and choose_strategy(TWO[:1]) is None
+    report["text"] = choose_strategy(TWO[0]) is None
+    report["others"] = refusal(lambda: choose_strategy(TWO[::-1]))
     report["odd"] = refusal(lambda: run(f"{folder}/odd", devices=TWO, batch_size=3))
     options = {"train_data": samples(4), "epochs": 1, "devices": TWO}
     report["apart"] = refusal(lambda: run(f"{folder}/apart", normalised, **options))

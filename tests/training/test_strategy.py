@@ -158,6 +158,10 @@ def test_one_device_that_is_not_the_default(report):
 def test_what_is_chosen(report):
     assert report["kept"], "the strategy that is active"
     assert report["default"], "plain Keras on the default device"
+    assert report["text"], "one name is that device"
+    if report["backend"] == "tensorflow":
+        assert "trained on CPU:0, CPU:1 together already" in report["others"]
+        assert "CPU:1, CPU:0 as well: start another process" in report["others"]
     assert "batch_size=3 cannot be shared by 2 devices" in report["odd"]
     assert "Unknown device 'CPU:7'" in report["unknown"]
     assert "different devices" in report["twice"]
