@@ -35,25 +35,61 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         training = training and not self.frozen_statistics
-        if training and self.trainable and mask is None and self._fuses(inputs):
-            return self._fused(inputs)
+        if training and self.trainable and mask is None:
+            if self._fuses(inputs):
+                return self._fused(inputs)
+            if self._replica(inputs) is not None:
+                return self._in_two_passes(inputs)
         return super().call(inputs, training=training, mask=mask)
+
+    def _replica(self, inputs):
+        """TensorFlow's context of this replica; None where Keras' own layer has to do it."""
+        if keras.backend.backend() != "tensorflow" or self.renorm:
+            return None
+        if self.axis not in (-1, len(inputs.shape) - 1):
+            return None
+        import tensorflow as tf
+
+        return tf.distribute.get_replica_context()
 
     def _fuses(self, inputs):
         """Whether TensorFlow's one kernel does it: one replica, (N, H, W, C), channels last."""
-        if keras.backend.backend() != "tensorflow" or self.renorm:
-            return False
-        import tensorflow as tf
-
-        replica = tf.distribute.get_replica_context()
+        replica = self._replica(inputs)
         return (
             replica is not None
             and replica.num_replicas_in_sync == 1
             and len(inputs.shape) == 4
-            and self.axis in (-1, 3)
             and self.compute_dtype in ("float32", "float16", "bfloat16")
             and self.variable_dtype == "float32"
         )
+
+    def _in_two_passes(self, inputs):
+        """The training step on several replicas, or of inputs that are no images.
+
+        Keras has E(x ** 2) less E(x) ** 2, of which channels far from zero keep few digits: the
+        variance would depend on the number of replicas. So the mean first, then that of
+        (x - mean) ** 2.
+        """
+        import tensorflow as tf
+
+        replica = self._replica(inputs)
+        add = tf.distribute.ReduceOp.SUM
+        x = tf.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        axes = list(range(len(inputs.shape) - 1))
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
+        total, count = replica.all_reduce(add, [tf.reduce_sum(x, axes), count])
+        mean = total / count
+        variance = replica.all_reduce(add, tf.reduce_sum(tf.square(x - mean), axes)) / count
+        momentum = self.momentum
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            value = tf.cast(value, moving.dtype)
+            moving.assign(moving * momentum + value * (1 - momentum))
+        offset, scale = (
+            None if weight is None else tf.cast(weight.value, x.dtype)
+            for weight in (self.beta, self.gamma)
+        )
+        y = tf.nn.batch_normalization(x, mean, variance, offset, scale, self.epsilon)
+        return tf.cast(y, self.compute_dtype)
 
     def _fused(self, inputs):
         """The training step as one kernel forward and one backward.

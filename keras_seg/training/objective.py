@@ -6,6 +6,7 @@ from keras_seg import losses
 from keras_seg.metrics import MeanIoU
 from keras_seg.training.batches import is_dataset, pixel_counts
 from keras_seg.training.optimizers import LossScale
+from keras_seg.training.semi_supervised import all_terms
 from keras_seg.utils import unknown_name
 
 
@@ -29,6 +30,35 @@ def loss_of(loss, model, table):
         if not loss:
             raise ValueError("loss={} trains nothing; name at least one output and its loss.")
     return loss
+
+
+def check_ignored(loss, train_data, table):
+    """ValueError where a loss would take ignored pixels for a class that it cannot have.
+
+    Args:
+        loss: from `loss_of`.
+        train_data: as for `train`.
+        table: that was given to `train`, or None. Ready batches without one may hold any ids, and a
+            loss with `ignore_label=None` is for data without ignored pixels.
+    """
+    table = table or getattr(train_data, "table", None)
+    further = getattr(train_data, "extra_tables", {})
+    for name, part in (loss if isinstance(loss, dict) else {"logits": loss}).items():
+        of_output = further.get(name, table)
+        if of_output is None:
+            return
+        for term in all_terms(part):
+            ignored = getattr(term, "ignore_label", None)
+            if ignored is None:
+                continue
+            ids = ignored if isinstance(ignored, list | tuple) else [ignored]
+            if of_output.ignore_label not in ids:
+                kind = type(term).__name__
+                raise ValueError(
+                    f"The ignored pixels of the training data have the id {of_output.ignore_label} "
+                    f"but {kind} in loss ignores {ignored}: give "
+                    f"{kind}(ignore_label={of_output.ignore_label})."
+                )
 
 
 def class_weights_of(class_weights, train_data, table):

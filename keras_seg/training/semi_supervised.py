@@ -77,11 +77,16 @@ class WarmUp(SegmentationLoss):
         return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
 
 
+def all_terms(loss):
+    """The losses that a loss consists of: the terms of sums, and what a `WarmUp` holds."""
+    if isinstance(loss, WeightedSum):
+        return [part for term, _ in loss.terms() for part in all_terms(term)]
+    return [loss, *all_terms(loss.loss)] if isinstance(loss, WarmUp) else [loss]
+
+
 def follow(loss, optimizer, steps):
     """Let every `WarmUp` in `loss` (one, a sum, or a dict of these) follow the optimizer."""
-    parts = loss.values() if isinstance(loss, dict) else [loss]
-    for part in parts:
-        terms = [t for t, _ in part.terms()] if isinstance(part, WeightedSum) else [part]
-        for term in terms:
+    for part in loss.values() if isinstance(loss, dict) else [loss]:
+        for term in all_terms(part):
             if isinstance(term, WarmUp):
                 term.follow(optimizer, steps)

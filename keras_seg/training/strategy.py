@@ -1,7 +1,6 @@
 """Where training runs: one device or several, which precision, reproducible or not."""
 
 import contextlib
-import functools
 
 import keras
 
@@ -17,8 +16,9 @@ def choose_strategy(devices=None):
     Args:
         devices: None: the machines of TF_CONFIG, if it names several; otherwise all GPUs that the
             backend sees. A strategy (on JAX a distribution) that is already active is kept.
-            Or names, such as ["GPU:0", "GPU:2"]. Several logical devices on the CPU have to be
-            asked for before the backend starts: `tf.config.set_logical_device_configuration`, or
+            Or names, such as ["GPU:0", "GPU:2"], or one name. Several logical devices on the CPU
+            have to be asked for before the backend starts:
+            `tf.config.set_logical_device_configuration`, or
             XLA_FLAGS=--xla_force_host_platform_device_count=2 for JAX.
 
     Returns:
@@ -29,8 +29,11 @@ def choose_strategy(devices=None):
 
     Raises:
         ValueError: for a device that is not there or named twice, `devices` on torch or together
-            with several machines, a malformed TF_CONFIG, and JAX in several processes.
+            with several machines, several devices where this process has shared batches by others,
+            a malformed TF_CONFIG, and JAX in several processes.
     """
+    if isinstance(devices, str):
+        devices = [devices]
     if devices is not None:
         devices = [name.removeprefix("/device:").upper() for name in devices]
         if not devices or len(set(devices)) < len(devices):
@@ -72,12 +75,22 @@ def _choose_on_tensorflow(devices):
     return None
 
 
-@functools.cache
+_strategies = {}  # devices: the `MirroredStrategy` of this process
+
+
 def _mirrored(devices):
     """One strategy a process: in TensorFlow 2.21 the exchanges of a second one can get mixed up."""
     import tensorflow as tf
 
-    return tf.distribute.MirroredStrategy(list(devices))
+    if devices not in _strategies:
+        if _strategies:
+            raise ValueError(
+                f"This process has trained on {', '.join(*_strategies)} together already, and "
+                f"TensorFlow cannot share batches by {', '.join(devices)} as well: start another "
+                "process for these."
+            )
+        _strategies[devices] = tf.distribute.MirroredStrategy(list(devices))
+    return _strategies[devices]
 
 
 def _choose_on_jax(devices):

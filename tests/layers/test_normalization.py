@@ -46,16 +46,18 @@ def test_a_training_step_is_that_of_the_paper(shape, switches):
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, rtol=1e-5)
 
 
-def test_channels_far_from_zero_keep_their_digits():
-    x = batch(offset=3000.0)
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (60, 6)])
+def test_channels_far_from_zero_keep_their_digits(shape):
+    x = batch(shape, offset=3000.0)
     y, _, variance = expected(x, 1.0, 0.0)
     layer = batch_norm("bn")
     np.testing.assert_allclose(layer(x, training=True), y, atol=2e-3)
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, rtol=1e-4)
 
 
-def test_the_gradients_are_those_of_keras_own_layer():
-    x, weights = tf.constant(batch()), tf.constant(batch() ** 2)
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (7, 6)])
+def test_the_gradients_are_those_of_keras_own_layer(shape):
+    x, weights = tf.constant(batch(shape)), tf.constant(batch(shape) ** 2)
 
     def gradients(layer):
         layer.build(x.shape)

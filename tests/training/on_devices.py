@@ -82,6 +82,20 @@ def masks(strategy):
     return [value.numpy() for value in strategy.experimental_local_results(run())]
 
 
+def normalised_far_from_zero(strategy):
+    """{name: array} of batch normalisation after a step on channels of 128 +- 1, unevenly laid."""
+    images = np.random.default_rng(0).normal(128, 1, (4, 8, 8, 3)).astype("float32")
+    images[2:] += 1
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        image = keras.Input((8, 8, 3))
+        layer = BatchNormalization()
+        model = keras.Model(image, layer(image))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(images, np.ones((4, 8, 8, 3)), batch_size=4, verbose=0)
+    names = ("gamma", "moving_mean", "moving_variance")
+    return {name: keras.ops.convert_to_numpy(getattr(layer, name)) for name in names}
+
+
 def differences(one, two):
     """The largest difference between arrays, by name, in units of the largest of the first."""
     return {
@@ -153,6 +167,8 @@ if __name__ == "__main__":
     strategy = choose_strategy(TWO)
     if TENSORFLOW:
         report["losses"] = differences(with_losses(None), with_losses(strategy))
+        far = [normalised_far_from_zero(chosen) for chosen in (None, strategy)]
+        report["far"] = differences(*far)
 
     one, two = (trained(f"{folder}/{name}", d) for name, d in (("one", None), ("two", TWO)))
     report["weights"] = [
@@ -171,6 +187,8 @@ if __name__ == "__main__":
     with strategy.scope():
         report["kept"] = choose_strategy() is strategy
     report["default"] = choose_strategy() is None and choose_strategy(TWO[:1]) is None
+    report["text"] = choose_strategy(TWO[0]) is None
+    report["others"] = refusal(lambda: choose_strategy(TWO[::-1]))
     report["odd"] = refusal(lambda: run(f"{folder}/odd", devices=TWO, batch_size=3))
     options = {"train_data": samples(4), "epochs": 1, "devices": TWO}
     report["apart"] = refusal(lambda: run(f"{folder}/apart", normalised, **options))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from small_run import CLASSES, SIZE, Samples, StopAfter, network, run
 
-from keras_seg import data, losses
+from keras_seg import data, losses, training
 from keras_seg.inference import Predictor, evaluate
 from keras_seg.training.checkpoint import BEST, LAST, PREVIOUS, read_progress
 from keras_seg.training.train import _origin
@@ -354,6 +354,41 @@ def test_class_weights_reach_the_terms_of_a_sum(tmp_path):
         ("Dice", 0.5),
     ]
     assert terms[0][0].class_weights == [1, 2, 3, 4]
+
+
+def with_ignored_id(number):
+    """4 shapes with a border of ignored pixels, which have this id."""
+    shapes = data.shapes(4, size=SIZE, border=2)
+    table = data.LabelTable(shapes.table.names, ignore_label=number)
+    samples = [shapes[i] for i in range(4)]
+    labels = [np.where(s.label == 255, number, s.label).astype("uint8") for s in samples]
+    return Samples([s._replace(label=y) for s, y in zip(samples, labels, strict=True)], table)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.Dice(),
+        losses.CrossEntropy(11) + 0.5 * losses.Dice(),
+        losses.CrossEntropy(11) + training.WarmUp(0.1 * losses.Dice()),
+        losses.Dice([0, 255]),
+    ],
+)
+def test_a_loss_that_ignores_another_id_than_the_data(tmp_path, loss):
+    with pytest.raises(ValueError, match=r"the id 11 but Dice .* give Dice\(ignore_label=11\)"):
+        run(tmp_path, network, with_ignored_id(11), loss=loss, epochs=1)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_losses_that_fit_the_ignored_id(tmp_path):
+    """The data's own, several with it, and none for data without ignored pixels."""
+    for number, ids in ((11, 11), (11, [0, 11])):
+        shapes = with_ignored_id(number)
+        result = run(tmp_path, network, shapes, loss=losses.Dice(ids), epochs=1, overwrite=True)
+        assert np.isfinite(result.history[0]["loss"])
+    whole = data.shapes(4, size=SIZE)
+    options = {"loss": losses.CrossEntropy(None), "augment": None, "epochs": 1, "overwrite": True}
+    assert np.isfinite(run(tmp_path, network, whole, **options).history[0]["loss"])
 
 
 def test_class_weights_by_id(tmp_path):
