@@ -57,7 +57,7 @@ def check_ignored(loss, train_data, table):
                 raise ValueError(
                     f"The ignored pixels of the training data have the id {of_output.ignore_label} "
                     f"but {kind} in loss ignores {ignored}: give "
-                    f"{kind}(ignore_label={of_output.ignore_label})."
+                    f"{kind}(ignore_label={of_output.ignore_label}), or a list with it."
                 )
 
 
