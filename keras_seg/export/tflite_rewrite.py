@@ -13,8 +13,8 @@ import numpy as np
 
 # Constants of more values than this are kept beside the GraphDef.
 LARGE = 4096
-_COMPARING = """Equal Greater GreaterEqual Less LessEqual NotEqual""".split()
-_RESHAPING = """ExpandDims Identity Reshape Squeeze Transpose""".split()
+_COMPARING = ("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual")
+_RESHAPING = ("ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose")
 # `x > c` is `x >= d` for the next number d above c, and so on: (operator, which side d is on).
 _SAME = {
     "Greater": ("GreaterEqual", np.float32(np.inf)),
