@@ -114,6 +114,7 @@ class Run:
             raise
 
     def load_best(self):
+        """Load the weights of `best.keras`, on every worker."""
         self.team.from_chief(
             lambda: load_checkpoint(self.model, self.folder / BEST, self.adversary)
         )
