@@ -165,7 +165,6 @@ def tidy(network):
     scale_into_convolutions(network)
     affine_to_normalisation(network)
     argmax_over_first(network)
-    resize_channels_last(network)
     share_constants(network)
     fill_instead_of_keeping(network)
 
@@ -679,29 +678,6 @@ def argmax_over_first(network):
         if node.get("axis", 0) in (3, -1) and node.get("keepdims", 1) == 0:
             node.attributes["axis"] = 1
             network.feed(node, 0, before.inputs[0])
-
-
-def resize_channels_last(network):
-    """Transpose the logits before they are enlarged, not afterwards."""
-    for node in [node for node in network.nodes if node.op == "Transpose"]:
-        resize = network.makers.get(node.inputs[0])
-        if node.get("perm") != TO_LAST or resize is None or resize.op != "Resize":
-            continue
-        if network.only_reader(node.inputs[0]) is not node or len(resize.inputs) < 4:
-            continue
-        size = network.values.get(resize.inputs[3])
-        shape = network.shapes.get(resize.inputs[0])
-        if size is None or shape is None or np.prod(size) <= np.prod(shape):
-            continue
-        if resize.get("mode") != b"linear" or size.tolist()[:2] != shape[:2]:
-            continue
-        source, middle, result = resize.inputs[0], node.inputs[0], node.outputs[0]
-        network.remove(node)
-        network.remove(resize)
-        last = f"{middle}/last"
-        network.add(Node("Transpose", [source], [last], {"perm": TO_LAST}))
-        name = network.constant(f"{resize.inputs[3]}/last", size[TO_LAST])
-        network.add(Node("Resize", [last, "", "", name], [result], resize.attributes))
 
 
 def share_constants(network):
