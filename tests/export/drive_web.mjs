@@ -50,6 +50,7 @@ async function pick(input, files) {
 }
 
 async function download(button, path) {
+  if (await page.isDisabled(button)) throw new Error(`no labels: ${(await read()).error}`);
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
   await file.saveAs(path);
 }

@@ -50,10 +50,8 @@ def program(name, variable):
     return found
 
 
-@pytest.fixture(scope="module")
-def web(tmp_path_factory):
-    """A copy of export/web with its packages, built."""
-    root = tmp_path_factory.mktemp("web")
+def built(root):
+    """A copy of export/web below `root`, with its packages."""
     leave_out = shutil.ignore_patterns("node_modules", "dist", "package-lock.json")
     shutil.copytree(ROOT / "export" / "web", root / "export" / "web", ignore=leave_out)
     shutil.copy(ROOT / "LICENSE", root)
@@ -65,6 +63,11 @@ def web(tmp_path_factory):
         )
         assert done.returncode == 0, done.stdout + done.stderr
     return root / "export" / "web"
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("web"))
 
 
 class Page:
