@@ -262,10 +262,11 @@ def bounds_compared_apart(editor):
 def _read_elsewhere(editor, node, names):
     """Whether something computes with one of the tensors besides `node`, or with what `node` reads
     in another shape or place."""
+    # Max-unpooling may see them cut, and would not find its maxima in sums.
+    unpools = node.op == "SelectV2" and editor.node(node.input[0]).op == "Equal"
+    unpools |= any(r.op in _COMPARING for name in names for r in editor.readers(editor.node(name)))
+    passed = {*_RESHAPING} if unpools else {*_RESHAPING, *_KEEPING_STEPS}
     waiting = [(name, node) for name in names]
-    # Max-unpooling also compares them: what its parts are cut from, the others are as well.
-    compared = any(r.op in _COMPARING for name in names for r in editor.readers(editor.node(name)))
-    passed = {*_RESHAPING} if compared else {*_RESHAPING, *_KEEPING_STEPS}
     while waiting:
         name, reader = waiting.pop()
         if editor.is_fixed(name):
