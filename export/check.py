@@ -23,8 +23,11 @@ parser.add_argument("--bounds", nargs="+", default=[], metavar="NAME=VALUE", hel
 
 if __name__ == "__main__":
     options = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter
-    from keras_seg.export import Bounds, check  # after --help: it loads TensorFlow
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from keras_seg.utils import silence
+
+    with silence():  # what C++ libraries print at the start
+        from keras_seg.export import Bounds, check  # after --help: it loads TensorFlow
 
     try:
         bounds = Bounds.parse(options.bounds)

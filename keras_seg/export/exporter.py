@@ -74,7 +74,9 @@ def export(
         model_or_path: a `keras.Model`, a `.keras` file, or a training run's folder (`best.keras`;
             its `manifest.json` has the classes).
         folder: a new or empty folder, or an earlier export, which is then replaced. Nothing appears
-            there before everything is done. Files: `saved_model/`, `model.tflite`,
+            there before everything is done; only a process that is killed, or ended by SIGTERM
+            without a handler (`keras-seg export` has one), leaves a folder `.partial-...` beside
+            it, which may be deleted. Files: `saved_model/`, `model.tflite`,
             `model_float16.tflite` and what else `quantize` names, `model.onnx`, `manifest.json`.
         formats: of "saved_model", "tflite", "onnx".
         size: (H, W) of the image. Default: the model's own fixed size.
@@ -233,6 +235,7 @@ def export(
         content["files"] = files
         write_json(temporary / manifest.NAME, content)
         content = read_json(temporary / manifest.NAME)  # as a reader of the file will see it
+        arguments.free_folder(folder)  # what was put there meanwhile would be lost
         written = tuple(folder / name for name in files)
         report = ExportReport(folder, written, rows, content, ok, warnings, broken)
         if broken:
@@ -333,7 +336,8 @@ def _convert(folder, graph, names, *, calibration, dynamic, target, measure, con
                 with silence():
                     quantized["files"][name] = measure(of, path, precision, calibration)
             if precision == "uint8":
-                files[name]["input_dtype"] = "uint8"
+                returned = "uint8" if graph.output == "labels" else "int8"
+                files[name] |= {"input_dtype": "uint8", "output_dtype": returned}
             if path.suffix == ".tflite":
                 targets.check(path, target, precision, graph.model)  # layers may be in float now
                 loose[name] = targets.loose_comparisons(path, graph.model)
@@ -422,7 +426,7 @@ def _description(graph, runner, table, precision, lowres):
             "width": width,
             "channels": channels,
             "range": [0, 255],
-            "order": "RGB",
+            "order": {1: "grey", 3: "RGB"}.get(channels),  # None: as in training
         },
         "output": {
             "name": graph.output,

@@ -5,10 +5,12 @@ A static batch lets the converters fold dilated convolutions and batch normalisa
 """
 
 import functools
+import re
 
 import keras
 import numpy as np
 
+from keras_seg.export.origin import layer_names, layer_of
 from keras_seg.inference import load_runner
 from keras_seg.inference.resize import resize
 
@@ -148,8 +150,13 @@ class StaticGraph:
             return function, function.get_concrete_function()
         except (TypeError, ValueError, tf.errors.OpError) as error:
             size = " x ".join("any" if n is None else str(n) for n in shape[1:3])
+            reason = str(error)
+            small = re.search(r"Negative dimension size .*\{\{node (.+?)\}\}", reason)
+            if small:
+                layer = layer_of([small[1]], layer_names(self.model))
+                reason = f"they are too small for the layer {layer!r}. Give a larger size."
             raise ValueError(
-                f"The model {self.model.name!r} cannot take images of {size}: {error}"
+                f"The model {self.model.name!r} cannot take images of {size}: {reason}"
             ) from error
 
     def with_kernels_as_inputs(self, is_kernel, shape=None):

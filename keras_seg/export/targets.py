@@ -187,8 +187,9 @@ def _zeros_alone(operation):
     if operation.name not in _WITH_BIAS or read.dtype != "INT16" or (read.step or 1) > _NO_STEP:
         return None
     return (
-        "what it reads is zeros alone on the calibration images, of which 16 bits have no step; "
-        "give other images, take the dead layer out, or leave out 'int16x8'"
+        f"what it reads is zeros alone on the calibration images ({read.name.split(';')[0]}), of "
+        "which 16 bits have no step; give other images, take the dead layer out, or leave out "
+        "'int16x8'"
     )
 
 
@@ -316,8 +317,10 @@ def _nnapi(operation):
 
 def _layer(operation, layers):
     tensors = list(operation.outputs)
-    if any("/" in tensor.name for tensor in tensors):  # else it is none of a layer's own
+    if any("/" in tensor.name for tensor in tensors):
         tensors += operation.inputs
+    else:  # what ends the network: only by its kernel it is known to be a layer's own
+        tensors += [tensor for tensor in operation.inputs if tensor.constant]
     found = layer_of((tensor.name for tensor in tensors), layers)
     return f"the layer {found!r}" if found else f"the tensor {operation.outputs[0].name!r}"
 

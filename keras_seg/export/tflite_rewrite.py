@@ -15,6 +15,12 @@ import numpy as np
 LARGE = 4096
 _COMPARING = ("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual")
 _RESHAPING = ("ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose")
+# Operators whose result has the step of what they read, in 8 bits.
+_KEEPING_STEPS = frozenset(
+    """AvgPool BatchToSpaceND BroadcastTo ConcatV2 DepthToSpace GatherNd GatherV2 Max MaxPool Min
+    MirrorPad Pack Pad PadV2 ResizeBilinear ResizeNearestNeighbor ReverseV2 Roll Slice
+    SpaceToBatchND SpaceToDepth Split SplitV StridedSlice Tile Unpack""".split()
+)
 # `x > c` is `x >= d` for the next number d above c, and so on: (operator, which side d is on).
 _SAME = {
     "Greater": ("GreaterEqual", np.float32(np.inf)),
@@ -195,12 +201,42 @@ def _as_sums(editor, chosen):
         one, other = sorted(node.input, key=lambda name: not editor.is_fixed(name))
         if editor.is_zero(one):
             one, other = other, one
-        name, sign = node.name, ("AddV2" if node.op == "Maximum" else "Sub")
-        pair = [one, other] if node.op == "Maximum" else [other, one]
-        beyond = editor.add("Sub", f"{name}/difference", pair)
-        beyond = editor.add("Relu", f"{name}/beyond", [beyond])
-        editor.put_in_place(node, editor.add(sign, f"{name}/sum", [other, beyond]))
+        name, sign, total = node.name, ("AddV2" if node.op == "Maximum" else "Sub"), other
+        for part, (bound, mask) in enumerate(_alike(editor, one, name)):
+            pair = [bound, other] if node.op == "Maximum" else [other, bound]
+            beyond = editor.add("Sub", f"{name}/difference_{part}", pair)
+            beyond = editor.add("Relu", f"{name}/beyond_{part}", [beyond])
+            if mask is not None:
+                beyond = editor.add("Mul", f"{name}/there_{part}", [beyond, mask])
+            total = editor.add(sign, f"{name}/sum_{part}", [total, beyond])
+        editor.put_in_place(node, total)
     return bool(found)
+
+
+def _alike(editor, name, prefix):
+    """Pairs of a tensor and a mask of 0 and 1: where each is 1, the tensor `name`. The bounds of a
+    constant that are a hundred times others are apart from them, of which they would be no step.
+
+    One pair with the mask None, if there are none such.
+    """
+    bounds = editor.constant(name)
+    if bounds is None:
+        return [(name, None)]
+    sizes = np.floor(np.log10(np.maximum(np.abs(bounds), 1)) / np.log10(_FAR))
+    groups = np.unique(sizes)
+    if len(groups) == 1:
+        return [(name, None)]
+    found = []
+    for number, size in enumerate(groups):
+        here = sizes == size
+        values = {"bound": np.where(here, bounds, bounds[here][0]), "mask": here}
+        found.append(
+            tuple(
+                editor.add_constant(f"{prefix}/{kind}_{number}", value.astype("float32"))
+                for kind, value in values.items()
+            )
+        )
+    return found
 
 
 def bounds_compared_apart(editor):
@@ -225,18 +261,22 @@ def bounds_compared_apart(editor):
 
 def _read_elsewhere(editor, node, names):
     """Whether something computes with one of the tensors besides `node`, or with what `node` reads
-    in another shape."""
-    for name in names:
+    in another shape or place."""
+    # Max-unpooling may see them cut, and would not find its maxima in sums.
+    unpools = node.op == "SelectV2" and editor.node(node.input[0]).op == "Equal"
+    unpools |= any(r.op in _COMPARING for name in names for r in editor.readers(editor.node(name)))
+    passed = {*_RESHAPING} if unpools else {*_RESHAPING, *_KEEPING_STEPS}
+    waiting = [(name, node) for name in names]
+    while waiting:
+        name, reader = waiting.pop()
         if editor.is_fixed(name):
             continue
-        reader, source = node, editor.node(name)
-        while True:
-            others = [other for other in editor.readers(source) if other is not reader]
-            if not all(_may_be_cut(editor, other, node) for other in others):
-                return True
-            if source.op not in _RESHAPING:
-                break
-            reader, source = source, editor.node(source.input[0])
+        source = editor.node(name)
+        others = [other for other in editor.readers(source) if other is not reader]
+        if not all(_may_be_cut(editor, other, node) for other in others):
+            return True
+        if source.op in passed:
+            waiting += [(name, source) for name in source.input]
     return False
 
 
@@ -369,12 +409,12 @@ class Editor:
         return True
 
     def readers(self, node):
-        """The nodes that read the first output of `node`, one for each time."""
+        """The nodes that read what `node` returns, one for each time."""
         return [
             other
             for other in self.definition.node
             for name in other.input
-            if name in (node.name, f"{node.name}:0")
+            if name.split(":")[0] == node.name
         ]
 
     def only_reader(self, node):

@@ -62,8 +62,16 @@ def run(model, folder, **options):
 
 BAD = [
     # sizes that the network cannot have
-    (lambda: network(layers.MaxPooling2D(32)), {}, "'net' cannot take images of 16 x 24"),
-    (lambda: network(layers.Conv2D(4, 19)), {}, "'net' cannot take images of 16 x 24"),
+    (
+        lambda: network(layers.MaxPooling2D(32, name="pool")),
+        {},
+        "'net' cannot take images of 16 x 24: they are too small for the layer 'pool'. Give a larg",
+    ),
+    (
+        lambda: network(layers.Conv2D(4, 19, name="wide")),
+        {},
+        "'net' cannot take images of 16 x 24: they are too small for the layer 'wide'.",
+    ),
     # int8 is calibrated on what is given, never on random numbers
     (network, dict(quantize="int8"), "int8 needs images to measure the ranges on: calibration="),
     (network, dict(quantize="int8", calibration=[]), "calibration is empty"),

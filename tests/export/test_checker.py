@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import runpy
 import shutil
+import subprocess
 import sys
 
 import keras
@@ -165,6 +166,13 @@ def test_the_script(exported, monkeypatch, capsys):
     (exported / "masks" / "1.png").rename(exported / "masks" / "b.png")
     assert run_script(monkeypatch, "check.py", exported / "files", *against) == 2
     assert "has no mask for 1.png" in capsys.readouterr().err
+
+
+def test_the_script_prints_what_it_found_alone(exported):
+    command = [sys.executable, ROOT / "export/check.py", exported / "files" / "model.tflite"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0 and found.stdout.startswith("model.tflite: as it was exported")
+    assert found.stderr == ""
 
 
 def test_wide_bounds_of_a_check(exported):

@@ -468,6 +468,7 @@ def test_grey_images_and_smaller_outputs(tmp_path):
         progress=False,
     )
     assert report.ok
+    assert report.manifest["input"]["order"] == "grey"
     assert report.manifest["output"]["shape"] == [1, 14, 24, 2]
     predicted = net(pixels[..., None].astype("float32")).numpy().argmax(-1)
     truth = labels[:, 3:17, 3:27]
@@ -585,6 +586,24 @@ def test_bad_arguments(model, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         export(model, tmp_path / "files", **{**defaults, **options})
     assert not (tmp_path / "files").exists()
+
+
+def test_what_is_put_in_the_folder_during_an_export_is_not_lost(tmp_path):
+    folder = tmp_path / "files"
+
+    @keras.saving.register_keras_serializable("test_export")
+    class Noting(layers.Layer):
+        def call(self, x):
+            folder.mkdir(exist_ok=True)
+            (folder / "notes.txt").write_text("mine")
+            return x
+
+    image = keras.Input((None, None, 3))
+    net = keras.Model(image, layers.Conv2D(2, 3, padding="same")(Noting()(image)))
+    (folder / "notes.txt").unlink(missing_ok=True)  # of the symbolic call
+    with pytest.raises(ValueError, match="is not empty and holds no earlier export"):
+        export(net, folder, formats="saved_model", size=SIZE, benchmark=False, progress=False)
+    assert [path.name for path in tmp_path.rglob("*")] == ["files", "notes.txt"]
 
 
 def test_models_that_cannot_be_exported(model, tmp_path):

@@ -64,6 +64,13 @@ def far_bound_read_elsewhere(x):
     return ops.minimum(x, 1e12) + 0.5 * x
 
 
+BOUNDS = np.array([np.inf, 0.5, 1e6, 0.3, 200, 1e12, 1, 0.2], "float32")
+
+
+def far_and_near_bounds(x):
+    return ops.maximum(ops.minimum(x, BOUNDS), -BOUNDS[::-1])
+
+
 def soft_shrink(x):
     return ops.soft_shrink(x, 0.5)
 
@@ -81,10 +88,24 @@ def negative_in_another_shape(x):
     return ops.reshape(flat, (-1, *SIZE, 8)) + 0.4 * x
 
 
+def larger_of_what_is_moved(x):
+    """The maximum cuts off much of the range of what is moved, and read elsewhere whole."""
+    moved = ops.pad(ops.flip(x, 2), ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
+    return ops.maximum(2 * ops.tanh(x) + 3, moved) + 0.5 * x
+
+
+def larger_of_two_channels(x):
+    first, *others = ops.unstack(x, axis=-1)
+    return ops.stack([ops.maximum(first, others[0] + 3), *[0.5 * y for y in others]], -1)
+
+
 @pytest.mark.parametrize(
     ("between", "quantize"),
     [
         (far_bounds, ("int8", "int16x8")),
+        (far_and_near_bounds, ("int16x8",)),
+        (larger_of_what_is_moved, ("int8", "uint8")),
+        (larger_of_two_channels, ("int8",)),
         (far_bound_read_elsewhere, ("int8", "int16x8")),
         (soft_shrink, ("int16x8",)),
         (layers.ReLU(3.0, negative_slope=0.1, threshold=0.05), ("int8", "int16x8")),
@@ -101,8 +122,9 @@ def negative_in_another_shape(x):
         (layers.UnitNormalization(), ("int8", "int16x8")),
     ],
     ids=[
-        *"far far-elsewhere soft-shrink relu both-sides celu where-zero reshaped".split(),
-        *["where", "selu", "maximum", "minimum", "sum", "sum-of-the-map", "unit-normalization"],
+        *"far far-and-near moved unstacked far-elsewhere soft-shrink relu".split(),
+        *["both-sides", "celu", "where-zero", "reshaped", "where", "selu", "maximum", "minimum"],
+        *["sum", "sum-of-the-map", "unit-normalization"],
     ],
 )
 def test_integer_files_compute_the_same(tmp_path, between, quantize):
@@ -146,6 +168,16 @@ def gated(x):
     gate = layers.Dense(4, activation="relu", bias_initializer=dead, name="dead")(gate)
     gate = layers.Dense(8, activation="sigmoid", name="gate")(gate)
     return layers.Multiply()([x, layers.Reshape((1, 1, 8))(gate)])
+
+
+@pytest.mark.parametrize(
+    "never", [lambda x: ops.where(x > 90.0, 2 * x, 0.0), lambda x: ops.maximum(x - 90.0, 0.0)]
+)
+def test_a_choice_that_is_never_made_is_named(tmp_path, never):
+    model = network(layers.Lambda(never, output_shape=(*SIZE, 8), name="choice"))
+    message = r"CONV_2D of the layer 'logits': what it reads is zeros alone .*\(choice_?1?/"
+    with pytest.raises(ValueError, match=message):
+        differences(tmp_path, model, "int16x8")
 
 
 def test_a_layer_that_returns_zeros_alone(tmp_path):

@@ -129,7 +129,9 @@ def test_uint8_takes_pixels_as_they_are_and_no_float_is_left(files):
     assert result["shape"].tolist() == [1, *SIZE] + ([] if labels else [3])
     types = {tensor["dtype"] for tensor in found.get_tensor_details()}
     assert np.float32 not in types
-    assert files.manifest["files"]["model_uint8.tflite"]["input_dtype"] == "uint8"
+    entry = files.manifest["files"]["model_uint8.tflite"]
+    assert entry["input_dtype"] == "uint8"
+    assert entry["output_dtype"] == np.dtype(result["dtype"]).name
 
 
 def test_uint8_gives_every_label_of_int8(files):
