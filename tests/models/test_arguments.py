@@ -1,5 +1,6 @@
 """What every builder says to classes, shapes and sizes that cannot work."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,6 +24,14 @@ def test_a_wrong_number_of_classes(name, classes):
 def test_a_wrong_input_shape(name, shape):
     with pytest.raises(ValueError, match=r"input_shape must be \(height, width, channels\)"):
         models.build(name, 3, shape)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (3, 64, 64)])
+def test_keras_set_to_channels_first(shape):
+    """Of (64, 64, 3) it would have made a network of pictures of 64 channels."""
+    keras.config.set_image_data_format("channels_first")
+    with pytest.raises(ValueError, match=r'set_image_data_format\("channels_last"\)'):
+        models.FCNResNet(3, shape, backbone="resnet18", filters=4)
 
 
 @pytest.mark.parametrize("name", models.list_models())
