@@ -80,6 +80,25 @@ def test_other_wrong_options(name, options, words):
         models.build(name, 3, **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("DRN", {"variant": "D-22", "task": "classification", "filters": 4}),
+        ("EncNet", {"backbone": "resnet18", "filters": 4, "codewords": 2, "se_loss": True}),
+        ("MultiscaleCNN", {"filters": 2, "scales": 1, "window": 7}),
+        ("ParseNet", {"filters": 1, "fc_channels": 4}),
+        ("SETR", {"crop_size": 48, "embed_dim": 8, "num_heads": 2, "depth": 1, "filters": 4}),
+    ],
+)
+def test_whole_numbers_of_numpy(name, options, tmp_path):
+    """Such as `labels.max() + 1`; what Keras writes into the file must be numbers of Python."""
+    numbers = {k: np.int64(v) if type(v) is int else v for k, v in options.items()}
+    model = models.build(name, np.int64(3), (48, 64, 3), **numbers)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.count_params() == models.build(name, 3, (48, 64, 3), **options).count_params()
+
+
 def test_a_network_of_any_size_refuses_too_small_an_image():
     model = models.UNet(2, filters=1)
     with pytest.raises(ValueError, match="The height 15 is too small: at least 16 is needed"):
