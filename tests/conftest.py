@@ -26,4 +26,6 @@ def fresh_state():
     """Each test starts from the same seed and leaves no global policy behind."""
     keras.utils.set_random_seed(0)
     yield
+    keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")

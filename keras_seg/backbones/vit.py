@@ -56,7 +56,7 @@ def vit(
         return layers.LayerNormalization(epsilon=1e-6, name=f"{prefix}{name}")(x)
 
     def dense(x, units, name):
-        return layers.Dense(units, kernel_initializer=normal_002(), name=f"{prefix}{name}")(x)
+        return layers.Dense(int(units), kernel_initializer=normal_002(), name=f"{prefix}{name}")(x)
 
     def block(x, name):
         y = dense(norm(x, f"{name}_norm1"), 3 * embed_dim, f"{name}_qkv")

@@ -228,8 +228,9 @@ class OverlapTile:
 
     That holds only if tiles begin at multiples of the network's total stride, because max-pooling
     is not the same at every offset. So tiles are `step` apart, by default the largest multiple of
-    16 (the stride of U-Net) that leaves no gap; and the last tile reaches over the border instead
-    of being shifted back, the mirrored image with it.
+    16 (the stride of U-Net) that leaves no gap, for smaller outputs the largest power of two; and
+    the last tile reaches over the border instead of being shifted back, the mirrored image with it.
+    An output smaller than the network's stride (4 pixels of a window of 188) leaves no such step.
 
     Args:
         window: (H, W) of the network's input, or one number.
@@ -251,7 +252,7 @@ class OverlapTile:
             )
         self.border = tuple(n // 2 for n in lost)
         if step is None:
-            self.step = tuple(o - o % 16 if o >= 16 else o for o in self.output)
+            self.step = tuple(o - o % 16 if o >= 16 else _power_of_two(o) for o in self.output)
         else:
             self.step = pair(step, "stride")
         if any(s > o for s, o in zip(self.step, self.output, strict=True)):
@@ -310,6 +311,11 @@ class OverlapTile:
         inside = [np.arange(index.min(), index.max() + 1) for index in (rows, columns)]
         part = picture.take(*inside)
         return part[np.ix_(rows - inside[0][0], columns - inside[1][0])]
+
+
+def _power_of_two(number):
+    """The largest power of two that is not above a number of at least 1."""
+    return 1 << (number.bit_length() - 1)
 
 
 def _reach(length, output, step):

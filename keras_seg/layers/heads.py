@@ -17,7 +17,7 @@ def classify(x, num_classes, initializer):
     # float32: the sum over a map overflows float16.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
     return layers.Dense(
-        num_classes, kernel_initializer=initializer, dtype="float32", name="logits"
+        int(num_classes), kernel_initializer=initializer, dtype="float32", name="logits"
     )(x)
 
 

@@ -18,8 +18,8 @@ def image_input(input_shape, num_classes, **widths):
         symbolic tensor (N, H, W, C), float32.
 
     Raises:
-        ValueError: for a shape that is not such a triple, or a number of classes or a width that
-            is not a whole number of at least 1.
+        ValueError: for a shape that is not such a triple, a number of classes or a width that is
+            not a whole number of at least 1, or where Keras is set to "channels_first".
     """
     if not is_count(num_classes):
         raise ValueError(
@@ -33,6 +33,12 @@ def image_input(input_shape, num_classes, **widths):
         raise ValueError(
             "input_shape must be (height, width, channels), whole numbers of at least 1; height "
             f"and width may be None for any size. It is {input_shape!r}."
+        )
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "keras_seg takes images (N, H, W, C), but Keras is set to "
+            f"{keras.config.image_data_format()!r}: call "
+            'keras.config.set_image_data_format("channels_last"), or change ~/.keras/keras.json.'
         )
     return keras.Input(shape, name="image", dtype="float32")
 

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seg.utils import is_count
+
 
 @keras.saving.register_keras_serializable("keras_seg")
 class LocalContrastNormalization(keras.layers.Layer):
@@ -26,11 +28,11 @@ class LocalContrastNormalization(keras.layers.Layer):
 
     def __init__(self, size=9, deviation=2.0, joint=True, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(size, int) or size < 1 or size % 2 == 0:
+        if not is_count(size) or size % 2 == 0:
             raise ValueError(f"size must be an odd number of pixels, got {size!r}.")
         if deviation is not None and not deviation > 0:
             raise ValueError(f"deviation must be positive or None, got {deviation!r}.")
-        self.size, self.deviation, self.joint = size, deviation, joint
+        self.size, self.deviation, self.joint = int(size), deviation, joint
 
     def call(self, x):
         image = ops.cast(x, "float32")

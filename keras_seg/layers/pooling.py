@@ -63,9 +63,10 @@ def _even_windows(size, bins):
 
 def _bin_matrix(size, bins, dtype):
     """(bins, size) matrix that averages the rows of each bin."""
-    first = ops.arange(bins) * size // bins
-    last = -(-(ops.arange(bins) + 1) * size // bins)  # rounded up
-    row = ops.arange(size)[None]
+    number = ops.arange(bins, dtype="int32")
+    first = number * size // bins
+    last = -(-(number + 1) * size // bins)  # rounded up
+    row = ops.arange(size, dtype="int32")[None]
     inside = ops.cast((row >= first[:, None]) & (row < last[:, None]), "float32")
     return ops.cast(inside / ops.sum(inside, axis=1, keepdims=True), dtype)
 

@@ -156,7 +156,8 @@ def _resize(x, size, align_corners, interpolation="bilinear", half_pixel=True):
         return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
     if interpolation == "nearest":
         for axis, target in enumerate(size, start=1):
-            x = ops.take(x, ops.arange(target) * ops.shape(x)[axis] // target, axis=axis)
+            place = ops.arange(target, dtype="int32") * ops.shape(x)[axis] // target
+            x = ops.take(x, place, axis=axis)
         return x
     convention = (align_corners, x.dtype, half_pixel)
     rows = bilinear_matrix(ops.shape(x)[1], size[0], *convention)

@@ -82,11 +82,12 @@ class LovaszLoss(ClassLoss, abc.ABC):
         images = ops.shape(errors)[0]
         bins = ops.cast(ops.stop_gradient(scaled) * self.bins, "int32")
         bins = self.bins - 1 - ops.clip(bins, 0, self.bins - 1)
-        bins = bins + self.bins * (ops.cast(truth, "int32") + 2 * ops.arange(num_classes))
+        classes = ops.arange(num_classes, dtype="int32")
+        bins = bins + self.bins * (ops.cast(truth, "int32") + 2 * classes)
         groups = 1
         if self.over == "image":
             groups = images
-            offsets = 2 * num_classes * self.bins * ops.arange(images)
+            offsets = 2 * num_classes * self.bins * ops.arange(images, dtype="int32")
             bins = bins + ops.reshape(offsets, (-1, 1, 1, 1))
         # As integers: float32 stops counting at 2**24 pixels.
         counted = ops.broadcast_to(ops.cast(valid, "int32"), ops.shape(errors))

@@ -47,7 +47,7 @@ class SemanticEncoding(SegmentationLoss):
         valid = ops.cast(valid, self.dtype)
         # One bin for each class of each image: a one-hot map would be K times the labels.
         images = ops.shape(logits)[0]
-        bins = ids + classes * ops.reshape(ops.arange(images), (-1, 1, 1))
+        bins = ids + classes * ops.reshape(ops.arange(images, dtype="int32"), (-1, 1, 1))
         pixels = ops.segment_sum(
             ops.reshape(valid, (-1,)), ops.reshape(bins, (-1,)), num_segments=images * classes
         )

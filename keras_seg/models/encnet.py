@@ -137,7 +137,9 @@ def EncNet(
     )
 
     def dense(x, units, name, **options):
-        return layers.Dense(units, kernel_initializer=uniform_fan_in(), name=name, **options)(x)
+        return layers.Dense(int(units), kernel_initializer=uniform_fan_in(), name=name, **options)(
+            x
+        )
 
     def context(x, prefix=""):
         """e: (N, H, W, C) -> (N, C). float32: the encoding of a large map overflows float16."""

@@ -115,7 +115,7 @@ def ParseNet(
     if fusion == "late":
         if context_dropout:
             context = layers.Dropout(context_dropout, name="context_dropout")(context)
-        context = layers.Dense(num_classes, name="score_context")(context)
+        context = layers.Dense(int(num_classes), name="score_context")(context)
         context = everywhere(context, num_classes, "score_context_map")
         # The context first: Keras adds a second summand of its shape as a bias, which no ONNX
         # convolution takes besides its own.

@@ -41,7 +41,7 @@ import keras
 from keras import layers
 
 from keras_seg.layers import CropLike, DilatedPooling2D, ReflectMargin, image_input, preprocess
-from keras_seg.utils import unknown_name
+from keras_seg.utils import is_count, unknown_name
 from keras_seg.weights import load_own
 
 # window; (kernel size, width as multiple of the first, whether a pool follows); first width
@@ -150,7 +150,7 @@ def _of_window(input_shape, window):
     if not isinstance(input_shape, list | tuple) or len(input_shape) != 3:
         return input_shape
     for size in input_shape[:2]:
-        if isinstance(size, int) and size > 0 and size != window:
+        if is_count(size) and size != window:
             raise ValueError(
                 f"With mode='patch' the input is a window of {window} x {window} pixels, got "
                 f"input_shape {tuple(input_shape)!r}. For whole images: mode='dense'."

@@ -57,7 +57,7 @@ from keras_seg.layers import (
     resize_logits,
     uniform_fan_in,
 )
-from keras_seg.utils import check_counts, unknown_name
+from keras_seg.utils import check_counts, is_count, unknown_name
 from keras_seg.weights import load_own
 
 PATCH = 16
@@ -247,6 +247,6 @@ def _grid(crop_size, image_size):
     if crop_size is None:
         crop_size = (512, 512) if None in image_size else image_size
     size = crop_size if isinstance(crop_size, list | tuple) else (crop_size, crop_size)
-    if len(size) != 2 or any(not isinstance(n, int) or n < PATCH or n % PATCH for n in size):
+    if len(size) != 2 or any(not is_count(n, PATCH) or n % PATCH for n in size):
         raise ValueError(f"crop_size must be a multiple of {PATCH}, or two, got {crop_size!r}.")
-    return tuple(n // PATCH for n in size)
+    return tuple(int(n) // PATCH for n in size)

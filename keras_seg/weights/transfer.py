@@ -67,7 +67,9 @@ def transfer(model, source, layout=None, *, skip=(), verbose=True):
     or one of another shape, as the last layer for other classes has. The one thing that is changed
     to fit is the first convolution of a network of RGB images (in the way of timm and smp):
 
-    - for 1 channel its kernel is summed over R, G and B, so that a grey image gives what it gave;
+    - for 1 channel its kernel is summed over R, G and B, so that a grey image gives what it gave,
+      up to the preprocessing: the means of "imagenet" and others differ between R, G and B, and of
+      one channel their average is taken;
     - for N channels the kernels of R, G, B, R, G, ... are used in turn, times 3 / N. Where the
       model has a preprocessing that swaps RGB to BGR, which it leaves out for other than 3
       channels, they are turned back to RGB first.

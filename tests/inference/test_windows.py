@@ -220,6 +220,19 @@ def test_overlap_tiles_equal_one_run_over_the_mirrored_image():
     assert np.abs(OverlapTile(window, output, step=output)(image, network) - result).max() > 1e-3
 
 
+def test_tiles_smaller_than_16_keep_to_the_stride_of_the_network():
+    """An output of 14 pixels would have been moved by 14, which is no multiple of the stride."""
+    network = valid_network()
+    image = noise(37, 50, 2) / 255
+    output = network(np.zeros((20, 20, 2), "float32")).shape[:2]
+    assert output == (14, 14)
+    tiles = OverlapTile(20, output)
+    result = tiles(image, network)
+    np.testing.assert_allclose(
+        result, OverlapTile(20, output, step=4)(image, network), atol=1e-5, rtol=0
+    )
+
+
 def test_tiles_in_strips_and_batches_are_the_same():
     network = valid_network()
     image = noise(37, 50, 2) / 255

@@ -234,6 +234,15 @@ def test_adaptive_pooling_of_known_and_unknown_sizes(bins, size):
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
+def test_many_bins_of_a_long_map_with_16_bit_floats_in_keras():
+    """With `set_floatx("float16")`, whole numbers of Keras end at 32767, below 59 x 700."""
+    x = picture(1, 700, 2, 1)
+    expected = np.asarray(AdaptiveAveragePooling2D(59)(x))
+    keras.config.set_floatx("float16")
+    found = AdaptiveAveragePooling2D(59, dtype="float32")(x)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_adaptive_pooling_does_not_overflow_in_float16():
     x = np.full((1, 300, 300, 1), 60.0, "float16")
     y = AdaptiveAveragePooling2D(1, dtype="float16")(x)

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seg.losses import CrossEntropy, CrossEntropyLogIoU, Dice
+from keras_seg.losses import (
+    CrossEntropy,
+    CrossEntropyLogIoU,
+    Dice,
+    Lovasz,
+    LovaszHinge,
+    SemanticEncoding,
+)
 from keras_seg.metrics import (
     ConfusionMatrix,
     DiceScore,
@@ -43,6 +50,28 @@ def test_saved_model_brings_back_loss_and_metrics(loss, data, tmp_path):
     after = again.evaluate(*data, verbose=0, return_dict=True)
     assert after == before
     assert after["loss"] == pytest.approx(float(loss(data[1], model.predict(data[0], verbose=0))))
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (Lovasz(), (4, 4, 4, 5)),
+        (Lovasz(over="image"), (4, 4, 4, 5)),
+        (LovaszHinge(mode="multilabel"), (4, 4, 4, 5)),
+        (SemanticEncoding(), (4, 5)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_width_of_keras_floats_changes_nothing(loss, shape, floatx, data):
+    """With `set_floatx`, Keras gives whole numbers another width too."""
+    logits = np.random.default_rng(1).normal(size=shape).astype("float32")
+    labels = data[1]
+    if isinstance(loss, LovaszHinge):
+        labels = (labels[..., None] == np.arange(5)).astype("uint8")
+    expected = float(loss(labels, logits))
+    keras.config.set_floatx(floatx)
+    assert float(loss(labels, logits)) == expected
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

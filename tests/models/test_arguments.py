@@ -1,5 +1,6 @@
 """What every builder says to classes, shapes and sizes that cannot work."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,6 +24,14 @@ def test_a_wrong_number_of_classes(name, classes):
 def test_a_wrong_input_shape(name, shape):
     with pytest.raises(ValueError, match=r"input_shape must be \(height, width, channels\)"):
         models.build(name, 3, shape)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (3, 64, 64)])
+def test_keras_set_to_channels_first(shape):
+    """Its layers would take the height for the channels."""
+    keras.config.set_image_data_format("channels_first")
+    with pytest.raises(ValueError, match=r'set_image_data_format\("channels_last"\)'):
+        models.FCNResNet(3, shape, backbone="resnet18", filters=4)
 
 
 @pytest.mark.parametrize("name", models.list_models())
@@ -69,6 +78,25 @@ def test_a_wrong_width(name, filters):
 def test_other_wrong_options(name, options, words):
     with pytest.raises(ValueError, match=words):
         models.build(name, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("DRN", {"variant": "D-22", "task": "classification", "filters": 4}),
+        ("EncNet", {"backbone": "resnet18", "filters": 4, "codewords": 2, "se_loss": True}),
+        ("MultiscaleCNN", {"filters": 2, "scales": 1, "window": 7}),
+        ("ParseNet", {"filters": 1, "fc_channels": 4}),
+        ("SETR", {"crop_size": 48, "embed_dim": 8, "num_heads": 2, "depth": 1, "filters": 4}),
+    ],
+)
+def test_whole_numbers_of_numpy(name, options, tmp_path):
+    """Such as `labels.max() + 1`; what Keras writes into the file must be numbers of Python."""
+    numbers = {k: np.int64(v) if type(v) is int else v for k, v in options.items()}
+    model = models.build(name, np.int64(3), (48, 64, 3), **numbers)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.count_params() == models.build(name, 3, (48, 64, 3), **options).count_params()
 
 
 def test_a_network_of_any_size_refuses_too_small_an_image():

@@ -83,7 +83,7 @@ def test_patches_train_with_keras_own_loss():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="a window of 95 x 95 pixels, got .*For whole images"):
-        models.PatchwiseCNN(2, (64, 64, 1), mode="patch")
+        models.PatchwiseCNN(2, (np.int64(64), 95, 1), mode="patch")
     with pytest.raises(ValueError, match=r"input_shape must be \(height, width, channels\)"):
         models.PatchwiseCNN(2, (95, 95), mode="patch")
     with pytest.raises(ValueError, match="Unknown variant of PatchwiseCNN 'n4'"):
