@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 import types
@@ -169,6 +170,26 @@ def test_an_interrupted_run_goes_on(tmp_path, capsys):
     result = run(tmp_path, epochs=2, verbose=2)
     assert f"Going on from {tmp_path / LAST} after 1 epochs" in capsys.readouterr().out
     assert [row["epoch"] for row in result.history] == [1, 2]
+    assert manifest(tmp_path)["state"] == "finished"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_ends_in_words_and_costs_no_epoch(tmp_path, monkeypatch, error):
+    """Whichever file cannot be written; at last the manifest cannot tell of it either."""
+    with monkeypatch.context() as refusing:
+
+        def refuse(path, *_):
+            raise OSError(error, os.strerror(error))
+
+        def write(folder, history):
+            if len(history) == 2:
+                refusing.setattr("keras_seg.training.folder.write_json", refuse)
+                refuse(folder)
+
+        refusing.setattr("keras_seg.training.callbacks.write_history", write)
+        with pytest.raises(ValueError, match=f"Cannot write in .*: {os.strerror(error)}"):
+            run(tmp_path, epochs=3)
+    assert [row["epoch"] for row in run(tmp_path, epochs=3).history] == [1, 2, 3]
     assert manifest(tmp_path)["state"] == "finished"
 
 
