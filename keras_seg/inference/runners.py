@@ -250,7 +250,7 @@ class KerasRunner(Runner):
         output = output[0] if isinstance(output, list | tuple) else output
         self._lock = threading.Lock()
         self._graph = None
-        self.activation = _activation(output)
+        self.activation = last_activation(output)
         kind = "probabilities" if self.activation == "softmax" else "logits"
         if keras.backend.is_int_dtype(output.dtype):
             kind = "labels"
@@ -283,7 +283,7 @@ class KerasRunner(Runner):
             ) from error
 
 
-def _activation(output):
+def last_activation(output):
     """The name of the activation that makes a Keras tensor, where it is softmax or sigmoid."""
     operation = output._keras_history.operation
     made_by = getattr(operation, "activation", operation)

@@ -3,7 +3,25 @@
 import numbers
 
 import keras
-from keras import layers
+from keras import layers, ops
+
+
+def _replica():
+    """TensorFlow's context of the replica that runs this; None outside of one, or elsewhere."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()
+
+
+def _sums_over_replicas(*values):
+    replica = _replica()
+    if replica is None:
+        return values
+    import tensorflow as tf
+
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 @keras.saving.register_keras_serializable("keras_seg")
@@ -35,61 +53,58 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         training = training and not self.frozen_statistics
-        if training and self.trainable and mask is None:
+        if training and self.trainable and mask is None and not self.renorm:
             if self._fuses(inputs):
                 return self._fused(inputs)
-            if self._replica(inputs) is not None:
+            # JAX counts as `_statistics` does, and keeps no digits less.
+            if keras.backend.backend() != "jax":
                 return self._in_two_passes(inputs)
         return super().call(inputs, training=training, mask=mask)
 
-    def _replica(self, inputs):
-        """TensorFlow's context of this replica; None where Keras' own layer has to do it."""
-        if keras.backend.backend() != "tensorflow" or self.renorm:
-            return None
-        if self.axis not in (-1, len(inputs.shape) - 1):
-            return None
-        import tensorflow as tf
-
-        return tf.distribute.get_replica_context()
-
     def _fuses(self, inputs):
         """Whether TensorFlow's one kernel does it: one replica, (N, H, W, C), channels last."""
-        replica = self._replica(inputs)
+        replica = _replica()
         return (
             replica is not None
             and replica.num_replicas_in_sync == 1
             and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
             and self.compute_dtype in ("float32", "float16", "bfloat16")
             and self.variable_dtype == "float32"
         )
 
     def _in_two_passes(self, inputs):
-        """The training step on several replicas, or of inputs that are no images.
-
-        Keras has E(x ** 2) less E(x) ** 2, of which channels far from zero keep few digits: the
-        variance would depend on the number of replicas. So the mean first, then that of
-        (x - mean) ** 2.
-        """
-        import tensorflow as tf
-
-        replica = self._replica(inputs)
-        add = tf.distribute.ReduceOp.SUM
-        x = tf.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        axes = list(range(len(inputs.shape) - 1))
-        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
-        total, count = replica.all_reduce(add, [tf.reduce_sum(x, axes), count])
-        mean = total / count
-        variance = replica.all_reduce(add, tf.reduce_sum(tf.square(x - mean), axes)) / count
+        """The training step on several replicas, on torch, or of inputs that are no images."""
+        mean, variance = self._statistics(inputs)
         momentum = self.momentum
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            value = tf.cast(value, moving.dtype)
+            value = ops.cast(value, moving.dtype)
             moving.assign(moving * momentum + value * (1 - momentum))
+        return self._normalized(inputs, mean, variance)
+
+    def _statistics(self, inputs):
+        """Mean and variance (C,) of the batch on all replicas, in float32 at least.
+
+        Keras has E(x ** 2) less E(x) ** 2 on torch and on several replicas, of which channels far
+        from zero keep few digits. So the mean first, then that of (x - mean) ** 2.
+        """
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        x = ops.moveaxis(x, self.axis, -1)
+        axes = tuple(range(len(x.shape) - 1))
+        count = ops.cast(ops.size(x), x.dtype) / x.shape[-1]
+        total, count = _sums_over_replicas(ops.sum(x, axes), count)
+        mean = total / count
+        (total,) = _sums_over_replicas(ops.sum(ops.square(x - mean), axes))
+        return mean, total / count
+
+    def _normalized(self, inputs, mean, variance):
         offset, scale = (
-            None if weight is None else tf.cast(weight.value, x.dtype)
+            None if weight is None else ops.cast(weight, mean.dtype)
             for weight in (self.beta, self.gamma)
         )
-        y = tf.nn.batch_normalization(x, mean, variance, offset, scale, self.epsilon)
-        return tf.cast(y, self.compute_dtype)
+        x = ops.cast(inputs, mean.dtype)
+        y = ops.batch_normalization(x, mean, variance, self.axis, offset, scale, self.epsilon)
+        return ops.cast(y, self.compute_dtype)
 
     def _fused(self, inputs):
         """The training step as one kernel forward and one backward.
@@ -130,7 +145,8 @@ class BatchStatistics(BatchNormalization):
     """Batch normalisation by the batch's own statistics, in training and in inference alike."""
 
     def call(self, inputs, training=None, mask=None):
-        return keras.layers.BatchNormalization.call(self, inputs, training=True, mask=mask)
+        # Not Keras' training step, which a frozen layer does not take.
+        return self._normalized(inputs, *self._statistics(inputs))
 
 
 def batch_statistics(model):
@@ -150,9 +166,7 @@ def batch_statistics(model):
     Raises:
         ValueError: if the model has no batch normalisation.
     """
-    return replace_batch_norm(
-        model, lambda config: BatchStatistics.from_config({**config, "momentum": 1.0})
-    )
+    return replace_batch_norm(model, BatchStatistics.from_config)
 
 
 def replace_batch_norm(model, make):

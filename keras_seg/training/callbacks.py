@@ -68,8 +68,9 @@ class FiniteGuard(keras.callbacks.Callback):
             raise ValueError(
                 f"Training stopped at {where}: {bad} is not finite. Nothing of this epoch was "
                 f"saved; {LAST} holds the one before, if there was one. Usual causes: a label id "
-                "outside the class table, a pixel that is not finite, a learning rate that is too "
-                "high."
+                "outside the class table, ignored pixels (borders, padding of the augmentation) "
+                "that a loss with ignore_label=None does not leave out, a pixel that is not "
+                "finite, a learning rate that is too high."
             )
 
 

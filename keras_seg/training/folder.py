@@ -16,6 +16,8 @@ LOCK = ".lock"
 LOGS = "logs"
 PREVIEWS = "previews"
 OURS = (LAST, PREVIOUS, BEST, MANIFEST, HISTORY, METRICS, LOGS, PREVIEWS)
+# What a disk says that is full, over its quota, or has become read-only.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -26,7 +28,8 @@ def held(path):
     run left behind does not stand in the way. Its text (process id, machine) is for the reader.
 
     Raises:
-        ValueError: if the folder cannot be written in or another run holds it.
+        ValueError: if the folder cannot be written in or another run holds it; also for a disk that
+            becomes full, or can no longer be written on, while it is held.
     """
     new = not os.path.exists(path)
     folder = writable_folder(path)
@@ -44,9 +47,14 @@ def held(path):
             shutil.rmtree(left_over, ignore_errors=True)
         try:
             yield folder
-        except BaseException:
+        except BaseException as error:
             if new:
                 _remove_if_empty(folder)
+            if isinstance(error, OSError) and error.errno in REFUSED:
+                raise ValueError(
+                    f"Cannot write in {folder}: {error.strerror}. The last checkpoint, if there is "
+                    "one, is untouched: make room, then give the same command to go on from it."
+                ) from error
             raise
 
 

@@ -135,8 +135,7 @@ class _Measuring(BatchStatistics):
 
     def call(self, inputs, training=None, mask=None):
         if self.calls is not None:  # not while the network is built
-            axes = [i for i in range(len(inputs.shape)) if i != self.axis % len(inputs.shape)]
-            moments = keras.ops.moments(keras.ops.cast(inputs, "float32"), axes)
+            moments = self._statistics(inputs)
             mean, variance = (keras.ops.convert_to_numpy(m).astype("float64") for m in moments)
             self.calls += 1
             self.mean += (mean - self.mean) / self.calls

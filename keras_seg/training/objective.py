@@ -1,8 +1,11 @@
 """What a network is compiled with: losses for its outputs, class weights, the score."""
 
+import inspect
+
 import keras
 
 from keras_seg import losses
+from keras_seg.inference.runners import last_activation
 from keras_seg.metrics import MeanIoU
 from keras_seg.training.batches import is_dataset, pixel_counts
 from keras_seg.training.optimizers import LossScale
@@ -32,6 +35,47 @@ def loss_of(loss, model, table):
     return loss
 
 
+def check_activation(loss, model):
+    """ValueError where a loss would take logits for probabilities, or the other way round.
+
+    Args:
+        loss: from `loss_of`.
+        model: the network.
+    """
+    outputs = model.output if isinstance(model.output, dict) else {"logits": model.output}
+    for name, part in (loss if isinstance(loss, dict) else {"logits": loss}).items():
+        activation = last_activation(outputs[name])
+        of_logits = _keras_options(part).get("from_logits")
+        if isinstance(part, losses.SegmentationLoss):
+            of_logits = True
+        if of_logits and activation:
+            raise ValueError(
+                f"The output {name!r} of {model.name} ends in a {activation}, and the loss takes "
+                "logits: take it off."
+            )
+        if of_logits is False and not activation:
+            raise ValueError(
+                f"The loss {_name(part)} takes probabilities, and the output {name!r} of "
+                f"{model.name} is logits: give keras_seg.losses.CrossEntropy(), or a Keras loss "
+                "with from_logits=True."
+            )
+
+
+def _keras_options(loss):
+    """{option: value} of a loss of Keras or a function; {} for those of this package."""
+    if isinstance(loss, losses.SegmentationLoss):
+        return {}
+    found = keras.losses.get(loss)
+    if isinstance(found, keras.losses.Loss):
+        return found.get_config()
+    parameters = inspect.signature(found).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _name(loss):
+    return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+
+
 def check_ignored(loss, train_data, table):
     """ValueError where a loss would take ignored pixels for a class that it cannot have.
 
@@ -47,17 +91,24 @@ def check_ignored(loss, train_data, table):
         of_output = further.get(name, table)
         if of_output is None:
             return
+        options, number = _keras_options(part), of_output.ignore_label
+        if "ignore_class" in options and options["ignore_class"] != number:
+            raise ValueError(
+                f"The ignored pixels of the training data have the id {number} but {_name(part)} "
+                f"in loss ignores {options['ignore_class']}: give keras_seg.losses.CrossEntropy("
+                f"{number}), or a Keras loss with ignore_class={number}."
+            )
         for term in all_terms(part):
             ignored = getattr(term, "ignore_label", None)
             if ignored is None:
                 continue
             ids = ignored if isinstance(ignored, list | tuple) else [ignored]
-            if of_output.ignore_label not in ids:
+            if number not in ids:
                 kind = type(term).__name__
                 raise ValueError(
-                    f"The ignored pixels of the training data have the id {of_output.ignore_label} "
-                    f"but {kind} in loss ignores {ignored}: give "
-                    f"{kind}(ignore_label={of_output.ignore_label}), or a list with it."
+                    f"The ignored pixels of the training data have the id {number} but {kind} in "
+                    f"loss ignores {ignored}: give {kind}(ignore_label={number}), or a list with "
+                    "it."
                 )
 
 
@@ -145,8 +196,9 @@ def _weighted(loss, weights):
         )
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     if "class_weights" not in config:
-        name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-        raise ValueError(f"{name} takes no class weights; use keras_seg.losses.CrossEntropy().")
+        raise ValueError(
+            f"{_name(loss)} takes no class weights; use keras_seg.losses.CrossEntropy()."
+        )
     return type(loss).from_config({**config, "class_weights": weights})
 
 

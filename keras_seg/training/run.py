@@ -100,15 +100,20 @@ class Run:
         A run that is only looked at stays finished, whatever ends the look.
         """
         finished = manifest.entries["state"] == "finished"
+
+        def tell(state, **entries):
+            with contextlib.suppress(OSError):  # of a full disk, which must not hide the reason
+                manifest.update(state="finished" if finished else state, **entries)
+
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            manifest.update(state="finished" if finished else "interrupted")
+            tell("interrupted")
             raise
         except BaseException as error:
             reason = _reading_error(error) or _size_error(error, self.model, self.plan)
             reason = reason or self.team.lost_worker(error)
-            manifest.update(state="finished" if finished else "failed", error=str(reason or error))
+            tell("failed", error=str(reason or error))
             if reason is not None:
                 raise reason from error
             raise

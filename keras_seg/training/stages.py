@@ -20,10 +20,12 @@ import re
 import keras
 
 from keras_seg.training.batches import is_dataset
-from keras_seg.training.checkpoint import LAST
+from keras_seg.training.checkpoint import BEST, LAST, PREVIOUS
 from keras_seg.training.folder import MANIFEST, held, start
 from keras_seg.training.models import freeze_batch_norm
 from keras_seg.training.multi_worker import is_chief
+from keras_seg.training.optimizers import head_variables
+from keras_seg.training.plan import build_network
 from keras_seg.training.strategy import choose_strategy
 from keras_seg.training.train import train
 from keras_seg.utils import atomic_path, is_count, read_json, unknown_name, writable_folder
@@ -187,8 +189,8 @@ def train_stages(
 
     Raises:
         ValueError: before the first stage for names that occur twice or not at all, options that
-            `train` does not have, a stage without network or data, and one that trains nothing;
-            then as `train`.
+            `train` does not have, a stage without network or data, one that trains nothing, and
+            learning rates of layers that there are not; then as `train`.
     """
     names = [stage.name for stage in stages]
     if not names or len(set(names)) < len(names):
@@ -203,9 +205,7 @@ def train_stages(
             raise ValueError(f"The stage {stage.name!r} has no build_model, nor has train_stages.")
         if stage.train_data is None and train_data is None:
             raise ValueError(f"The stage {stage.name!r} has no train_data, nor has train_stages.")
-        if stage.trainable is not None or stage.freeze_batch_norm:
-            # Found out now, and not after the days of the stages before.
-            stage.restrict((stage.build_model or build_model)())
+        _check_network(stage, build_model, options | stage.options)
     folders = {n: str(folder) if n == main else f"{folder}-{n}" for n in names}
     if not options.get("overwrite"):
         _check_order(stages, folders)
@@ -239,6 +239,27 @@ def _check_options(options):
             raise unknown_name("option of train", name, known)
 
 
+def _check_network(stage, build_model, options):
+    """ValueError where what a stage trains, or its learning rates, do not fit its network.
+
+    Found out now, and not after the days of the stages before. Other stages are not built for it.
+    """
+    optimizer = options.get("optimizer")
+    given = isinstance(optimizer, keras.optimizers.Optimizer)
+    head = options.get("head_multiplier", 1) != 1 and not given
+    if stage.trainable is None and not (stage.freeze_batch_norm or given or head):
+        return
+    model = build_network(lambda: stage.restrict((stage.build_model or build_model)()))
+    try:
+        if head:
+            head_variables(model, options.get("head_layers"))
+        if given:
+            # A copy: the given one may belong to another run already.
+            type(optimizer).from_config(optimizer.get_config()).build(model.trainable_variables)
+    except ValueError as error:
+        raise ValueError(f"The stage {stage.name!r}: {error}") from error
+
+
 def _check_order(stages, folders):
     """ValueError where a stage would train on although a later one has begun from its weights."""
     runs = {stage.name: _manifest(folders[stage.name]) for stage in stages}
@@ -270,9 +291,10 @@ def _delete(folders):
 
 
 def _manifest(folder):
-    """The manifest of the run in `folder`; {} without one."""
+    """The manifest of the run in `folder`; {} without a checkpoint to go on from, as `start`."""
     path = pathlib.Path(folder, MANIFEST)
-    return read_json(path) if path.exists() else {}
+    saved = any(path.with_name(name).exists() for name in (LAST, PREVIOUS, BEST))
+    return read_json(path) if saved and path.exists() else {}
 
 
 def _opened(data):

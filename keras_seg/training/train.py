@@ -35,7 +35,13 @@ from keras_seg.training.callbacks import (
 from keras_seg.training.chosen_optimizer import ChosenOptimizer
 from keras_seg.training.folder import Manifest, start
 from keras_seg.training.multi_worker import Team
-from keras_seg.training.objective import check_ignored, class_weights_of, compile_for, loss_of
+from keras_seg.training.objective import (
+    check_activation,
+    check_ignored,
+    class_weights_of,
+    compile_for,
+    loss_of,
+)
 from keras_seg.training.optimizers import exchange_averages, keep_averages
 from keras_seg.training.plan import (
     build_network,
@@ -296,6 +302,7 @@ def train(
                 game = Game(adversary, model, plan.table, steps=plan.steps, seed=seed)
             updates = adversary.updates(updates)
         loss = loss_of(loss, model, plan.table)
+        check_activation(loss, model)
         check_ignored(loss, train_data, table)
         optimizer = ChosenOptimizer(
             optimizer,

@@ -1,5 +1,9 @@
 """Batch normalisation in training: values, moving statistics and gradients."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -124,6 +128,39 @@ def test_batch_statistics_are_those_of_what_is_given():
         np.testing.assert_allclose(copy(image, training=False), expected, rtol=1e-3, atol=1e-4)
     for old, new in zip(model.get_weights(), copy.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 3000.0])
+def test_batch_statistics_far_from_zero_and_of_frozen_layers(offset, frozen):
+    image = keras.Input((None, None, 6))
+    model = keras.Model(image, batch_norm("bn")(image))
+    model.trainable = not frozen
+    x = batch(offset=offset)
+    copy = batch_statistics(model)
+    np.testing.assert_allclose(copy(x), expected(x, 1.0, 0.0)[0], atol=1e-5 + offset / 1.5e6)
+    np.testing.assert_array_equal(copy.get_layer("bn").moving_mean, np.zeros(6))
+
+
+ON_TORCH = """
+import numpy as np
+from keras_seg.layers import batch_norm
+
+x = np.random.default_rng(0).normal(3000, 2, (3, 5, 4, 6)).astype("float32")
+wide = x.astype("float64")
+mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+layer = batch_norm("bn")
+y = layer(x, training=True).detach().numpy()
+np.testing.assert_allclose(y, (wide - mean) / np.sqrt(variance + 1e-5), atol=2e-3)
+np.testing.assert_allclose(layer.moving_mean.numpy(), 0.1 * mean, rtol=1e-5)
+np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 + 0.1 * variance, rtol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_channels_far_from_zero_keep_their_digits_on_torch():
+    environment = os.environ | {"KERAS_BACKEND": "torch"}
+    subprocess.run([sys.executable, "-c", ON_TORCH], env=environment, check=True)
 
 
 def test_replace_batch_norm_reaches_models_inside_and_copies_weights():

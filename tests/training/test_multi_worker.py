@@ -204,10 +204,14 @@ def test_stages_need_no_shared_folder(tmp_path):
 
 @pytest.mark.slow
 def test_a_recipe_runs_on_several_workers(tmp_path):
-    """One that makes its optimizers itself, trains in stages and scores after each."""
-    in_own_folders(tmp_path, ROOT / "recipes" / "deeplab_v3_voc.py", "--smoke", "--folder", "run")
+    """One that makes its optimizers itself, trains in stages and scores after each. The chief alone
+    exports."""
+    command = [ROOT / "recipes" / "deeplab_v3_voc.py", "--smoke", "--folder", "run", "--export"]
+    in_own_folders(tmp_path, *command)
     scores = [tmp_path / rank / "run-smoke" / "test_scores.json" for rank in "01"]
     assert scores[0].read_text() == scores[1].read_text()
+    files = [tmp_path / rank / "run-smoke" / "files" for rank in "01"]
+    assert (files[0] / "model_int8.tflite").exists() and not files[1].exists()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from keras_seg import data
 from keras_seg.layers import BatchNormalization
 from keras_seg.training import SGD, Stage, train_stages
 from keras_seg.training.checkpoint import LAST
+from keras_seg.training.folder import held
 
 SIZE = (16, 16)
 TRUNK = ("trunk/kernel", "trunk/bias")
@@ -113,6 +114,15 @@ def test_a_stage_cannot_be_made_longer_once_the_next_has_begun(finished):
     assert "state" in json.loads((folder / "manifest.json").read_text())
 
 
+def test_a_stage_without_a_checkpoint_has_not_begun(tmp_path):
+    rarely = {"validate_every": 9, "save_every": 9, "callbacks": [StopAfter(1)]}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", coarse(epochs=1), fine(epochs=9, options=rarely))
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["epoch"] == 1
+    result = train(tmp_path / "run", coarse(epochs=2), fine(epochs=1))
+    assert [row["stage"] for row in result.history] == ["coarse", "coarse", "fine"]
+
+
 def test_another_network_frozen_statistics_and_the_last_weights(tmp_path):
     """As DeepLab v3: another stride, normalisation held fast. Data are made when they are due."""
     seen, opened = [], []
@@ -188,6 +198,21 @@ def frozen():
         ([fine()], {"epochs": 3}, "Unknown option of train 'epochs'"),
         ([fine()], {"build": None}, "'fine' has no build_model"),
         ([fine()], {"train_data": None}, "'fine' has no train_data"),
+        (
+            [coarse(), fine(options={"optimizer": SGD(groups=[("trunk", 2, 0)])})],
+            {},
+            "stage 'fine': The group 'trunk' matches none of the 2 variables that are trained",
+        ),
+        (
+            [coarse(), fine(options={"optimizer": SGD(head_variables=["logit/kernel"])})],
+            {},
+            r"stage 'fine': head_variables names variables that are not trained: \['logit/kernel'",
+        ),
+        (
+            [coarse(), fine(options={"head_multiplier": 10, "head_layers": "trunk"})],
+            {"optimizer": "sgd"},
+            "stage 'fine': head_layers='trunk' chooses no trainable layer of staged",
+        ),
         ([coarse(build_model=frozen)], {}, "'coarse' trains nothing: no variable of staged"),
     ],
 )
@@ -223,3 +248,14 @@ def test_overwrite_deletes_later_stages_too(tmp_path):
         train(folder, coarse(epochs=1, options=ask), fine(epochs=1), overwrite=True, seed=1)
     new = train(folder, coarse(epochs=1), fine(epochs=1), seed=1)
     assert new.last.history[0]["loss"] != old.last.history[0]["loss"]
+
+
+def test_overwrite_deletes_nothing_while_a_stage_is_in_use(tmp_path):
+    folder = tmp_path / "run"
+    train(folder, coarse(epochs=1), fine(epochs=1))
+    last = [path / LAST for path in (tmp_path / "run-coarse", folder)]
+    before = [path.read_bytes() for path in last]
+    for used in (tmp_path / "run-coarse", folder):
+        with held(used), pytest.raises(ValueError, match=f"{used} is in use by another run"):
+            train(folder, coarse(epochs=1), fine(epochs=1), overwrite=True)
+        assert [path.read_bytes() for path in last] == before

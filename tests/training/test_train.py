@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 import types
@@ -169,6 +170,26 @@ def test_an_interrupted_run_goes_on(tmp_path, capsys):
     result = run(tmp_path, epochs=2, verbose=2)
     assert f"Going on from {tmp_path / LAST} after 1 epochs" in capsys.readouterr().out
     assert [row["epoch"] for row in result.history] == [1, 2]
+    assert manifest(tmp_path)["state"] == "finished"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_ends_in_words_and_costs_no_epoch(tmp_path, monkeypatch, error):
+    """Whichever file cannot be written; at last the manifest cannot tell of it either."""
+    with monkeypatch.context() as refusing:
+
+        def refuse(path, *_):
+            raise OSError(error, os.strerror(error))
+
+        def write(folder, history):
+            if len(history) == 2:
+                refusing.setattr("keras_seg.training.folder.write_json", refuse)
+                refuse(folder)
+
+        refusing.setattr("keras_seg.training.callbacks.write_history", write)
+        with pytest.raises(ValueError, match=f"Cannot write in .*: {os.strerror(error)}"):
+            run(tmp_path, epochs=3)
+    assert [row["epoch"] for row in run(tmp_path, epochs=3).history] == [1, 2, 3]
     assert manifest(tmp_path)["state"] == "finished"
 
 
@@ -389,6 +410,25 @@ def test_losses_that_fit_the_ignored_id(tmp_path):
     whole = data.shapes(4, size=SIZE)
     options = {"loss": losses.CrossEntropy(None), "augment": None, "epochs": 1, "overwrite": True}
     assert np.isfinite(run(tmp_path, network, whole, **options).history[0]["loss"])
+
+
+def test_losses_of_keras(tmp_path):
+    """Of logits or of probabilities, as the network returns them, and without ignored pixels."""
+    shapes = with_ignored_id(255)
+    found = [
+        run(tmp_path, build, shapes, loss=loss, epochs=1, overwrite=True).history[0]["loss"]
+        for build, loss in (
+            (network, losses.CrossEntropy()),
+            (with_softmax, SPARSE(ignore_class=255)),
+            (network, SPARSE(from_logits=True, ignore_class=255)),
+        )
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+def test_a_loss_that_ignores_nothing_names_the_ignored_pixels(tmp_path):
+    with pytest.raises(ValueError, match="ignored pixels .* a loss with ignore_label=None"):
+        run(tmp_path, network, with_ignored_id(255), loss=losses.CrossEntropy(None), epochs=1)
 
 
 def test_class_weights_by_id(tmp_path):
@@ -621,6 +661,14 @@ def frozen():
     return model
 
 
+def with_softmax():
+    model = network()
+    return keras.Model(model.input, keras.layers.Softmax()(model.output), name="ends")
+
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -656,13 +704,23 @@ def frozen():
         ({"loss": losses.Dice}, r"loss=Dice is a class: give an object, Dice\(\)"),
         ({"loss": 3}, "loss must be a loss, .* got 3"),
         (
-            {"loss": "sparse_categorical_crossentropy", "class_weights": [1, 2, 3, 4]},
-            "sparse_categorical_crossentropy takes no class weights; use .*CrossEntropy",
+            {"loss": "poisson", "class_weights": [1, 2, 3, 4]},
+            "poisson takes no class weights; use .*CrossEntropy",
         ),
         (
             {"loss": keras.losses.categorical_hinge, "class_weights": [1, 2, 3, 4]},
             "categorical_hinge takes no class weights",
         ),
+        (
+            {"loss": "sparse_categorical_crossentropy"},
+            "loss sparse_categorical_crossentropy takes probabilities, and .* small is logits",
+        ),
+        ({"loss": SPARSE(ignore_class=255)}, "SparseCategoricalCrossentropy takes probabilities"),
+        (
+            {"loss": SPARSE(from_logits=True)},
+            "have the id 255 but SparseCategoricalCrossentropy in loss ignores None: .*class=255",
+        ),
+        ({"build": with_softmax}, "output 'logits' of ends ends in a softmax, and the loss takes"),
         ({"callbacks": keras.callbacks.TerminateOnNaN()}, "callbacks must be a list of Keras"),
         ({"callbacks": [print]}, "callbacks must be a list of Keras callbacks, got .*print"),
         ({"callbacks": [PLATEAU]}, "ReduceLROnPlateau sets the learning rate, and so does the"),
