@@ -46,6 +46,13 @@ async function openOnnx(bytes, place) {
   };
 }
 
+const NOT_ALL = "the GPU does not take all of it. Run it on the CPU.";
+
+/** The build of LiteRT.js with threads cannot share a network between GPU and CPU, and says it so. */
+function explain(error) {
+  throw /Asyncify/.test(error?.message) ? new Error(NOT_ALL) : error;
+}
+
 let litert = null;
 
 async function openTflite(bytes, place) {
@@ -63,10 +70,10 @@ async function openTflite(bytes, place) {
     accelerator: gpu ? "webgpu" : "wasm",
     cpuOptions: { numThreads: threads() },
     gpuOptions: { precision: "fp32" },
-  });
+  }).catch(explain);
   if (gpu && !model.isFullyAccelerated) {
     model.delete();
-    throw new Error("the GPU does not take all of it. Run it on the CPU.");
+    throw new Error(NOT_ALL);
   }
   const [image] = onlyInput(model.getInputDetails());
   const result = pick(model.getOutputDetails());
@@ -81,7 +88,7 @@ async function openTflite(bytes, place) {
     async run(pixels, [height, width]) {
       const channels = pixels.length / (height * width);
       const tensor = new Tensor(pixels, [1, height, width, channels]);
-      const outputs = await model.run({ [image.name]: tensor });
+      const outputs = await model.run({ [image.name]: tensor }).catch(explain);
       const data = (await outputs[result.name].data()).slice();
       for (const each of [tensor, ...Object.values(outputs)]) each.delete();
       return describeResult(data, result.shape, output);
