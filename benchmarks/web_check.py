@@ -98,7 +98,7 @@ def agreement(page, folder, file, picture, place):
     from test_web import read_ids
 
     labels = folder / "labels.png"
-    steps = [("select", "#place", place), ("model", folder / file), ("picture", picture)]
+    steps = [("picture", picture), ("select", "#place", place), ("model", folder / file)]
     try:
         page.use(None, *steps, ("labels", labels))
     except AssertionError as error:
