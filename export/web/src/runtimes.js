@@ -46,13 +46,6 @@ async function openOnnx(bytes, place) {
   };
 }
 
-const NOT_ALL = "the GPU does not take all of it. Run it on the CPU.";
-
-/** The build of LiteRT.js with threads cannot share a network between GPU and CPU, and says it so. */
-function explain(error) {
-  throw /Asyncify/.test(error?.message) ? new Error(NOT_ALL) : error;
-}
-
 let litert = null;
 
 async function openTflite(bytes, place) {
@@ -66,6 +59,10 @@ async function openTflite(bytes, place) {
   litert ??= loadLiteRt(`${BASE}litert/`, { threads: several });
   await litert;
   const gpu = place === "gpu";
+  const refused = "the GPU does not take all of it. Run it on the CPU.";
+  const explain = (error) => {
+    throw gpu ? new Error(`${refused} LiteRT.js: ${error?.message ?? error}`) : error;
+  };
   const model = await loadAndCompile(bytes, {
     accelerator: gpu ? "webgpu" : "wasm",
     cpuOptions: { numThreads: threads() },
@@ -73,7 +70,7 @@ async function openTflite(bytes, place) {
   }).catch(explain);
   if (gpu && !model.isFullyAccelerated) {
     model.delete();
-    throw new Error(NOT_ALL);
+    throw new Error(refused);
   }
   const [image] = onlyInput(model.getInputDetails());
   const result = pick(model.getOutputDetails());
